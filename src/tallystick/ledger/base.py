@@ -1,0 +1,98 @@
+"""The ledger's contract. `memory`, `sqlite` and `postgres` keep it; tests/ledger/conformance.py holds them to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tallystick.model import Account, Batch, Catalog, Key, UsageQuery, UsageTable, Verdict
+
+
+class CatalogStale(Exception):
+    """The batch was prepared with meters that have changed since; nothing of it was kept: prepare it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEvent:
+    """An event as it was kept: its place in the log, when it was recorded, and the bytes that were sent."""
+
+    sequence: int
+    recorded: int
+    account: str
+    time: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that verify found wrong: where, and what was expected and found."""
+
+    where: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What verify looked at and what it found; `head` is the last link of the chain (hex), worth writing down."""
+
+    events: int
+    postings: int
+    entries: int
+    head: str
+    faults: Sequence[Fault] = field(default_factory=tuple)
+
+
+class Ledger(Protocol):
+    """Keeps events for ever and answers for them.
+
+    Every method may be called from one asyncio loop, any number at a time. What a method has returned is durable and
+    is in every answer that is asked for from then on. Methods raise `Problem` with UNAVAILABLE or DISK_FULL when
+    nothing could be made durable (safe to repeat), and UNPROVEN when the answer touches a part that is known to be
+    damaged; no other errors are expected outcomes.
+    """
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog in force: an immutable value, replaced by a new one at every change."""
+
+    async def commit(self, batch: Batch, *, create_accounts: bool = False) -> Mapping[int, Verdict]:
+        """Keep each event that is new, with its identity and its postings.
+
+        Atomic per event: it is kept with all that belongs to it or not at all. A batch is not a unit. Durable on
+        return, and safe to repeat: identity is (account, source, id), for ever. Order inside a batch counts: of two
+        events with one identity the first is kept and the second judged against it; a rejected one claims nothing.
+
+        Returns the verdict of every event, by its index, that was not simply accepted: DUPLICATE (same content,
+        events.md "Content"), CONFLICT (other content, `id_reused`), or REJECTED for what only the ledger can see:
+        `account_unknown` unless `create_accounts` makes the account, `label_sets_exceeded`. An index that is absent
+        was accepted. Raises CatalogStale, and keeps nothing, if meters changed since the batch was prepared.
+        """
+
+    async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
+        """Answer several questions from one moment: exact sums of postings, computed over the union of parts.
+
+        Never lags behind a commit that has returned. Meters and labels that do not exist give empty tables: naming
+        them is the caller's business. An account that does not exist has no usage.
+        """
+
+    async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
+        """Return the kept event of this identity."""
+
+    async def put_account(self, account: Account, *, actor: str) -> Account:
+        """Create or change an account (by name; `number` is ignored and given by the ledger). Audited, durable."""
+
+    async def put_key(self, key: Key, *, actor: str) -> None:
+        """Add a key, or replace the one of this id. Audited, durable; in force for the next request."""
+
+    async def delete_key(self, id: str, *, actor: str) -> bool:
+        """Revoke a key; false if there is none. Audited, durable; in force for the next request."""
+
+    async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
+        """Replay the log from nothing and compare everything kept with it. Changes nothing; others go on meanwhile.
+
+        `progress` is called with (events done, events in all). Faults are data, not errors.
+        """
+
+    async def close(self) -> None:
+        """Finish what was taken, let go of the data. Safe to repeat; every later call raises UNAVAILABLE."""
