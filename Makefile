@@ -1,0 +1,55 @@
+# Everything below needs Python 3.11 or later with pip, and make; the rest is fetched by hash into .tools and .venv.
+PYTHON ?= python3
+SERVE ?= 1
+TESTS ?= tests
+BENCH ?=
+
+BIN := .venv/bin
+UV := .tools/bin/uv
+READY := .venv/.ready
+COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
+	--no-header --no-annotate --no-emit-index-url
+
+.PHONY: setup test check format bench demo pins clean
+
+setup: $(READY)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy src tests benchmarks
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_house.py tests/test_docs.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(BENCH)
+
+demo: $(READY)
+	SERVE=$(SERVE) $(BIN)/python -m tallystick demo
+
+# Renews every pin. --no-annotate and --no-emit-index-url keep addresses out of the files.
+pins: $(UV)
+	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra postgres requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+
+clean:
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks dist build
+
+# pip may write to a folder of ours even where it may not touch the system's packages.
+$(UV): requirements/uv.txt
+	$(PYTHON) -m pip install --quiet --upgrade --target .tools --require-hashes --no-deps -r requirements/uv.txt
+	@touch $@
+
+$(READY): $(UV) requirements/dev.txt pyproject.toml
+	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

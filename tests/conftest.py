@@ -1,0 +1,40 @@
+"""What holds for every test: Hypothesis without deadlines, any running order, and a run that allows no skips."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from hypothesis import settings
+
+# A deadline would turn a busy machine into a failed test.
+settings.register_profile("tallystick", deadline=None, print_blob=True)
+settings.load_profile("tallystick")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--order SEED`."""
+    parser.addoption("--order", type=int, default=None, metavar="SEED", help="run the tests in this random order")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Shuffle the tests where a seed is given: files first, so that what a file shares is built once."""
+    seed = config.getoption("order")
+    if seed is None:
+        return
+    rank = random.Random(seed)
+    ranks: dict[str, float] = {}
+    for item in items:
+        ranks.setdefault(item.location[0], rank.random())
+    items.sort(key=lambda item: (ranks[item.location[0]], rank.random()))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run that skipped something where TALLYSTICK_TEST_SKIPS=none."""
+    if os.environ.get("TALLYSTICK_TEST_SKIPS") != "none" or exitstatus != pytest.ExitCode.OK:
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("Skipped tests count as failures here (TALLYSTICK_TEST_SKIPS=none).", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
