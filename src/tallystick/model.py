@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
+
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,6 @@ from tallystick.errors import Code
 
 Labels = tuple[tuple[str, str], ...]
 """A label set: (name, value) pairs sorted by name; a label that an event does not have is not in it."""
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class AccountKind(StrEnum):
@@ -121,7 +119,7 @@ class Event:
     time: int
     timed: bool
     data: Mapping[str, Any]
-    attributes: Mapping[str, Any] = EMPTY
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +217,7 @@ class UsageQuery:
     accounts: tuple[str, ...] | None
     edges: NDArray[np.int64]
     group_by: tuple[str, ...] = ()
-    where: Mapping[str, frozenset[str]] = EMPTY
+    where: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tallystick.ledger.base import Ledger
-from tallystick.model import EMPTY, Catalog, UsageQuery, UsageTable
+from tallystick.model import Catalog, UsageQuery, UsageTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Request:
     catalog: Catalog
     accounts: tuple[str, ...] | None
     query: tuple[tuple[str, str], ...] = ()
-    path: Mapping[str, str] = EMPTY
+    path: Mapping[str, str] = field(default_factory=dict)
     accept: str = ""
 
 

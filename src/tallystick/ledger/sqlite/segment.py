@@ -1,0 +1,206 @@
+"""A commit's events as bytes: frames of raw events, columns of postings, a header, and the link that chains them.
+
+The layout, byte by byte (integers little-endian):
+
+* frame, before zstd: n as u32, n lengths as u32, n account numbers as u32, then the events as sent, end to end.
+* columns, before zstd: events as u32, postings as u32; per event its time (zigzag of the difference to the one before,
+  byte planes of 8) and a byte, 1 = it had a time, and a byte, its number of postings; per posting its series (byte
+  planes of 8) and its amount (byte planes of 8).
+* header: MessagePack of `Header`. Digests are SHA-256 of what stands before zstd, so that recompressing keeps them.
+* link = SHA-256(link before, header).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from tallystick.rollup import Ints
+
+FRAME_BYTES_MAX = 32 * 1024
+GENESIS = bytes(32)
+
+
+class Damaged(Exception):
+    """Bytes that do not decode to what was written."""
+
+
+class NewSeries(msgspec.Struct, frozen=True, array_like=True):
+    """A series met for the first time: its number and what it stands for."""
+
+    number: int
+    account: int
+    meter: str
+    meter_version: int
+    labels: tuple[tuple[str, str], ...]
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True):
+    """What the chain covers of a segment. `frames` are (first sequence, digest); `accounts` ascending."""
+
+    entry: int
+    first: int
+    count: int
+    recorded: int
+    catalog_version: int
+    time_min: int
+    time_max: int
+    accounts: tuple[int, ...]
+    frames: tuple[tuple[int, bytes], ...]
+    columns: bytes
+    series: tuple[NewSeries, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Events packed for the disk: how many, the digest of what was packed, and the compressed bytes."""
+
+    count: int
+    digest: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEvents:
+    """The events of an unpacked frame."""
+
+    raws: Sequence[bytes]
+    accounts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The times of a segment's events and their postings; posting j belongs to event `posting_event[j]`."""
+
+    time: Ints
+    timed: NDArray[np.bool_]
+    posting_event: Ints
+    posting_series: Ints
+    posting_amount: Ints
+
+
+def link(before: bytes, header: bytes) -> bytes:
+    """Return the link of an entry: what ties its header to everything before it."""
+    return hashlib.sha256(before + header).digest()
+
+
+def pack_frames(raws: Sequence[bytes], accounts: NDArray[np.uint32]) -> list[Frame]:
+    """Pack events, in order, into frames of about FRAME_BYTES_MAX raw bytes, each with at least one event."""
+    lengths = np.fromiter(map(len, raws), np.uint32, len(raws))
+    ends = np.cumsum(lengths, dtype=np.int64)
+    compressor = zstandard.ZstdCompressor(level=1)
+    cuts = [0]
+    while cuts[-1] < len(raws):
+        base = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
+        fits = int(np.searchsorted(ends, base + FRAME_BYTES_MAX, side="right"))
+        cuts.append(max(fits, cuts[-1] + 1))
+    return [_pack(raws[a:b], lengths[a:b], accounts[a:b], compressor) for a, b in pairwise(cuts)]
+
+
+def _pack(
+    raws: Sequence[bytes],
+    lengths: NDArray[np.uint32],
+    accounts: NDArray[np.uint32],
+    compressor: zstandard.ZstdCompressor,
+) -> Frame:
+    payload = b"".join((struct.pack("<I", len(raws)), lengths.tobytes(), accounts.tobytes(), *raws))
+    return Frame(len(raws), hashlib.sha256(payload).digest(), compressor.compress(payload))
+
+
+def unpack_frame(body: bytes) -> FrameEvents:
+    """Unpack a frame; raises Damaged when its bytes are not a frame's."""
+    payload = _decompress(body)
+    try:
+        (n,) = struct.unpack_from("<I", payload)
+        lengths = np.frombuffer(payload, "<u4", n, 4)
+        accounts = np.frombuffer(payload, "<u4", n, 4 + 4 * n)
+    except (struct.error, ValueError) as error:
+        raise Damaged(f"frame too short: {error}") from error
+    start = 4 + 8 * n
+    ends = (np.cumsum(lengths, dtype=np.int64) + start).tolist()
+    if n == 0 or ends[-1] != len(payload):
+        raise Damaged("frame lengths do not add up")
+    raws = [payload[a:b] for a, b in pairwise([start, *ends])]
+    return FrameEvents(raws, accounts.tolist())
+
+
+def frame_digest(body: bytes) -> bytes:
+    """Return the digest of a frame's content, as the header has it."""
+    return hashlib.sha256(_decompress(body)).digest()
+
+
+def pack_columns(columns: Columns) -> tuple[bytes, bytes]:
+    """Pack columns; returns (digest, compressed bytes)."""
+    events, postings = len(columns.time), len(columns.posting_event)
+    per_event = np.bincount(columns.posting_event, minlength=events).astype(np.uint8)
+    payload = b"".join(
+        (
+            struct.pack("<II", events, postings),
+            _planes(_zigzag(np.diff(columns.time, prepend=np.int64(0)))),
+            columns.timed.astype(np.uint8).tobytes(),
+            per_event.tobytes(),
+            _planes(columns.posting_series),
+            _planes(_zigzag(columns.posting_amount)),
+        )
+    )
+    return hashlib.sha256(payload).digest(), zstandard.ZstdCompressor(level=1).compress(payload)
+
+
+def unpack_columns(body: bytes) -> Columns:
+    """Unpack columns; raises Damaged when the bytes are not columns'."""
+    payload = _decompress(body)
+    try:
+        events, postings = struct.unpack_from("<II", payload)
+    except struct.error as error:
+        raise Damaged(f"columns too short: {error}") from error
+    if len(payload) != 8 + events * 10 + postings * 16:
+        raise Damaged("columns have the wrong length")
+    at = 8
+    time = np.cumsum(_unzigzag(_unplanes(payload, at, events)))
+    at += 8 * events
+    timed = np.frombuffer(payload, np.uint8, events, at).astype(np.bool_)
+    per_event = np.frombuffer(payload, np.uint8, events, at + events)
+    at += 2 * events
+    if int(per_event.sum(dtype=np.int64)) != postings:
+        raise Damaged("postings per event do not add up")
+    series = _unplanes(payload, at, postings)
+    amount = _unzigzag(_unplanes(payload, at + 8 * postings, postings))
+    return Columns(time, timed, np.repeat(np.arange(events), per_event), series, amount)
+
+
+def columns_digest(body: bytes) -> bytes:
+    """Return the digest of packed columns, as the header has it."""
+    return hashlib.sha256(_decompress(body)).digest()
+
+
+def _decompress(body: bytes) -> bytes:
+    try:
+        return zstandard.ZstdDecompressor().decompress(body)
+    except zstandard.ZstdError as error:
+        raise Damaged(f"zstd: {error}") from error
+
+
+def _zigzag(values: Ints) -> Ints:
+    return (values << 1) ^ (values >> 63)
+
+
+def _unzigzag(values: Ints) -> Ints:
+    return ((values >> 1) & np.int64(2**63 - 1)) ^ -(values & 1)
+
+
+def _planes(values: Ints) -> bytes:
+    """Return the bytes of int64s, all first bytes before all second ones: the high ones are mostly zero and pack."""
+    return np.ascontiguousarray(values.astype("<i8").view(np.uint8).reshape(-1, 8).T).tobytes()
+
+
+def _unplanes(payload: bytes, at: int, count: int) -> Ints:
+    planes = np.frombuffer(payload, np.uint8, 8 * count, at).reshape(8, count)
+    return np.ascontiguousarray(planes.T).view("<i8").reshape(-1).astype(np.int64)
