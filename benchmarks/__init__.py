@@ -1,0 +1,1 @@
+"""How fast tallystick is, in ratios to work that is done in the same run: `python -m benchmarks`."""

@@ -1,0 +1,179 @@
+"""(d) What one would write by hand on PostgreSQL: the same events, identities, postings and rollups, durable.
+
+A batch is decoded, copied into a staging table, inserted where its identity is new, and only what was new is added to
+the rollups, at the quarter hours, days and months that the embedded ledger keeps. Label sets are interned.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, LiteralString
+
+import msgspec
+import psycopg
+
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
+MILLION = Decimal(1_000_000)
+LABELS = (
+    "technology",
+    "vendor",
+    "operation",
+    "mode",
+    "type",
+    "model",
+    "language",
+    "operating_point",
+    "tags",
+    "billing",
+    "license",
+    "space",
+)
+
+SCHEMA: LiteralString = """
+CREATE TABLE series (number int PRIMARY KEY, account text NOT NULL, meter text NOT NULL, labels text[] NOT NULL);
+CREATE TABLE event (
+    account text, source text, id text, time bigint, recorded bigint, raw text, series int, amount bigint,
+    PRIMARY KEY (account, source, id)
+);
+CREATE TABLE rollup (
+    series int, level smallint, bucket bigint, count bigint, sum bigint, min bigint, max bigint,
+    PRIMARY KEY (series, level, bucket)
+) WITH (fillfactor = 70);
+"""
+STAGING: LiteralString = """
+CREATE TEMP TABLE staging (account text, source text, id text, time bigint, raw text, series int, amount bigint)
+ON COMMIT DELETE ROWS
+"""
+KEEP: LiteralString = """
+WITH fresh AS (
+    INSERT INTO event (account, source, id, time, recorded, raw, series, amount)
+    SELECT account, source, id, time, %s, raw, series, amount FROM staging
+    ON CONFLICT DO NOTHING
+    RETURNING series, time, amount
+), rolled AS (
+    INSERT INTO rollup
+    SELECT series, level, bucket, count(*), sum(amount), min(amount), max(amount)
+    FROM fresh CROSS JOIN LATERAL (VALUES
+        (0, time / 900000000),
+        (1, time / 86400000000),
+        (2, to_char(to_timestamp(time / 1000000) AT TIME ZONE 'UTC', 'YYYYMM')::bigint)
+    ) AS cell (level, bucket)
+    GROUP BY series, level, bucket ORDER BY series, level, bucket
+    ON CONFLICT (series, level, bucket) DO UPDATE SET
+        count = rollup.count + excluded.count, sum = rollup.sum + excluded.sum,
+        min = least(rollup.min, excluded.min), max = greatest(rollup.max, excluded.max)
+)
+SELECT count(*) FROM fresh
+"""
+CONFLICTS: LiteralString = """
+SELECT count(*) FROM staging JOIN event USING (account, source, id) WHERE staging.raw <> event.raw
+"""
+
+
+class Typed(msgspec.Struct):
+    """An event with everything typed that the tables need."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    account: str
+    data: dict[str, Any]
+
+
+SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
+EVENT = msgspec.json.Decoder(Typed, float_hook=Decimal)
+
+
+class Series:
+    """The interned label sets: a dict in front of the table."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self.numbers: dict[tuple[str | None, ...], int] = {}
+        self.lock = threading.Lock()
+
+    def number(self, account: str, data: dict[str, Any]) -> int:
+        """Return the number of an account's label set, made durable before it is used."""
+        key = (account, *map(data.get, LABELS))
+        found = self.numbers.get(key)
+        return self.add(key) if found is None else found
+
+    def add(self, key: tuple[str | None, ...]) -> int:
+        """Give a label set its number."""
+        with self.lock:
+            number = self.numbers.get(key, len(self.numbers) + 1)
+            if key not in self.numbers:
+                row = (number, key[0], "audio", list(key[1:]))
+                self.connection.execute("INSERT INTO series VALUES (%s, %s, %s, %s)", row)
+                self.numbers[key] = number
+            return number
+
+
+def rows(body: bytes, series: Series) -> Iterator[tuple[object, ...]]:
+    """Yield the staging rows of a batch."""
+    for raw in SPLIT.decode(body):
+        event = EVENT.decode(raw)
+        micros = (event.time - EPOCH) // MICROSECOND
+        amount = int(event.data["duration"] * MILLION)
+        number = series.number(event.account, event.data)
+        yield event.account, event.source, event.id, micros, bytes(raw).decode(), number, amount
+
+
+def line(row: tuple[object, ...]) -> str:
+    """Return a row in COPY's text format."""
+    return "\t".join(map(str, row)).replace("\\", "\\\\")
+
+
+def keep(connection: psycopg.Connection[Any], body: bytes, series: Series) -> tuple[int, int]:
+    """Take one batch in and return how many events were new and how many conflict, once that is durable."""
+    lines = [line(row) for row in rows(body, series)]
+    conflicts = 0
+    with connection.transaction(), connection.cursor() as cursor:
+        with cursor.copy("COPY staging FROM STDIN") as copy:
+            copy.write("\n".join(lines))
+        cursor.execute(KEEP, (time.time_ns() // 1000,))
+        fresh = cursor.fetchall()[0][0]
+        if fresh < len(lines):
+            conflicts = cursor.execute(CONFLICTS).fetchall()[0][0]
+    return fresh, conflicts
+
+
+def worker(address: str, queue: Iterator[bytes], lock: threading.Lock, series: Series) -> int:
+    """Take batches from the queue until it is empty and return how many events were new."""
+    count = 0
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(STAGING)
+        while True:
+            with lock:
+                body = next(queue, None)
+            if body is None:
+                return count
+            count += keep(connection, body, series)[0]
+
+
+def prepare(address: str) -> None:
+    """Make empty tables."""
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS series, event, rollup")
+        connection.execute(SCHEMA)
+        connection.execute("CHECKPOINT")
+
+
+def events_per_s(address: str, bodies: Sequence[bytes], in_flight: int) -> float:
+    """Send every body over `in_flight` connections and return the rate."""
+    prepare(address)
+    queue, lock = iter(bodies), threading.Lock()
+    with psycopg.connect(address, autocommit=True) as connection, ThreadPoolExecutor(in_flight) as pool:
+        series = Series(connection)
+        started = time.perf_counter()
+        work = [pool.submit(worker, address, queue, lock, series) for _ in range(in_flight)]
+        count = sum(job.result() for job in work)
+        seconds = time.perf_counter() - started
+    return count / seconds
