@@ -1,0 +1,296 @@
+"""What a request sends, taken apart into the JSON texts of its events; none of them is judged here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import numpy as np
+
+from tallystick.envelope import refusal
+from tallystick.errors import Code, Flaw, Problem
+from tallystick.model import Verdict
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+PLAIN = "application/json"
+LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+KNOWN = (STRUCTURED, BATCH, PLAIN, "application/x-ndjson")
+
+BOM = b"\xef\xbb\xbf"
+CONTENT_TYPE = re.compile(r"\s*([^\s;,]+/[^\s;,]+)\s*((?:;[^,]*)?)")
+CHARSET = re.compile(r";\s*charset\s*=\s*(\"[^\"]*\"|[^\s;]*)", re.IGNORECASE)
+LINE = re.compile(rb"[^ \t\r\n][^\n]*")
+WHITESPACE = re.compile(r"[ \t\r\n]*")
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+NOT_IN_HEADERS = frozenset({"data", "data_base64", "datacontenttype"})
+
+BYTES_PER_COMMA_MIN = 16
+COUNT_STEP_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The events of one request, in order, each as the JSON text that was sent for it.
+
+    `plain`: the format does not ask for a specversion. `single`: the request is one event, not a list of one. `bad`
+    has the verdict on each item, by its place in `raws`, that is already known to be no JSON.
+    """
+
+    raws: list[bytes]
+    plain: bool
+    single: bool
+    bad: dict[int, Verdict] = field(default_factory=dict)
+
+
+def decode(
+    body: bytes, content_type: str | None, headers: Mapping[str, str], *, batch_events_max: int = 100_000
+) -> Items:
+    """Take a request's body apart by its content type, without reading the events.
+
+    Binary mode is any content type that is not CloudEvents' own, with a `ce-` header. Raises Problem with
+    MEDIA_TYPE_UNKNOWN, BODY_UNDECODABLE (also for a body without anything), or BATCH_TOO_LARGE.
+    """
+    media_type = _media_type(content_type)
+    attributes = _attributes(headers)
+    if attributes and not media_type.startswith("application/cloudevents"):
+        return Items([_from_headers(attributes, body, media_type, content_type)], plain=False, single=True)
+    if media_type not in KNOWN and media_type not in LINES:
+        _refuse_media_type()
+    body = body.removeprefix(BOM)
+    if not body.strip(b" \t\r\n"):
+        raise _undecodable("The body is empty: send at least one event, or an empty list.")
+    if media_type in LINES:
+        return _lines(body, batch_events_max)
+    if media_type == BATCH or (media_type == PLAIN and body.lstrip(b" \t\r\n").startswith(b"[")):
+        return Items(_elements(body, batch_events_max), plain=media_type == PLAIN, single=False)
+    return Items([_one(body)], plain=media_type == PLAIN, single=True)
+
+
+def _media_type(content_type: str | None) -> str:
+    """Return the media type in lower case, "" for none; only UTF-8 is taken."""
+    if content_type is None:
+        return ""
+    match = CONTENT_TYPE.fullmatch(content_type)
+    if match is None:
+        _refuse_media_type()
+    for charset in CHARSET.findall(match[2]):
+        if charset.strip('"').lower() != "utf-8":
+            raise Problem(Code.MEDIA_TYPE_UNKNOWN, "Send the body in UTF-8: no other charset is understood.")
+    return match[1].lower()
+
+
+def _refuse_media_type() -> NoReturn:
+    detail = f"Send events as {', '.join(KNOWN)}, or in the binary mode of CloudEvents with its ce- headers."
+    raise Problem(Code.MEDIA_TYPE_UNKNOWN, detail)
+
+
+def _undecodable(detail: str) -> Problem:
+    return Problem(Code.BODY_UNDECODABLE, detail, (Flaw("", detail),))
+
+
+def _too_large(batch_events_max: int) -> NoReturn:
+    raise Problem(Code.BATCH_TOO_LARGE, f"Send at most {batch_events_max} events in one request.")
+
+
+# JSON
+
+
+_one_decoder = msgspec.json.Decoder(msgspec.Raw)
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _one(body: bytes) -> bytes:
+    """Return the one JSON value of a body, without the space around it."""
+    try:
+        return bytes(_one_decoder.decode(body))
+    except (msgspec.MsgspecError, RecursionError):
+        return _one_slowly(body)
+
+
+def _one_slowly(body: bytes) -> bytes:
+    scanner = _Scanner(body)
+    raw = scanner.value()
+    scanner.expect_end()
+    return raw
+
+
+def _elements(body: bytes, batch_events_max: int) -> list[bytes]:
+    """Return the elements of a JSON list."""
+    if _may_hold_many(body, batch_events_max) and count_elements(body) > batch_events_max:
+        _too_large(batch_events_max)
+    try:
+        raws = _list_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return _elements_slowly(body, batch_events_max)
+    if len(raws) > batch_events_max:
+        _too_large(batch_events_max)
+    return [bytes(raw) for raw in raws]
+
+
+def _elements_slowly(body: bytes, batch_events_max: int) -> list[bytes]:
+    """Take apart a list that the fast decoder refused: half a surrogate pair in one event must not cost the others."""
+    scanner = _Scanner(body)
+    raws: list[bytes] = []
+    scanner.expect("[")
+    while not scanner.take("]"):
+        if raws:
+            scanner.expect(",")
+        if len(raws) == batch_events_max:
+            _too_large(batch_events_max)
+        raws.append(scanner.value())
+    scanner.expect_end()
+    return raws
+
+
+class _Scanner:
+    """Walks over JSON that may hold any text and any number: form is all that it looks at.
+
+    Bytes are read as Latin-1, so that places in the text are places in the body.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.text = body.decode("latin-1")
+        self.place = 0
+        self.json = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_no_constant)
+
+    def value(self) -> bytes:
+        """Step over one value and return its bytes."""
+        start = self._skip()
+        try:
+            _, self.place = self.json.raw_decode(self.text, start)
+        except ValueError as error:
+            raise self._undecodable() from error
+        except RecursionError:
+            raise _undecodable("The body is nested too deeply.") from None
+        return self.body[start : self.place]
+
+    def take(self, letter: str) -> bool:
+        """Step over a letter if it is next."""
+        start = self._skip()
+        found = self.text.startswith(letter, start)
+        self.place = start + found
+        return found
+
+    def expect(self, letter: str) -> None:
+        """Step over a letter that must be next."""
+        if not self.take(letter):
+            raise self._undecodable()
+
+    def expect_end(self) -> None:
+        """Make sure that nothing follows."""
+        if self._skip() != len(self.text):
+            raise self._undecodable()
+
+    def _skip(self) -> int:
+        match = WHITESPACE.match(self.text, self.place)
+        return self.place if match is None else match.end()
+
+    def _undecodable(self) -> Problem:
+        return _undecodable(f"The body is not JSON: see what follows byte {self.place}.")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _may_hold_many(body: bytes, batch_events_max: int) -> bool:
+    """Say whether a list must be counted before it is taken apart, so that a flood of tiny elements costs no memory.
+
+    What passes uncounted has at most one element per BYTES_PER_COMMA_MIN bytes.
+    """
+    commas = body.count(b",")
+    return commas >= batch_events_max and commas * BYTES_PER_COMMA_MIN > len(body)
+
+
+def count_elements(body: bytes) -> int:
+    """Count the elements of a JSON list in little memory; more or less than right if the body is no such list."""
+    masked = body.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    commas, depth, quotes = 0, 0, 0
+    for start in range(0, len(masked), COUNT_STEP_BYTES):
+        letters = np.frombuffer(masked, np.uint8, min(COUNT_STEP_BYTES, len(masked) - start), start)
+        quoted = np.cumsum(letters == ord('"'), dtype=np.int32) + quotes
+        outside = quoted & 1 == 0
+        opening = outside & ((letters == ord("[")) | (letters == ord("{")))
+        closing = outside & ((letters == ord("]")) | (letters == ord("}")))
+        depths = np.cumsum(opening.astype(np.int32) - closing, dtype=np.int32) + depth
+        commas += int(np.count_nonzero(outside & (depths == 1) & (letters == ord(","))))
+        depth, quotes = int(depths[-1]), int(quoted[-1]) & 1
+    return commas + 1
+
+
+def _lines(body: bytes, batch_events_max: int) -> Items:
+    """Take each line that is not blank as one event; a line that is no JSON spoils nothing but itself."""
+    raws: list[bytes] = []
+    bad: dict[int, Verdict] = {}
+    for match in LINE.finditer(body):
+        if len(raws) == batch_events_max:
+            _too_large(batch_events_max)
+        line = match[0].rstrip(b" \t\r")
+        try:
+            _one_decoder.decode(line)
+        except (msgspec.MsgspecError, RecursionError):
+            _judge_line(line, len(raws), bad)
+        raws.append(line)
+    return Items(raws, plain=True, single=False, bad=bad)
+
+
+def _judge_line(line: bytes, index: int, bad: dict[int, Verdict]) -> None:
+    try:
+        _one_slowly(line)
+    except Problem:
+        bad[index] = refusal(Code.NOT_JSON, "", "This line is not JSON: send one JSON object on each line.")
+
+
+# Binary mode
+
+
+def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes that the ce- headers carry, decoded; none means that this is not binary mode."""
+    lower = ((name.lower(), value) for name, value in headers.items())
+    attributes = {name[3:]: _header_text(value) for name, value in lower if name.startswith("ce-")}
+    return {name: value for name, value in attributes.items() if name not in NOT_IN_HEADERS}
+
+
+def _header_text(value: str) -> str:
+    """Decode a header's value as CloudEvents says: undo quotes, then percent signs once, then UTF-8.
+
+    Bytes that are not UTF-8 become lone surrogates, which the event is then refused for.
+    """
+    quoted = QUOTED.fullmatch(value.strip())
+    if quoted is not None:
+        value = re.sub(r"\\(.)", r"\1", quoted[1])
+    # A header's bytes reach us as Latin-1; some clients send UTF-8 without percent signs.
+    sent = value.encode("latin-1" if max(value, default="") <= "\xff" else "utf-8")
+    return unquote_to_bytes(sent).decode("utf-8", "surrogateescape")
+
+
+def _from_headers(attributes: dict[str, str], body: bytes, media_type: str, content_type: str | None) -> bytes:
+    """Write the event of a request in binary mode as structured JSON.
+
+    JSON data is kept as it came, other text as a string, anything else in base64.
+    """
+    if content_type is not None:
+        attributes["datacontenttype"] = content_type
+    members = [f"{json.dumps(name)}:{json.dumps(value)}".encode() for name, value in attributes.items()]
+    if body:
+        members.append(_data(body, media_type))
+    return b"{" + b",".join(members) + b"}"
+
+
+def _data(body: bytes, media_type: str) -> bytes:
+    if media_type in ("", PLAIN, "text/json") or media_type.endswith("+json"):
+        return b'"data":' + _one(body.removeprefix(BOM))
+    if media_type.startswith("text/"):
+        try:
+            return b'"data":' + json.dumps(body.decode("utf-8")).encode()
+        except UnicodeDecodeError:
+            pass
+    return b'"data_base64":"' + base64.b64encode(body) + b'"'
