@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tallystick.errors import Code, Flaw, Problem
 from tallystick.ledger.base import Ledger
 from tallystick.model import Catalog, UsageQuery, UsageTable
 
@@ -24,6 +25,15 @@ class Request:
     path: Mapping[str, str] = field(default_factory=dict)
     accept: str = ""
 
+    def value(self, parameter: str) -> str | None:
+        """Return what a query parameter says, None when absent; a Problem when it is empty or given twice."""
+        values = [value for name, value in self.query if name == parameter]
+        if len(values) > 1:
+            raise invalid(parameter, f"Give {parameter} only once.")
+        if values == [""]:
+            raise invalid(parameter, f"Give {parameter} a value, or leave it out.")
+        return values[0] if values else None
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -37,4 +47,17 @@ class Reply:
 
 async def run(ledger: Ledger, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
     """Answer every query of one report from one read transaction; tables follow the order of `queries`."""
-    return await ledger.usage(queries)
+    return await ledger.usage(queries) if queries else ()
+
+
+def invalid(parameter: str, detail: str) -> Problem:
+    """Say what is wrong with one query parameter, and what to do."""
+    return Problem(Code.PARAMETER_INVALID, detail, (Flaw(parameter, detail),))
+
+
+def decimal_text(amount: int, scale: int) -> str:
+    """Write an amount at a scale as plain decimal text: no exponent, no trailing zeros."""
+    digits = str(abs(amount)).rjust(scale + 1, "0")
+    point = len(digits) - scale
+    fraction = digits[point:].rstrip("0")
+    return ("-" if amount < 0 else "") + digits[:point] + ("." + fraction if fraction else "")
