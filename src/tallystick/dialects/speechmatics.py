@@ -1,0 +1,170 @@
+"""Speechmatics' batch usage, GET /v2/usage: jobs and hours per type, language and operating point, in UTC days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tallystick import windows
+from tallystick.errors import Code, Problem
+from tallystick.model import Total, UsageQuery, UsageTable
+from tallystick.query import Reply, Request, decimal_text, invalid
+from tallystick.windows import DAY, INSTANT_MIN
+
+METER = "audio"
+MODE = "batch"
+DAY_MIN = 0
+"""1970-01-01: the earliest day that can be asked for, and the first day of an account without a job."""
+
+STATUS = {
+    Code.PARAMETER_INVALID: HTTPStatus.BAD_REQUEST,
+    Code.KEY_MISSING: HTTPStatus.UNAUTHORIZED,
+    Code.KEY_INVALID: HTTPStatus.UNAUTHORIZED,
+    Code.SCOPE_MISSING: HTTPStatus.FORBIDDEN,
+    Code.ACCOUNT_FORBIDDEN: HTTPStatus.FORBIDDEN,
+    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""The vendor's status of what a report can meet; anything else is 500."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked: the first day if one was given, the last day that counts, and the questions to the ledger.
+
+    Days are their first instants. Without a day between the two there is nothing to ask.
+    """
+
+    since: int | None
+    until: int
+    queries: tuple[UsageQuery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the report; a label that the jobs do not have is None."""
+
+    type: str
+    language: str | None
+    operating_point: str | None
+    count: int
+    amount: int
+
+
+def parse(request: Request) -> Plan:
+    """Read `since` and `until`; a Problem when one is no day or they are the wrong way round."""
+    since = _day(request, "since")
+    until = _day(request, "until")
+    if since is not None and until is not None and since > until:
+        raise invalid("since", "since must not be after until.")
+    # The vendor never reports the day that is not over.
+    yesterday = request.now // DAY * DAY - DAY
+    last = yesterday if until is None else min(until, yesterday)
+    return Plan(since, last, _queries(request, INSTANT_MIN if since is None else since, last))
+
+
+def render(request: Request, plan: Plan, tables: Sequence[UsageTable]) -> Reply:
+    """Write the vendor's report, null where it is empty."""
+    details = _details(tables)
+    scale = request.catalog.meters[METER].scale
+    document = {
+        "since": windows.format_day(_since(plan, tables)),
+        "until": windows.format_day(plan.until),
+        "summary": [_entry(line, scale) for line in _summary(details)] or None,
+        "details": [_entry(line, scale) for line in details] or None,
+    }
+    return Reply(200, msgspec.json.encode(document))
+
+
+def problem(problem: Problem) -> Reply:
+    """Write a problem in the vendor's shape."""
+    status = STATUS.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    # The vendor's own clients look for this text, not for the status.
+    error = "Permission Denied" if status == HTTPStatus.UNAUTHORIZED else status.phrase
+    document: dict[str, Any] = {"code": status.value, "error": error}
+    if status == HTTPStatus.BAD_REQUEST:
+        document["detail"] = problem.detail
+    return Reply(status.value, msgspec.json.encode(document))
+
+
+def _day(request: Request, parameter: str) -> int | None:
+    text = request.value(parameter)
+    if text is None:
+        return None
+    try:
+        day = windows.parse_day(text)
+    except ValueError as error:
+        raise invalid(parameter, f"{parameter} is {error}.") from None
+    if day < DAY_MIN:
+        raise invalid(parameter, f"{parameter} must not be before {windows.format_day(DAY_MIN)}.")
+    return day
+
+
+def _queries(request: Request, first: int, last: int) -> tuple[UsageQuery, ...]:
+    """Ask for the whole range by all labels, and by day for the first day with a job."""
+    if first > last:
+        return ()
+    where = {"mode": frozenset({"", MODE})}
+    whole = np.array([first, last + DAY], np.int64)
+    days = np.arange(first, last + 2 * DAY, DAY, dtype=np.int64)
+    return (
+        UsageQuery(METER, request.accounts, whole, ("type", "language", "operating_point"), where),
+        UsageQuery(METER, request.accounts, days, ("type",), where),
+    )
+
+
+def _since(plan: Plan, tables: Sequence[UsageTable]) -> int:
+    if tables:
+        first = next((row.bucket for row in tables[1].rows if row.labels[0]), None)
+        if first is not None:
+            return int(plan.queries[1].edges[first])
+    return DAY_MIN if plan.since is None else plan.since
+
+
+def _details(tables: Sequence[UsageTable]) -> list[Line]:
+    """Gather the jobs that have a type; an empty language or operating point is none."""
+    totals: dict[tuple[str, str | None, str | None], Total] = {}
+    for row in tables[0].rows if tables else ():
+        type_, language, operating_point = row.labels
+        if type_:
+            key = (type_, language or None, operating_point or None)
+            totals[key] = _added(totals.get(key, Total()), row.total)
+    return _ordered(Line(*key, total.count, total.sum) for key, total in totals.items())
+
+
+def _summary(details: Sequence[Line]) -> list[Line]:
+    totals: dict[str, Total] = {}
+    for line in details:
+        totals[line.type] = _added(totals.get(line.type, Total()), Total(line.count, line.amount))
+    return _ordered(Line(type_, None, None, total.count, total.sum) for type_, total in totals.items())
+
+
+def _added(one: Total, other: Total) -> Total:
+    return Total(one.count + other.count, one.sum + other.sum)
+
+
+def _ordered(lines: Iterable[Line]) -> list[Line]:
+    # No label is empty here, so "" puts the absent first.
+    return sorted(lines, key=lambda line: (-line.count, line.type, line.language or "", line.operating_point or ""))
+
+
+def _entry(line: Line, scale: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {"mode": MODE, "type": line.type}
+    if line.language is not None:
+        entry["language"] = line.language
+    if line.operating_point is not None:
+        entry["operating_point"] = line.operating_point
+    return {**entry, "count": line.count, "duration_hrs": msgspec.Raw(_hours(line.amount, scale).encode())}
+
+
+def _hours(amount: int, scale: int) -> str:
+    """Write seconds at a scale as hours, rounded half up to two decimals."""
+    hundredth = 36 * 10**scale
+    return decimal_text((2 * amount + hundredth) // (2 * hundredth), 2)
