@@ -54,6 +54,8 @@ TAG_LETTERS = {
     "scrubtext": "T",
     "notext": "*",
 }
+AUDIO = "audio.processed"
+TYPES_WITH_STATUS = {AUDIO, "vision.request", "resource.upserted", "model.request"}
 NOT_CONTENT = {"specversion", "id", "source", "datacontenttype", "traceparent", "tracestate"}
 
 Document = Mapping[str, Any]
@@ -172,7 +174,7 @@ class MemoryLedger:
         for posting in postings:
             label_sets = self._label_sets[(account, posting.meter, *month)]
             if posting.labels not in label_sets and len(label_sets) >= self._settings.label_sets_max:
-                return label_sets_exceeded(posting.meter, self._settings.label_sets_max)
+                return label_sets_exceeded(posting.meter)
         if account not in self._catalog.accounts:
             self._put_account(Account(account, 0), "event")
         for posting in postings:
@@ -266,8 +268,8 @@ def space_of(document: Document, account: str) -> str | None:
     members: Document = data if isinstance(data, dict) else {}
     owner, slash, rest = document.get("subject", "").partition("/")
     from_subject = rest if owner == account and slash else None
-    named: str | None = document.get("space", members.get("space", members.get("dataset", from_subject)))
-    return named
+    named = document.get("space", members.get("space", members.get("dataset", from_subject)))
+    return None if named is None else label(named)
 
 
 def judge(document: Document, account: str, kept: Kept) -> Verdict:
@@ -278,11 +280,11 @@ def judge(document: Document, account: str, kept: Kept) -> Verdict:
 
 
 def content(document: Document, account: str) -> Document:
-    """Return what two sendings of one event must have in common."""
-    resolved: dict[str, Any] = {"account": account, "space": space_of(document, account)}
-    if "time" in document:
-        resolved["time"] = instant(document["time"])
-    return {name: value for name, value in {**document, **resolved}.items() if name not in NOT_CONTENT}
+    """Return what two sendings of one event must have in common; no data and empty data say the same."""
+    time = instant(document["time"]) if "time" in document else None
+    resolved = {"account": account, "space": space_of(document, account), "time": time}
+    said = {"data": {}, **document, **resolved}
+    return {name: value for name, value in said.items() if name not in NOT_CONTENT}
 
 
 def alike(a: Any, b: Any) -> bool:
@@ -299,11 +301,13 @@ def alike(a: Any, b: Any) -> bool:
 def postings_of(document: Document, account: str, catalog: Catalog) -> Iterator[Posting]:
     """Work out what an event adds to each meter that counts it."""
     facts = {**document, "account": account, "space": space_of(document, account)}
-    if (at(facts, "$.data.status") or "success") != "success":
+    if document["type"] in TYPES_WITH_STATUS and at(facts, "$.data.status") not in (None, "success"):
         return
     for meter in catalog.meters.values():
+        if document["type"] not in meter.events:
+            continue
         labels = tuple(sorted(labels_of(facts, meter)))
-        if document["type"] in meter.events and all(dict(labels).get(name) in wanted for name, wanted in meter.where):
+        if all(dict(labels).get(name, "") in wanted for name, wanted in meter.where):
             yield Posting(meter.name, meter.version, labels, amount_of(facts, meter))
 
 
@@ -319,7 +323,7 @@ def labels_of(facts: Document, meter: Meter) -> Iterator[tuple[str, str]]:
     for name, path in meter.labels:
         value = at(facts, path)
         if value is not None:
-            yield name, tags(value) if path == "$.data.tags" else label(value)
+            yield name, tags(value) if name == "tags" and facts["type"] == AUDIO else label(value)
 
 
 def label(value: Any) -> str:

@@ -9,7 +9,7 @@ CONFLICT = Verdict(
     Status.CONFLICT,
     code=Code.ID_REUSED,
     pointer="/id",
-    detail="An event with this source and id is kept already, with other content; give a new event an id of its own.",
+    detail="An event with this account, source and id is kept with other content. Give the new event its own id.",
 )
 
 
@@ -19,15 +19,15 @@ def duplicate(*, metered: bool) -> Verdict:
 
 
 def account_unknown(account: str) -> Verdict:
-    """Say that no account has this name, and that events may not create one here."""
-    detail = f"There is no account {account!r}; create it, or name one that exists."
+    """Say that no account has this name, and that the event may not create it."""
+    detail = f"There is no account {account!r}. Create it, or send the name of one that exists."
     return Verdict(Status.REJECTED, code=Code.ACCOUNT_UNKNOWN, pointer="/account", detail=detail)
 
 
-def label_sets_exceeded(meter: str, label_sets_max: int) -> Verdict:
+def label_sets_exceeded(meter: str) -> Verdict:
     """Say that the event would give its account one label set too many."""
     detail = (
-        f"The account has {label_sets_max} label sets of meter {meter!r} in the month of this event, the most allowed; "
-        "send fewer distinct label values, or raise label_sets_max and send the event again."
+        f"Meter {meter!r} already has as many label sets as label_sets_max allows in the month of this event. "
+        "Use fewer label values or raise the setting, then send it again."
     )
     return Verdict(Status.REJECTED, code=Code.LABEL_SETS_EXCEEDED, pointer="/data", detail=detail)
