@@ -37,7 +37,7 @@ def setting(default: Any, help: str, *, min: int = 0, max: int | None = None, se
 class Settings:
     """The settings of one process, fixed from start to end."""
 
-    data: Path = setting(DATA_FOLDER, "Folder of the embedded ledger.")
+    data: Path = setting(DATA_FOLDER, "Folder of the embedded ledger.")  # noqa: RUF009 - it returns an immutable Path
     url: str | None = setting(None, "A ledger that is not in the data folder; memory: keeps nothing after the end.")
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: int = setting(8787, "Port to listen on; 0 picks a free one.", max=65535)

@@ -1,0 +1,88 @@
+"""Accounts: who owns usage, and who belongs to whom."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from tallystick import windows
+from tallystick.api import auth, documents
+from tallystick.api.http import Call
+from tallystick.errors import Code, Problem
+from tallystick.model import Account, AccountKind
+from tallystick.query import Reply
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,49}", re.ASCII)
+MEMBERS_MAX = 10_000
+
+
+class AccountDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of PUT /v1/accounts/{account}: the whole new definition."""
+
+    kind: AccountKind
+    timezone: str = "UTC"
+    members: list[str] = []
+
+
+async def index(call: Call) -> Reply:
+    """List the accounts that the key reads, by name."""
+    catalog = call.app.catalog
+    names = auth.readable(call.caller, catalog)
+    chosen = sorted(catalog.accounts) if names is None else names
+    accounts = [catalog.accounts[name] for name in chosen if name in catalog.accounts]
+    return documents.reply({"accounts": [_shown(account) for account in accounts]})
+
+
+async def get(call: Call) -> Reply:
+    """Show one account."""
+    return documents.reply(_shown(_readable(call)))
+
+
+async def put(call: Call) -> Reply:
+    """Create an account or replace its definition."""
+    name, before = call.path["account"], call.app.catalog.accounts.get(call.path["account"])
+    if call.caller.account not in (None, name):
+        raise _not_found()
+    wanted = _checked(name, await documents.read(call, AccountDocument))
+    if call.caller.account is not None and (before is None or before.kind is not wanted.kind):
+        raise Problem(Code.SCOPE_MISSING, "Only the operator creates an account or changes its kind.")
+    kept = await call.app.ledger.put_account(wanted, actor=call.caller.key_id)
+    return documents.reply(_shown(kept), 201 if before is None else 200)
+
+
+def _readable(call: Call) -> Account:
+    account = call.app.catalog.accounts.get(call.path["account"])
+    if account is None or not auth.may_read(call.caller, account.name, call.app.catalog):
+        raise _not_found()
+    return account
+
+
+def _not_found() -> Problem:
+    return Problem(Code.NOT_FOUND, "There is no such account.")
+
+
+def _checked(name: str, document: AccountDocument) -> Account:
+    if not NAME.fullmatch(name):
+        raise documents.refuse(Code.FIELD_VALUE, "", _rule("The account's name"))
+    if not windows.is_zone(document.timezone):
+        raise documents.refuse(Code.FIELD_VALUE, "/timezone", "timezone must be an IANA zone, such as Europe/Prague.")
+    if document.members and document.kind is not AccountKind.ORG:
+        raise documents.refuse(Code.FIELD_VALUE, "/members", "Only an organisation (kind org) has members.")
+    if len(document.members) > MEMBERS_MAX:
+        raise documents.refuse(Code.FIELD_LENGTH, "/members", f"At most {MEMBERS_MAX} members.")
+    for place, member in enumerate(document.members):
+        if not NAME.fullmatch(member):
+            raise documents.refuse(Code.FIELD_VALUE, f"/members/{place}", _rule("A member's name"))
+    members = tuple(dict.fromkeys(document.members))
+    return Account(name, 0, document.kind, document.timezone, members)
+
+
+def _rule(what: str) -> str:
+    return f"{what} must be 1 to 50 of a-z, 0-9 and -, and not begin with -."
+
+
+def _shown(account: Account) -> dict[str, Any]:
+    shown = {"account": account.name, "kind": account.kind, "timezone": account.timezone}
+    return shown | ({"members": account.members} if account.kind is AccountKind.ORG else {})

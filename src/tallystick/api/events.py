@@ -1,0 +1,101 @@
+"""POST /v1/events: the body within its bounds, then ingest, then the receipts and the status that sums them up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import msgspec
+
+from tallystick.api import errors, http
+from tallystick.errors import Code, Flaw, Problem
+from tallystick.ingest.accept import Intake, accept
+from tallystick.model import Receipt, Status, Verdict
+from tallystick.query import Reply
+
+RECEIPTS_AT_ONCE = 1000
+"""About a millisecond of writing; then others get their turn."""
+
+
+class ReceiptLine(msgspec.Struct, omit_defaults=True):
+    """A receipt as it is written; what says nothing is left out."""
+
+    index: int
+    id: str | None
+    status: Status
+    metered: bool
+    code: Code | None = None
+    pointer: str | None = None
+    detail: str | None = None
+
+
+async def post(call: http.Call) -> Reply:
+    """Take events in and say of each what became of it."""
+    _refuse_encoding(call)
+    settings = call.app.settings
+    async with http.body_of(call, settings.batch_bytes_max) as body:
+        intake = await accept(
+            body,
+            content_type=call.headers.get("content-type"),
+            headers=call.headers,
+            caller=call.caller,
+            ledger=call.app.ledger,
+            settings=settings,
+            now=call.app.clock(),
+        )
+    return await _reply(call, intake)
+
+
+def _refuse_encoding(call: http.Call) -> None:
+    if call.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+        detail = "Send the body as it is, without Content-Encoding."
+        raise Problem(Code.MEDIA_TYPE_UNKNOWN, detail, headers={"Accept-Encoding": "identity"})
+
+
+async def _reply(call: http.Call, intake: Intake) -> Reply:
+    receipts = intake.receipts(("receipts", "all") in call.query)
+    refused = intake.conflict + intake.rejected
+    members = msgspec.json.encode(_counts(intake))[:-1] + b',"receipts":' + await _written(receipts) + b"}"
+    if refused and intake.single:
+        return _refusal(call, _first_refused(receipts), members)
+    return Reply(HTTPStatus.MULTI_STATUS if refused else HTTPStatus.OK, members)
+
+
+def _counts(intake: Intake) -> dict[str, int]:
+    return {
+        "accepted": intake.accepted,
+        "duplicate": intake.duplicate,
+        "conflict": intake.conflict,
+        "rejected": intake.rejected,
+    }
+
+
+def _first_refused(receipts: Sequence[Receipt]) -> Verdict:
+    return next(receipt.verdict for receipt in receipts if receipt.verdict.code is not None)
+
+
+def _refusal(call: http.Call, verdict: Verdict, members: bytes) -> Reply:
+    """Answer for the one event of a request: a problem that has the counts and the receipt as further members."""
+    assert verdict.code is not None
+    problem = Problem(verdict.code, verdict.detail, (Flaw(verdict.pointer, verdict.detail),))
+    reply = errors.render(problem, call.instance, call.request_id)
+    return Reply(reply.status, reply.body[:-1] + b"," + members[1:], reply.media_type)
+
+
+async def _written(receipts: Sequence[Receipt]) -> bytes:
+    parts = []
+    for start in range(0, len(receipts), RECEIPTS_AT_ONCE):
+        lines = [_line(receipt) for receipt in receipts[start : start + RECEIPTS_AT_ONCE]]
+        parts.append(msgspec.json.encode(lines)[1:-1])
+        await asyncio.sleep(0)
+    return b"[" + b",".join(parts) + b"]"
+
+
+def _line(receipt: Receipt) -> ReceiptLine:
+    verdict = receipt.verdict
+    if verdict.code is None:
+        return ReceiptLine(receipt.index, receipt.id, verdict.status, verdict.metered)
+    return ReceiptLine(
+        receipt.index, receipt.id, verdict.status, verdict.metered, verdict.code, verdict.pointer, verdict.detail
+    )

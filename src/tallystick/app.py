@@ -1,0 +1,40 @@
+"""What one process works with: settings, clock and ledger, opened together and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from tallystick.clock import Clock, system_clock
+from tallystick.ledger.base import Ledger
+from tallystick.ledger.open import open_ledger
+from tallystick.model import Catalog
+from tallystick.settings import Settings
+
+
+@dataclass(slots=True)
+class App:
+    """Holds no behaviour. `calls` are the requests being answered, `body_bytes` the bodies they hold in memory."""
+
+    settings: Settings
+    clock: Clock
+    ledger: Ledger
+    draining: bool = False
+    calls: int = 0
+    body_bytes: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog in force."""
+        return self.ledger.catalog
+
+    async def close(self) -> None:
+        """Finish what was taken and let go of the data."""
+        await self.ledger.close()
+
+
+async def open_app(settings: Settings, clock: Clock = system_clock) -> App:
+    """Open the ledger that the settings name; raises LedgerError where it cannot be opened or trusted."""
+    ledger = await open_ledger(settings.url or settings.data, settings, clock)
+    return App(settings, clock, ledger)

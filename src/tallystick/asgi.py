@@ -1,0 +1,177 @@
+"""Every route the process answers, and the way of a request from its first byte to its reply."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from tallystick.api import accounts, auth, errors, events, health, http, keys, proofs, usage
+from tallystick.api.ids import ids_of
+from tallystick.app import App
+from tallystick.dialects import speechmatics
+from tallystick.errors import Code, Problem
+from tallystick.model import Scope
+from tallystick.query import Reply
+from tallystick.telemetry import LOG, described
+
+Handler = Callable[[http.Call], Awaitable[Reply]]
+Asgi = Callable[[http.Scope, http.Receive, http.Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One call: `{name}` in the path is any one part of it; without a scope it needs no key."""
+
+    method: str
+    path: str
+    handler: Handler
+    scope: Scope | None = None
+
+
+ROUTES = (
+    Route("GET", "/livez", health.live),
+    Route("GET", "/readyz", health.ready),
+    Route("POST", "/v1/events", events.post, Scope.INGEST),
+    Route("GET", "/v1/usage", usage.native_report, Scope.REPORT),
+    Route("GET", "/v1/accounts", accounts.index, Scope.ADMIN),
+    Route("GET", "/v1/accounts/{account}", accounts.get, Scope.ADMIN),
+    Route("PUT", "/v1/accounts/{account}", accounts.put, Scope.ADMIN),
+    Route("GET", "/v1/keys", keys.index, Scope.ADMIN),
+    Route("POST", "/v1/keys", keys.post, Scope.ADMIN),
+    Route("DELETE", "/v1/keys/{id}", keys.delete, Scope.ADMIN),
+    Route("POST", "/v1/verify", proofs.post, Scope.ADMIN),
+    Route("GET", "/v2/usage", usage.speechmatics_report, Scope.REPORT),
+)
+
+VENDOR_PROBLEMS: Mapping[str, Callable[[Problem], Reply]] = {"v2": speechmatics.problem}
+"""Whose shape an error has, by the first part of the path; everything else is native."""
+
+VENDOR_REQUEST_ID_HEADERS = {"v2": "Request-Id"}
+
+Methods = Mapping[str, Route]
+_PATTERNS: dict[tuple[str, ...], dict[str, Route]] = {}
+for _route in ROUTES:
+    _PATTERNS.setdefault(tuple(_route.path.split("/")[1:]), {})[_route.method] = _route
+
+
+def create(app: App) -> Asgi:
+    """Return the ASGI application over an open app."""
+
+    async def application(scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+        if scope["type"] != "http":
+            return
+        app.calls += 1
+        app.idle.clear()
+        try:
+            await answer(app, scope, receive, send)
+        finally:
+            app.calls -= 1
+            if app.calls == 0:
+                app.idle.set()
+
+    return application
+
+
+async def answer(app: App, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+    """Read one request, call what its route names, write the reply; every way to fail ends as a reply too."""
+    headers = http.headers_of(scope)
+    request_id, correlation_id = ids_of(headers)
+    call = http.Call(app, scope, receive, headers, request_id, correlation_id, app.clock())
+    segments = http.segments_of(scope["raw_path"]) or ()
+    family = segments[0] if segments else ""
+    try:
+        reply = await _handled(call, segments, family)
+        if not await http.discard_body(call):
+            reply = _with(reply, {"Connection": "close"})
+        await _send(call, reply, family, send)
+    except http.Disconnected:
+        LOG.debug("client went away", request_id=request_id)
+    LOG.debug("request", method=scope["method"], path=call.instance, request_id=request_id)
+
+
+async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> Reply:
+    try:
+        route = _route_of(call, segments)
+        if route.scope is not None:
+            _refuse_while_draining(call)
+            call.key = auth.authenticate(call.headers, call.app.catalog, call.app.settings.operator_key, call.now)
+            auth.require(call.key, route.scope)
+        return await route.handler(call)
+    except Problem as problem:
+        return _refusal(call, problem, family)
+    except http.Disconnected:
+        raise
+    except Exception as error:
+        LOG.error("crash", path=call.instance, request_id=call.request_id, **described(error))
+        return _refusal(
+            call, Problem(Code.INTERNAL, "Something broke here; the request id finds it in the log."), family
+        )
+
+
+def _route_of(call: http.Call, segments: tuple[str, ...]) -> Route:
+    methods, call.path = _match(segments)
+    method = call.scope["method"]
+    if methods is None:
+        raise Problem(Code.NOT_FOUND, "Nothing answers at this path.")
+    route = methods.get("GET" if method == "HEAD" else method)
+    if route is None:
+        allowed = ", ".join(sorted([*methods, *(["HEAD"] if "GET" in methods else [])]))
+        raise Problem(Code.METHOD_NOT_ALLOWED, f"This path answers {allowed}.", headers={"Allow": allowed})
+    return route
+
+
+def _match(segments: tuple[str, ...]) -> tuple[Methods | None, Mapping[str, str]]:
+    """Find what answers at a path, and what the path says where the route has a name in braces."""
+    if segments in _PATTERNS and not any(part.startswith("{") for part in segments):
+        return _PATTERNS[segments], {}
+    for pattern, methods in _PATTERNS.items():
+        found = _bound(pattern, segments)
+        if found:
+            return methods, found
+    return None, {}
+
+
+def _bound(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    if len(pattern) != len(segments):
+        return None
+    found = {}
+    for part, sent in zip(pattern, segments, strict=True):
+        if part.startswith("{") and sent:
+            found[part[1:-1]] = sent
+        elif part != sent:
+            return None
+    return found
+
+
+def _refuse_while_draining(call: http.Call) -> None:
+    if call.app.draining:
+        headers = {"Connection": "close"}
+        raise Problem(Code.UNAVAILABLE, "The process is ending; send it again.", retry_after_s=1, headers=headers)
+
+
+def _refusal(call: http.Call, problem: Problem, family: str) -> Reply:
+    vendor = VENDOR_PROBLEMS.get(family)
+    native = errors.render(problem, call.instance, call.request_id)
+    return _with(native if vendor is None else vendor(problem), errors.headers_of(problem))
+
+
+def _with(reply: Reply, headers: Mapping[str, str]) -> Reply:
+    return Reply(reply.status, reply.body, reply.media_type, {**reply.headers, **headers})
+
+
+async def _send(call: http.Call, reply: Reply, family: str, send: http.Send) -> None:
+    headers = {
+        "Content-Length": str(len(reply.body)),
+        "X-Request-Id": call.request_id,
+        "X-Correlation-Id": call.correlation_id,
+        **reply.headers,
+    }
+    if reply.media_type:
+        headers["Content-Type"] = reply.media_type
+    if family in VENDOR_REQUEST_ID_HEADERS:
+        headers[VENDOR_REQUEST_ID_HEADERS[family]] = call.request_id
+    if reply.status == 204:
+        del headers["Content-Length"]
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": int(reply.status), "headers": raw})
+    await send({"type": "http.response.body", "body": b"" if call.scope["method"] == "HEAD" else reply.body})

@@ -1,0 +1,80 @@
+"""Rows and documents on stdout, in the form that was asked for; refusals as errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from tallystick.cli.options import Failure
+from tallystick.cli.source import Answer
+
+Row = dict[str, Any]
+
+WIDE = 1000
+"""Columns of a table that nobody's terminal limits: cutting a value short would be worse than a long line."""
+
+
+def document(answer: Answer) -> Any:
+    """Return what a successful answer holds; end the command with the reason otherwise."""
+    if answer.status >= 400:
+        raise refused(answer)
+    return json.loads(answer.body)
+
+
+def refused(answer: Answer) -> click.ClickException:
+    """Make the error of an answer that is none; damaged data is told from wrong use by its exit code."""
+    try:
+        problem: dict[str, Any] = json.loads(answer.body)
+    except ValueError:
+        problem = {}
+    text = str(problem.get("detail") or problem.get("error") or f"the answer has status {answer.status}")
+    return click.ClickException(text) if problem.get("code") == "unproven" else Failure(text)
+
+
+def write_document(answer: Answer) -> None:
+    """Write a reply as it is."""
+    sys.stdout.buffer.write(answer.body.rstrip(b"\n") + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def write_rows(form: str, columns: Sequence[str], rows: Iterable[Row], total: Row | None = None) -> None:
+    """Write rows as CSV, as lines of JSON or as a table, which alone shows the total."""
+    if form == "csv":
+        _write_csv(columns, rows)
+    elif form == "ndjson":
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        _write_table(columns, rows, total)
+
+
+def _write_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row.get(column) for column in columns] for row in rows)
+
+
+def _write_table(columns: Sequence[str], rows: Iterable[Row], total: Row | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_footer=total is not None)
+    for column in columns:
+        footer = "" if total is None else _cell(total.get(column))
+        right = column in ("count", "quantity")
+        table.add_column(column, Text(footer), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        # Text, because a label may look like markup.
+        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,48 @@
+"""The commands by name. Each is imported when it is called, so that help is quick."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import tallystick
+
+COMMANDS = {
+    "serve": ("tallystick.cli.serve:serve", "Take events and answer reports over HTTP."),
+    "usage": ("tallystick.cli.usage:usage", "Print usage per time, account and label."),
+    "report": ("tallystick.cli.report:report", "Print usage as one vendor's API reports it."),
+    "verify": ("tallystick.cli.verify:verify", "Replay the log and compare everything kept with it."),
+}
+"""Name of a command: where it is, and the sentence that help shows for it."""
+
+
+class Commands(click.Group):
+    """A group that knows its commands' names and sentences without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(tallystick.__version__, message="%(prog)s %(version)s")
+def root() -> None:
+    """Exact usage metering, quotas and usage reports for AI and media APIs.
+
+    Data goes to stdout, everything else to stderr. Ends with 0 when all is well, 1 when the data has failures, 2 when
+    the command was used wrongly.
+    """
