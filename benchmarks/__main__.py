@@ -1,0 +1,206 @@
+"""`python -m benchmarks [--events N] [--only b,d] [--rounds R]`: one run, one table, a verdict beside every floor."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import decode, embedded, handwritten, http, latency, long, postgres, traffic
+from benchmarks.apart import apart
+from benchmarks.report import Line, ceiling, median, percentile, rate, ratio, text
+
+PARTS = {
+    "a": "decode only: msgspec into an envelope, data as dict, exact decimals",
+    "b": "embedded ledger: the same bytes through accept until durable, one process",
+    "c": "the same over HTTP: server process and client on this machine",
+    "d": "PostgreSQL by hand: decoding, COPY, ON CONFLICT, rollups of what is new, fsync on",
+    "e": "flatness, memory and disk over a long run",
+    "f": "reports at that size",
+    "g": "20,000 random old ids sent again",
+    "h": "start-up at that size",
+    "i": "single commits beside bulk and a busy thread",
+    "w": "the worst case: 100 label sets per account, times shuffled over three years (a, b and d, no floor)",
+}
+BATCHES = {1: 10_000, 500: 200_000, 5_000: 400_000, 20_000: 400_000}
+"""Events per request, and how many events are sent so."""
+FLOOR_BATCH = 20_000
+IN_FLIGHT = {1: 64, 500: 8, 5_000: 4, 20_000: 3}
+IN_FLIGHT_POSTGRES = {1: 4, 500: 2, 5_000: 2, 20_000: 2}
+"""What served it best when tried on two cores."""
+IN_FLIGHT_HTTP = {1: 16, 500: 4, 5_000: 3, 20_000: 3}
+LONG_BATCH = 5_000
+OLD_IDS = 20_000
+MS = 1_000.0
+
+Rates = dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was asked for, and where files may lie."""
+
+    events: int
+    only: frozenset[str]
+    rounds: int
+    folder: Path
+    postgres: str
+
+
+def say(message: str) -> None:
+    """Tell on stderr what is going on."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def decode_rate(path: Path) -> float:
+    """Measure (a) on a file of bodies."""
+    return decode.events_per_s(list(traffic.read(path)))
+
+
+def postgres_rate(path: Path, address: str, in_flight: int) -> float:
+    """Measure (d) on a file of bodies."""
+    return handwritten.events_per_s(address, list(traffic.read(path)), in_flight)
+
+
+def measured(run: Run, parts: str, path: Path, batch: int) -> Rates:
+    """Measure the rates of the parts that were asked for, in turn and several times over."""
+    measures: dict[str, Callable[[], float]] = {
+        "a": lambda: apart(decode_rate, path),
+        "b": lambda: apart(embedded.events_per_s, path, IN_FLIGHT[batch]),
+        "c": lambda: apart(http.events_per_s, path, IN_FLIGHT_HTTP[batch]),
+        "d": lambda: apart(postgres_rate, path, run.postgres, IN_FLIGHT_POSTGRES[batch]),
+    }
+    rates: Rates = {part: [] for part in parts}
+    for _ in range(run.rounds):
+        for part in parts:
+            rates[part].append(measures[part]())
+            say(f"  {part}: {rates[part][-1]:,.0f} events/s")
+    return rates
+
+
+def compared(rates: Rates, batch: int, floors: bool, case: str) -> Iterator[Line]:
+    """Yield each rate, and what (b) and (c) are of the others; ratios are of one round, their median is shown."""
+    names = {"a": "decode only", "b": "embedded ledger", "c": "over HTTP", "d": "PostgreSQL by hand"}
+    for part, values in rates.items():
+        yield rate(part, f"{names[part]}, {case}", median(values))
+    least = {("b", "a"): 0.18, ("b", "d"): 1.8}
+    for one, other in (("b", "a"), ("b", "d"), ("c", "b")):
+        if one in rates and other in rates:
+            floor = least.get((one, other)) if floors and batch == FLOOR_BATCH else None
+            quotients = [x / y for x, y in zip(rates[one], rates[other], strict=True)]
+            yield ratio(one, f"  ({one}) ÷ ({other})", median(quotients), floor)
+
+
+def rates(run: Run, parts: str, shape: traffic.Traffic, batches: dict[int, int], label: str) -> Iterator[Line]:
+    """Measure and compare rates at each batch size."""
+    for batch, most in batches.items():
+        count = min(most, run.events)
+        say(f"{label}{count:,} events in batches of {batch:,}")
+        path = traffic.write(run.folder / "bodies", shape, count, batch)
+        result = measured(run, parts, path, batch)
+        path.unlink()
+        yield from compared(result, batch, floors=not label, case=f"{label}batches of {batch:,}")
+
+
+def grown(run: Run, growth: long.Growth) -> Iterator[Line]:
+    """Yield what a long run showed."""
+    tenth = run.events / 10
+    flat = growth.tenths_s[0] / growth.tenths_s[-1]
+    if "e" in run.only:
+        yield rate("e", f"first tenth of {run.events:,}, batches of {LONG_BATCH:,}", tenth / growth.tenths_s[0])
+        yield rate("e", "last tenth", tenth / growth.tenths_s[-1])
+        yield ratio("e", "  flatness: last tenth ÷ first tenth", flat, 0.8)
+        yield ceiling("e", "disk per event after checkpoint", growth.disk_bytes / run.events, "B", 110)
+        yield ceiling("e", "memory per event (growth of private memory)", growth.memory_bytes / run.events, "B", 24)
+        yield ceiling("e", "single commit beside it, p50", median(growth.singles_s) * MS, "ms")
+        yield ceiling("e", "single commit beside it, p99", percentile(growth.singles_s, 0.99) * MS, "ms")
+        yield ceiling(
+            "e", "single commit beside it, slowest (a merge may cost 50 ms)", max(growth.singles_s) * MS, "ms"
+        )
+    if "f" in run.only:
+        for wide, most in zip(traffic.LONG.wide, (20, 200), strict=True):
+            seconds = growth.reports_s[wide.account]
+            yield ceiling("f", f"report over {wide.label_sets:,} label sets, p50", median(seconds) * MS, "ms", most)
+            yield ceiling("f", f"report over {wide.label_sets:,} label sets, slowest", max(seconds) * MS, "ms")
+
+
+def returned(run: Run, back: long.Return) -> Iterator[Line]:
+    """Yield what coming back to a large ledger showed."""
+    if "g" in run.only:
+        yield ceiling("g", f"{OLD_IDS:,} random old ids, all at once after a restart", back.resend_s, "s", 2)
+        yield ceiling("g", "single commit meanwhile, p99", percentile(back.singles_s, 0.99) * MS, "ms")
+    if "h" in run.only:
+        yield ceiling("h", "start-up to the first answer", back.start_s, "s", 1)
+
+
+def size(run: Run) -> Iterator[Line]:
+    """Fill one ledger and measure everything that depends on its size; the same bodies serve (i)."""
+    say(f"{run.events:,} events for the long run")
+    bodies = traffic.write(run.folder / "long", traffic.LONG, run.events, LONG_BATCH)
+    if run.only & set("efgh"):
+        folder = run.folder / "data"
+        count = -(-run.events // LONG_BATCH)
+        yield from grown(run, apart(long.grow, bodies, folder, count, IN_FLIGHT[LONG_BATCH]))
+        if run.only & set("gh"):
+            yield from returned(run, apart(long.come_back, folder, traffic.sample(bodies, OLD_IDS, run.events)))
+    if "i" in run.only:
+        singles = apart(latency.beside_bulk, bodies, 400, 0.025)
+        yield ceiling("i", f"{len(singles)} single commits, p50", median(singles) * MS, "ms")
+        yield ceiling("i", f"{len(singles)} single commits, p99", percentile(singles, 0.99) * MS, "ms", 40)
+
+
+def lines(run: Run) -> Iterator[Line]:
+    """Measure what was asked for."""
+    usual = "".join(sorted(run.only & set("abcd")))
+    if usual:
+        yield from rates(run, usual, traffic.USUAL, BATCHES, "")
+    if "w" in run.only:
+        worst = {batch: BATCHES[batch] for batch in (500, FLOOR_BATCH)}
+        yield from rates(run, "abd", traffic.WORST, worst, "worst case, ")
+    if run.only & set("efghi"):
+        yield from size(run)
+
+
+def parts(value: str) -> frozenset[str]:
+    """Read `--only`."""
+    chosen = frozenset(value.replace(",", "").replace(" ", ""))
+    if not chosen or chosen - set(PARTS):
+        raise argparse.ArgumentTypeError(f"name parts out of {','.join(PARTS)}")
+    return chosen
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    legend = "\n".join(f"  {letter}  {meaning}" for letter, meaning in PARTS.items())
+    reader = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        epilog=f"parts:\n{legend}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    reader.add_argument("--events", type=int, default=5_000_000, help="events of the long run (default 5,000,000)")
+    reader.add_argument("--only", type=parts, default=frozenset(PARTS), help="parts to run, as in b,d (default all)")
+    reader.add_argument("--rounds", type=int, default=3, help="how often rates are measured in turn (default 3)")
+    reader.add_argument("--folder", default="/var/tmp", help="where files may lie meanwhile: on a disk (/var/tmp)")
+    return reader.parse_args()
+
+
+def main() -> None:
+    """Run the parts and print their table."""
+    asked = arguments()
+    # Not /tmp: it may lie in memory, where durability costs nothing. The children read it too.
+    os.environ["TMPDIR"] = asked.folder
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallystick-bench-")))
+        wanted = asked.only & {"d", "w"}
+        address = stack.enter_context(postgres.server()) if wanted else ""
+        table = text(lines(Run(asked.events, asked.only, asked.rounds, folder, address)))
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""(i) How long a single event waits for its commit beside bulk that never stops and a thread that never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import embedded, traffic
+from tallystick.ledger.base import Ledger
+
+SINGLES = traffic.Traffic(seed=77)
+SETTLE_S = 1.0
+"""How long the bulk runs before the probe begins: the first commits make accounts and series."""
+
+
+def singles(count: int) -> Iterator[bytes]:
+    """Return bodies of one event each that no other traffic contains."""
+    return traffic.bodies(traffic.events(SINGLES, count), 1)
+
+
+async def probe(ledger: Ledger, bodies: Iterator[bytes], every_s: float, stop: asyncio.Event) -> list[float]:
+    """Send single events at a steady pace until told to stop; return each one's latency in seconds."""
+    latencies: list[float] = []
+    for body in bodies:
+        if stop.is_set():
+            break
+        started = time.perf_counter()
+        await embedded.send(ledger, body)
+        latencies.append(time.perf_counter() - started)
+        await asyncio.sleep(every_s)
+    return latencies
+
+
+async def repeat(ledger: Ledger, bodies: Iterator[bytes], stop: asyncio.Event) -> None:
+    """Send bulk until told to stop; when it runs out, the probe is over too."""
+    for body in bodies:
+        if stop.is_set():
+            return
+        await embedded.send(ledger, body)
+    stop.set()
+
+
+async def beside(folder: Path, bulk: Iterator[bytes], single: Iterator[bytes], every_s: float) -> list[float]:
+    """Probe while two bulk batches are always under way."""
+    stop = asyncio.Event()
+    async with embedded.opened(folder) as ledger:
+        work = [asyncio.create_task(repeat(ledger, bulk, stop)) for _ in range(2)]
+        await asyncio.sleep(SETTLE_S)
+        latencies = await probe(ledger, single, every_s, stop)
+        stop.set()
+        await asyncio.gather(*work)
+    return latencies
+
+
+def spin(stop: threading.Event) -> None:
+    """Keep the interpreter busy, as a worker that computes in Python would."""
+    number = 0
+    while not stop.is_set():
+        number += 1
+
+
+def beside_bulk(path: Path, count: int, every_s: float) -> list[float]:
+    """Return the latencies of up to `count` single events, in seconds."""
+    single = iter(list(singles(count)))
+    stop = threading.Event()
+    busy = threading.Thread(target=spin, args=(stop,))
+    with tempfile.TemporaryDirectory(prefix="tallystick-bench-") as folder:
+        busy.start()
+        try:
+            return asyncio.run(beside(Path(folder) / "data", traffic.read(path), single, every_s))
+        finally:
+            stop.set()
+            busy.join()
