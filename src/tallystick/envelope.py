@@ -257,7 +257,7 @@ def event_of(envelope: Mapping[str, Any], account: str, received: int) -> Event:
 
 def without_nulls(value: Any) -> Any:
     """Copy a value without the members that are null, at any depth; a null in a list keeps its place."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {name: without_nulls(member) for name, member in value.items() if member is not None}
     if isinstance(value, list):
         return [without_nulls(member) for member in value]
@@ -296,13 +296,13 @@ def same_content(a: Event, b: Event) -> bool:
 
 def _canonical(value: Any) -> Any:
     """Copy a value with every number in the one form that its value has, and without null members."""
+    if isinstance(value, str | bool):
+        return value
     if isinstance(value, Mapping):
         return {name: _canonical(member) for name, member in value.items() if member is not None}
     if isinstance(value, list | tuple):
         return [_canonical(member) for member in value]
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return _canonical_number(value)
-    return value
+    return _canonical_number(value) if isinstance(value, int | Decimal) else value
 
 
 def _canonical_number(value: int | Decimal) -> int | Decimal:

@@ -7,7 +7,6 @@ then each meter of the catalog in turn: its labels as the meter lists them, its 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from decimal import ROUND_05UP, Context, Decimal, Inexact, InvalidOperation
 from functools import cache
 from typing import Any
@@ -123,6 +122,11 @@ def _names(path: str) -> tuple[str, ...]:
     return tuple(path.split(".")[1:])
 
 
+@cache
+def _pointer(path: str) -> str:
+    return pointer_to(*_names(path))
+
+
 def _member(event: Event, path: str) -> Any:
     """Return what a path leads to; None where it leads nowhere. `$.space` and `$.account` are the resolved ones."""
     first, *rest = _names(path)
@@ -131,7 +135,7 @@ def _member(event: Event, path: str) -> Any:
     else:
         value = event.data if first == "data" else event.attributes.get(first)
     for name in rest:
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
@@ -144,7 +148,7 @@ def _labels(event: Event, meter: Meter, text_length_max: int) -> Labels | Verdic
         value = _member(event, path)
         if value is None:
             continue
-        text = _label(event, name, value, pointer_to(*_names(path)), text_length_max)
+        text = _label(event, name, value, _pointer(path), text_length_max)
         if isinstance(text, Verdict):
             return text
         labels.append((name, text))
@@ -187,7 +191,7 @@ def _amount(event: Event, meter: Meter) -> int | Verdict:
     """Return the event's quantity as an integer at the meter's scale."""
     if meter.quantity is None:
         return _scaled(Decimal(1), meter, "")
-    pointer = pointer_to(*_names(meter.quantity))
+    pointer = _pointer(meter.quantity)
     value = _member(event, meter.quantity)
     if value is None:
         return refusal(Code.QUANTITY_MISSING, pointer, f"This is what the meter {meter.name} counts: send it.")
