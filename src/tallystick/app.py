@@ -14,7 +14,11 @@ from tallystick.settings import Settings
 
 @dataclass(slots=True)
 class App:
-    """Holds no behaviour. `calls` are the requests being answered, `body_bytes` the bodies they hold in memory."""
+    """Holds no behaviour.
+
+    `calls` are the requests being answered, `body_bytes` the bodies they hold in memory, `waits` the deadlines of those
+    whose bodies are still to come.
+    """
 
     settings: Settings
     clock: Clock
@@ -22,6 +26,7 @@ class App:
     draining: bool = False
     calls: int = 0
     body_bytes: int = 0
+    waits: set[asyncio.Timeout] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

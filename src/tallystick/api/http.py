@@ -39,6 +39,7 @@ class Call:
     path: Mapping[str, str] = field(default_factory=dict)
     key: Caller | None = None
     body_done: bool = False
+    body_stalled: bool = False
 
     @property
     def caller(self) -> Caller:
@@ -105,7 +106,7 @@ async def discard_body(call: Call) -> bool:
     """
     if call.body_done or not announces_body(call.headers):
         return True
-    if call.headers.get("expect"):
+    if call.body_stalled or call.headers.get("expect"):
         return False
     try:
         async with asyncio.timeout(DISCARD_S_MAX):
@@ -139,12 +140,18 @@ async def _parts(call: Call) -> AsyncIterator[bytes]:
 
 
 async def _next(call: Call) -> MutableMapping[str, Any]:
+    waits = call.app.waits
+    wait = asyncio.timeout(call.app.settings.body_wait_s_max)
     try:
-        async with asyncio.timeout(call.app.settings.body_wait_s_max):
+        async with wait:
+            waits.add(wait)
             return await call.receive()
     except TimeoutError:
+        call.body_stalled = True
         detail = "The rest of the body did not arrive in time; send the request again."
         raise Problem(Code.BODY_UNDECODABLE, detail, headers={"Connection": "close"}) from None
+    finally:
+        waits.discard(wait)
 
 
 def _refuse_announced(call: Call, bytes_max: int) -> None:

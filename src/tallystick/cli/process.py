@@ -117,12 +117,22 @@ async def _serve(app: App, bound: socket.socket, address: tuple[str, int], stop:
 
 
 async def _drain(app: App) -> None:
-    """Refuse what is new and wait for what was taken, within bounds: a client may never finish sending."""
+    """Refuse what is new and wait for what was taken; a body that still does not come is waited for no longer."""
     app.draining = True
     telemetry.LOG.info("draining", calls=app.calls)
-    if app.calls:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(app.idle.wait(), app.settings.drain_s_max)
+    if await _idle(app, app.settings.drain_s_max):
+        return
+    for wait in app.waits:
+        wait.reschedule(0)
+    await _idle(app, STOP_S_MAX)
+
+
+async def _idle(app: App, seconds: int) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while app.calls:
+                await app.idle.wait()
+    return app.calls == 0
 
 
 async def make_first_key(app: App) -> None:
