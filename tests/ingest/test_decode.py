@@ -367,3 +367,19 @@ def test_a_body_that_cannot_be_read_says_where() -> None:
     found = re.search(r"byte (\d+)", caught.value.detail)
     assert found is not None
     assert int(found[1]) == 18
+
+
+@given(
+    st.binary(max_size=30) | st.text('[]{}",:1\\ \n', max_size=30).map(str.encode),
+    st.sampled_from([BATCH, STRUCTURED, PLAIN, LINES, "text/plain", None]) | st.text(max_size=20),
+    st.dictionaries(st.sampled_from(["ce-id", "ce-x", "host"]), st.text(max_size=8), max_size=2),
+)
+def test_any_request_is_taken_apart_or_refused(body: bytes, content_type: str | None, headers: dict[str, str]) -> None:
+    """Nothing that can be sent ends in another error than a problem, and no item is empty."""
+    try:
+        found = decode(body, content_type, headers)
+    except Problem as error:
+        assert error.code in (Code.BODY_UNDECODABLE, Code.MEDIA_TYPE_UNKNOWN)
+    else:
+        assert all(found.raws)
+        assert set(found.bad) <= set(range(len(found.raws)))
