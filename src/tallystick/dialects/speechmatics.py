@@ -14,12 +14,12 @@ from tallystick import windows
 from tallystick.errors import Code, Problem
 from tallystick.model import Total, UsageQuery, UsageTable
 from tallystick.query import Reply, Request, decimal_text, invalid
-from tallystick.windows import DAY, INSTANT_MIN
+from tallystick.windows import DAY
 
 METER = "audio"
 MODE = "batch"
 DAY_MIN = 0
-"""1970-01-01: the earliest day that can be asked for, and the first day of an account without a job."""
+"""1970-01-01, where the report's calendar begins: no earlier day can be asked for, and none is counted."""
 
 STATUS = {
     Code.PARAMETER_INVALID: HTTPStatus.BAD_REQUEST,
@@ -67,7 +67,7 @@ def parse(request: Request) -> Plan:
     # The vendor never reports the day that is not over.
     yesterday = request.now // DAY * DAY - DAY
     last = yesterday if until is None else min(until, yesterday)
-    return Plan(since, last, _queries(request, INSTANT_MIN if since is None else since, last))
+    return Plan(since, last, _queries(request, DAY_MIN if since is None else since, last))
 
 
 def render(request: Request, plan: Plan, tables: Sequence[UsageTable]) -> Reply:

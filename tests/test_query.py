@@ -1,0 +1,66 @@
+"""What dialects share: query parameters that say one thing, and amounts as text."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystick import query
+from tallystick.catalog import builtin
+from tallystick.errors import Code, Problem
+from tallystick.query import Request, decimal_text
+
+
+def request(*parameters: tuple[str, str]) -> Request:
+    return Request(now=0, catalog=builtin(), accounts=None, query=parameters)
+
+
+def test_a_parameter_is_what_was_sent() -> None:
+    """The value as it came, and None where there is none."""
+    assert request(("a", "1"), ("b", " x ")).value("b") == " x "
+    assert request(("a", "1")).value("b") is None
+
+
+@pytest.mark.parametrize("parameters", [(("a", ""),), (("a", "1"), ("a", "1")), (("a", ""), ("a", ""))])
+def test_an_empty_or_repeated_parameter_is_refused(parameters: tuple[tuple[str, str], ...]) -> None:
+    """Neither is guessed at; the problem names the parameter."""
+    with pytest.raises(Problem) as caught:
+        request(*parameters).value("a")
+    assert caught.value.code is Code.PARAMETER_INVALID
+    assert [flaw.pointer for flaw in caught.value.flaws] == ["a"]
+
+
+def test_no_question_needs_no_ledger() -> None:
+    """A report that asks nothing is answered with no tables, without disturbing the ledger."""
+    assert asyncio.run(query.run(None, ())) == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("amount", "scale", "text"),
+    [
+        (0, 0, "0"),
+        (0, 6, "0"),
+        (1, 6, "0.000001"),
+        (-1, 6, "-0.000001"),
+        (1_500_000, 6, "1.5"),
+        (8_000, 0, "8000"),
+        (100, 2, "1"),
+        (843_216, 2, "8432.16"),
+        (10**30, 9, "1" + "0" * 21),
+    ],
+)
+def test_an_amount_is_written_without_exponent_or_padding(amount: int, scale: int, text: str) -> None:
+    """Exact decimal text, whole where it is whole."""
+    assert decimal_text(amount, scale) == text
+
+
+@given(st.integers(), st.integers(0, 9))
+def test_amounts_survive_their_text(amount: int, scale: int) -> None:
+    """The text is the exact value, in plain digits with no zero to spare."""
+    text = decimal_text(amount, scale)
+    assert int(text.replace(".", "")) * 10 ** (scale - len(text.partition(".")[2])) == amount
+    assert "e" not in text.lower()
+    assert not ("." in text and text.endswith(("0", ".")))
