@@ -31,7 +31,7 @@ BATCHES = {1: 10_000, 500: 200_000, 5_000: 400_000, 20_000: 400_000}
 """Events per request, and how many events are sent so."""
 FLOOR_BATCH = 20_000
 IN_FLIGHT = {1: 64, 500: 8, 5_000: 4, 20_000: 3}
-IN_FLIGHT_POSTGRES = {1: 4, 500: 2, 5_000: 2, 20_000: 2}
+IN_FLIGHT_POSTGRES = {1: 8, 500: 3, 5_000: 3, 20_000: 3}
 """What served it best when tried on two cores."""
 IN_FLIGHT_HTTP = {1: 16, 500: 4, 5_000: 3, 20_000: 3}
 LONG_BATCH = 5_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -34,6 +34,9 @@ LABELS = (
     "license",
     "space",
 )
+
+Key = tuple[str | None, ...]
+"""An account and the value of each label."""
 
 SCHEMA: LiteralString = """
 CREATE TABLE series (number int PRIMARY KEY, account text NOT NULL, meter text NOT NULL, labels text[] NOT NULL);
@@ -96,34 +99,32 @@ class Series:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
-        self.numbers: dict[tuple[str | None, ...], int] = {}
+        self.numbers: dict[Key, int] = {}
         self.lock = threading.Lock()
 
-    def number(self, account: str, data: dict[str, Any]) -> int:
-        """Return the number of an account's label set, made durable before it is used."""
-        key = (account, *map(data.get, LABELS))
-        found = self.numbers.get(key)
-        return self.add(key) if found is None else found
-
-    def add(self, key: tuple[str | None, ...]) -> int:
-        """Give a label set its number."""
+    def intern(self, keys: Iterable[Key]) -> None:
+        """Give every new label set of a batch its number, durable before it is used."""
         with self.lock:
-            number = self.numbers.get(key, len(self.numbers) + 1)
-            if key not in self.numbers:
-                row = (number, key[0], "audio", list(key[1:]))
-                self.connection.execute("INSERT INTO series VALUES (%s, %s, %s, %s)", row)
-                self.numbers[key] = number
-            return number
+            new = [key for key in dict.fromkeys(keys) if key not in self.numbers]
+            if not new:
+                return
+            rows = [(len(self.numbers) + place, key) for place, key in enumerate(new, 1)]
+            with self.connection.cursor() as cursor, cursor.copy("COPY series FROM STDIN") as copy:
+                for number, key in rows:
+                    copy.write_row((number, key[0], "audio", list(key[1:])))
+            self.numbers.update((key, number) for number, key in rows)
 
 
 def rows(body: bytes, series: Series) -> Iterator[tuple[object, ...]]:
     """Yield the staging rows of a batch."""
-    for raw in SPLIT.decode(body):
-        event = EVENT.decode(raw)
+    raws = SPLIT.decode(body)
+    events = [EVENT.decode(raw) for raw in raws]
+    keys = [(event.account, *map(event.data.get, LABELS)) for event in events]
+    series.intern(key for key in keys if key not in series.numbers)
+    for raw, event, key in zip(raws, events, keys, strict=True):
         micros = (event.time - EPOCH) // MICROSECOND
         amount = int(event.data["duration"] * MILLION)
-        number = series.number(event.account, event.data)
-        yield event.account, event.source, event.id, micros, bytes(raw).decode(), number, amount
+        yield event.account, event.source, event.id, micros, bytes(raw).decode(), series.numbers[key], amount
 
 
 def line(row: tuple[object, ...]) -> str:
