@@ -79,14 +79,11 @@ async def answer(app: App, scope: http.Scope, receive: http.Receive, send: http.
     call = http.Call(app, scope, receive, headers, request_id, correlation_id, app.clock())
     segments = http.segments_of(scope["raw_path"]) or ()
     family = segments[0] if segments else ""
-    try:
-        reply = await _handled(call, segments, family)
-        if not await http.discard_body(call):
-            reply = _with(reply, {"Connection": "close"})
-        await _send(call, reply, family, send)
-    except http.Disconnected:
-        LOG.debug("client went away", request_id=request_id)
-    LOG.debug("request", method=scope["method"], path=call.instance, request_id=request_id)
+    reply = await _handled(call, segments, family)
+    if not await http.discard_body(call):
+        reply = _with(reply, {"Connection": "close"})
+    await _send(call, reply, family, send)
+    LOG.debug("request", method=scope["method"], path=call.instance, status=reply.status, request_id=request_id)
 
 
 async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> Reply:
@@ -99,8 +96,6 @@ async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> R
         return await route.handler(call)
     except Problem as problem:
         return _refusal(call, problem, family)
-    except http.Disconnected:
-        raise
     except Exception as error:
         LOG.error("crash", path=call.instance, request_id=call.request_id, **described(error))
         return _refusal(
@@ -173,5 +168,5 @@ async def _send(call: http.Call, reply: Reply, family: str, send: http.Send) -> 
     if reply.status == 204:
         del headers["Content-Length"]
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": int(reply.status), "headers": raw})
+    await send({"type": "http.response.start", "status": reply.status, "headers": raw})
     await send({"type": "http.response.body", "body": b"" if call.scope["method"] == "HEAD" else reply.body})

@@ -109,8 +109,6 @@ async def exchange(app: App, method: str, target: str, headers: Mapping[str, str
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
     }
     await asgi.create(app)(scope, receive, send)
-    if not replies:
-        return Answer(0, {}, b"")
     shown = {name.decode(): value.decode("latin-1") for name, value in replies[0]["headers"]}
     return Answer(replies[0]["status"], shown, replies[1]["body"])
 

@@ -192,8 +192,8 @@ def test_a_body_in_parts_is_put_together() -> None:
     run(scenario)
 
 
-def test_a_client_that_goes_away_mid_body_gets_no_answer_and_leaves_nothing() -> None:
-    """Half a batch is no batch."""
+def test_a_body_that_ends_early_is_400_and_leaves_nothing() -> None:
+    """Half a batch is no batch; a client that only closed its sending side sees why."""
 
     async def scenario(world: World) -> None:
         body = json.dumps([audio("a")]).encode()
@@ -202,7 +202,7 @@ def test_a_client_that_goes_away_mid_body_gets_no_answer_and_leaves_nothing() ->
             {"type": "http.disconnect"},
         ]
         answer = await world.ask("POST", "/v1/events", parts=parts, headers={"content-type": "application/json"})
-        assert answer.status == 0
+        assert (answer.status, answer.json["code"], answer.headers["connection"]) == (400, "body_undecodable", "close")
         assert not world.app.catalog.accounts
         assert (world.app.body_bytes, world.app.calls) == (0, 0)
 

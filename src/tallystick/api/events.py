@@ -59,7 +59,7 @@ async def _reply(call: http.Call, intake: Intake) -> Reply:
     members = msgspec.json.encode(_counts(intake))[:-1] + b',"receipts":' + await _written(receipts) + b"}"
     if refused and intake.single:
         return _refusal(call, _first_refused(receipts), members)
-    return Reply(HTTPStatus.MULTI_STATUS if refused else HTTPStatus.OK, members)
+    return Reply((HTTPStatus.MULTI_STATUS if refused else HTTPStatus.OK).value, members)
 
 
 def _counts(intake: Intake) -> dict[str, int]:

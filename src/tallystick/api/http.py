@@ -21,10 +21,6 @@ QUERY_FIELDS_MAX = 1000
 DISCARD_S_MAX = 5
 
 
-class Disconnected(Exception):
-    """The client went away before its request was complete; nobody is left to answer."""
-
-
 @dataclass(slots=True)
 class Call:
     """A request on its way to a handler; routing and authentication fill in `path` and `caller`."""
@@ -39,7 +35,7 @@ class Call:
     path: Mapping[str, str] = field(default_factory=dict)
     key: Caller | None = None
     body_done: bool = False
-    body_stalled: bool = False
+    body_cut_short: bool = False
 
     @property
     def caller(self) -> Caller:
@@ -106,7 +102,7 @@ async def discard_body(call: Call) -> bool:
     """
     if call.body_done or not announces_body(call.headers):
         return True
-    if call.body_stalled or call.headers.get("expect"):
+    if call.body_cut_short or call.headers.get("expect"):
         return False
     try:
         async with asyncio.timeout(DISCARD_S_MAX):
@@ -133,7 +129,7 @@ async def _parts(call: Call) -> AsyncIterator[bytes]:
     while not call.body_done:
         message = await _next(call)
         if message["type"] == "http.disconnect":
-            raise Disconnected
+            raise _cut_short(call, "The body ended before it was complete; send the request again.")
         call.body_done = not message.get("more_body", False)
         if part := message.get("body", b""):
             yield part
@@ -147,11 +143,14 @@ async def _next(call: Call) -> MutableMapping[str, Any]:
             waits.add(wait)
             return await call.receive()
     except TimeoutError:
-        call.body_stalled = True
-        detail = "The rest of the body did not arrive in time; send the request again."
-        raise Problem(Code.BODY_UNDECODABLE, detail, headers={"Connection": "close"}) from None
+        raise _cut_short(call, "The rest of the body did not arrive in time; send the request again.") from None
     finally:
         waits.discard(wait)
+
+
+def _cut_short(call: Call, detail: str) -> Problem:
+    call.body_cut_short = True
+    return Problem(Code.BODY_UNDECODABLE, detail, headers={"Connection": "close"})
 
 
 def _refuse_announced(call: Call, bytes_max: int) -> None:

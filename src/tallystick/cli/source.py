@@ -70,10 +70,12 @@ def place_of(flags: dict[str, Any]) -> Place:
 
 async def open_folder(settings: Settings) -> App:
     """Open a data folder that exists; one that does not is more likely a mistake than a wish for an empty ledger."""
+    from tallystick import telemetry
     from tallystick.app import open_app
 
     if settings.url is None and not (settings.data.is_dir() and any(settings.data.iterdir())):
         raise Failure(f"There is no ledger in {settings.data}. Name its folder with --data, or a server with --server.")
+    telemetry.configure("warning")
     click.echo(f"reading {settings.url or settings.data}", err=True)
     try:
         return await open_app(settings)

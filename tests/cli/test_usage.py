@@ -1,0 +1,133 @@
+"""`usage`, `report` and `verify`: the same answers from a server and from its folder, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_root import tallystick_command
+from tests.server import OPERATOR, Server, serving
+
+USAGE = ["usage", "--from", "2026-11-01T00:00:00Z", "--to", "2026-11-03T00:00:00Z", "--group-by", "account,language"]
+REPORT = ["report", "speechmatics", "--account", "acme", "--since", "2026-11-01", "--until", "2026-11-02"]
+
+
+def event(id: str, account: str, day: int, seconds: str, language: str | None) -> dict[str, object]:
+    """Make an event of processed audio."""
+    data = {"duration": seconds, "type": "transcription", "language": language}
+    time = f"2026-11-0{day}T10:00:00Z"
+    return {"id": id, "source": "s", "type": "audio.processed", "account": account, "time": time, "data": data}
+
+
+EVENTS = [
+    event("1", "acme", 1, "60", "en"),
+    event("2", "acme", 1, "30.5", "en"),
+    event("3", "acme", 2, "0.000001", None),
+    event("4", "globex", 2, "90", "[bold]de"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that no server holds any more."""
+    data = tmp_path_factory.mktemp("usage") / "ledger"
+    with serving(data) as server:
+        assert server.ask("POST", "/v1/events", EVENTS).json["accepted"] == len(EVENTS)
+    return data
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server with the same events."""
+    with serving(None) as running:
+        assert running.ask("POST", "/v1/events", EVENTS).json["accepted"] == len(EVENTS)
+        yield running
+
+
+@pytest.fixture(params=["server", "folder"])
+def where(request: pytest.FixtureRequest) -> list[str]:
+    """The flags that say where the data is."""
+    if request.param == "folder":
+        return ["--data", str(request.getfixturevalue("folder"))]
+    return ["--server", request.getfixturevalue("server").url, "--key", OPERATOR]
+
+
+def test_the_table_shows_every_row_and_the_total(where: list[str]) -> None:
+    """What looks like markup is text; what was asked and where is said on stderr."""
+    done = tallystick_command(*USAGE, *where)
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines() if line.strip(" ─")]
+    assert lines[0] == ["from", "to", "account", "language", "count", "quantity"]
+    assert lines[1][2:] == ["acme", "en", "2", "90.5"]
+    assert ["2026-11-02T00:00:00Z", "2026-11-03T00:00:00Z", "globex", "[bold]de", "1", "90"] in lines
+    assert lines[-1] == ["4", "180.500001"]
+    assert where[1] in done.stderr
+    assert "audio in s, zone UTC" in done.stderr
+
+
+def test_csv_and_ndjson_have_the_same_rows(where: list[str]) -> None:
+    """Both are exact; CSV cannot tell an absent label from an empty one."""
+    lines = list(csv.reader(io.StringIO(tallystick_command(*USAGE, *where, "--format", "csv").stdout)))
+    objects = [
+        json.loads(line) for line in tallystick_command(*USAGE, *where, "--format", "ndjson").stdout.splitlines()
+    ]
+    assert lines[0] == list(objects[0]) == ["from", "to", "account", "language", "count", "quantity"]
+    assert lines[1:] == [["" if value is None else str(value) for value in row.values()] for row in objects]
+    assert [row["quantity"] for row in objects] == ["90.5", "0.000001", "90"]
+
+
+def test_json_is_the_apis_own_reply(where: list[str]) -> None:
+    """Machines get what they would get over HTTP."""
+    report = json.loads(tallystick_command(*USAGE, *where, "--format", "json").stdout)
+    assert report["total"] == {"count": 4, "quantity": "180.500001"}
+
+
+def test_flags_become_the_questions_parameters(where: list[str]) -> None:
+    """Accounts and filters may be repeated; without a range all of time is one bucket."""
+    flags = ["--account", "acme", "--filter", "language=en", "--filter", "language=", "--format", "json"]
+    report = json.loads(tallystick_command("usage", *flags, *where).stdout)
+    assert (report["window"], report["total"]["count"]) == ("total", 3)
+
+
+def test_a_refused_question_ends_with_2_and_the_reason(where: list[str]) -> None:
+    """The API's sentence is the command's."""
+    done = tallystick_command("usage", "--meter", "none", *where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "There is no meter" in done.stderr
+
+
+def test_the_speechmatics_report_is_the_vendors_document(where: list[str]) -> None:
+    """One line of JSON on stdout."""
+    report = json.loads(tallystick_command(*REPORT, *where).stdout)
+    assert (report["since"], report["until"]) == ("2026-11-01", "2026-11-02")
+    assert report["summary"] == [{"mode": "batch", "type": "transcription", "count": 3, "duration_hrs": 0.03}]
+
+
+def test_a_report_without_an_account_says_what_is_missing(where: list[str]) -> None:
+    """The operator reads all accounts, the vendor's report is of one."""
+    done = tallystick_command("report", "speechmatics", *where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "account" in done.stderr
+
+
+def test_verify_says_what_was_compared(where: list[str]) -> None:
+    """A clean ledger ends with 0, in words and as JSON."""
+    done = tallystick_command("verify", *where)
+    assert done.returncode == 0
+    assert "4 events, 4 postings" in done.stdout
+    assert done.stdout.endswith("No faults.\n")
+    proof = json.loads(tallystick_command("verify", *where, "--format", "json").stdout)
+    assert (proof["events"], proof["faults"]) == (4, [])
+
+
+def test_a_folder_that_a_server_holds_is_not_opened(tmp_path: Path) -> None:
+    """The error names the way through the server."""
+    with serving(tmp_path / "ledger"):
+        done = tallystick_command("usage", "--data", str(tmp_path / "ledger"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--server" in done.stderr
