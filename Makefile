@@ -45,7 +45,7 @@ clean:
 
 # pip may write to a folder of ours even where it may not touch the system's packages.
 $(UV): requirements/uv.txt
-	$(PYTHON) -m pip install --quiet --upgrade --target .tools --require-hashes --no-deps -r requirements/uv.txt
+	$(PYTHON) -m pip install --quiet --root-user-action=ignore --upgrade --target .tools --require-hashes --no-deps -r requirements/uv.txt
 	@touch $@
 
 $(READY): $(UV) requirements/dev.txt pyproject.toml
