@@ -150,6 +150,8 @@ def _boolean(value: Any) -> bool:
 def _text(name: str, value: str) -> str:
     if name == "operator_key" and not _KEY.fullmatch(value):
         raise ValueError("must be 32 to 512 visible ASCII characters, without spaces")
+    if name == "url" and value != "memory:":
+        raise ValueError("must be memory: (a folder is named by data)")
     if name == "log_level" and value not in ("debug", "info", "warning", "error"):
         raise ValueError("must be debug, info, warning or error")
     return value
