@@ -16,6 +16,7 @@ from tallystick.envelope import (
     Unreadable,
     content,
     event_of,
+    id_of,
     parse_time,
     pointer_to,
     read,
@@ -178,6 +179,23 @@ def test_what_the_standard_library_writes_is_read_back(value: dict[str, Any], as
     assert read(json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")) == json.loads(
         json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
     )
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b'{"id":"1","time":7}', "1"),
+        (b'{"id":""}', ""),
+        (b'{"id":7}', None),
+        (b"{}", None),
+        (b"[]", None),
+        (b'{"id":"1"', None),
+        (b'{"id":"1","data":"\\ud800"}', None),
+    ],
+)
+def test_a_receipt_names_the_event_where_it_can(raw: bytes, found: str | None) -> None:
+    """A bad event has often a good id; one that cannot be read has none."""
+    assert id_of(raw) == found
 
 
 def test_pointers_escape_what_they_must() -> None:

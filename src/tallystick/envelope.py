@@ -90,6 +90,15 @@ def read(raw: bytes) -> dict[str, Any]:
     return value
 
 
+def id_of(raw: bytes) -> str | None:
+    """Return the id of an event that may be anything else but good, for its receipt; None if it has none to show."""
+    try:
+        found = read(raw).get("id")
+    except Unreadable:
+        return None
+    return found if isinstance(found, str) else None
+
+
 def _read_slowly(raw: bytes) -> Any:
     """Read what the fast decoder refused: give the value after all, or say what is wrong and where."""
     try:
@@ -295,11 +304,11 @@ def same_content(a: Event, b: Event) -> bool:
 
 
 def _canonical(value: Any) -> Any:
-    """Copy a value with every number in the one form that its value has, and without null members."""
+    """Copy a value with every number in the one form that its value has."""
     if isinstance(value, str | bool):
         return value
     if isinstance(value, Mapping):
-        return {name: _canonical(member) for name, member in value.items() if member is not None}
+        return {name: _canonical(member) for name, member in value.items()}
     if isinstance(value, list | tuple):
         return [_canonical(member) for member in value]
     return _canonical_number(value) if isinstance(value, int | Decimal) else value

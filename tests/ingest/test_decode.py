@@ -101,8 +101,9 @@ def test_a_mark_at_the_beginning_is_passed_over() -> None:
 def test_an_event_that_cannot_be_read_does_not_cost_the_others(bad: bytes) -> None:
     """Half a surrogate, bytes that are not UTF-8, a monstrous number: the list is taken apart all the same."""
     good = '{"é":"[{,\\"\\\\"}'.encode()
-    body = b"[ " + good + b" ,\n" + bad + b", " + good + b" ]"
-    assert decode(body, BATCH, {}).raws == [good, bad, good]
+    long = b"7" * 5000
+    body = b"[ " + good + b" ,\n" + bad + b", " + long + b" ]"
+    assert decode(body, BATCH, {}).raws == [good, bad, long]
     assert decode(bad, STRUCTURED, {}).raws == [bad]
     assert decode(good + b"\n" + bad, LINES, {}) == Items([good, bad], plain=True, single=False)
     with pytest.raises(Unreadable):
@@ -142,10 +143,12 @@ def test_any_list_is_taken_apart_into_what_it_was_made_of(texts: list[str], comm
     assert count_elements(body) == max(1, len(texts))
 
 
-def test_counting_goes_over_pieces_of_the_body() -> None:
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 1000])
+def test_counting_goes_over_pieces_of_the_body(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Strings, escapes and depth are carried from one piece of the body to the next."""
-    body = json.dumps([[{"a,b": '\\",["'}, [1, 2]]] * 70_000).encode()
-    assert count_elements(body) == 70_000
+    monkeypatch.setattr("tallystick.ingest.decode.COUNT_STEP_BYTES", step)
+    body = json.dumps([[{"a,b": '\\",["'}, [1, 2]]] * 70).encode()
+    assert count_elements(body) == 70
 
 
 # Lines
@@ -190,7 +193,14 @@ def test_a_batch_ends_at_its_limit() -> None:
             assert decode(body, content_type, {}, batch_events_max=most).raws == events
             more = ends[:1] + comma.join([*events, b"{}"]) + ends[1:]
             assert problem(more, content_type, most=most) is Code.BATCH_TOO_LARGE
-    assert problem(b'["\\ud800",1]', BATCH, most=1) is Code.BATCH_TOO_LARGE
+
+
+def test_the_slow_way_ends_at_the_limit_too() -> None:
+    """Half a surrogate gets no batch past the limit."""
+    events = [b'{"a":"\\ud800"}', b'{"note":"some words"}', b'{"note":"more words"}']
+    body = b"[" + b",".join(events) + b"]"
+    assert decode(body, BATCH, {}, batch_events_max=3).raws == events
+    assert problem(body, BATCH, most=2) is Code.BATCH_TOO_LARGE
 
 
 def test_commas_inside_events_are_not_counted() -> None:

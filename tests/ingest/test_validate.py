@@ -295,7 +295,7 @@ def test_data_in_base64_is_kept_and_not_read() -> None:
     assert taken(written(type="door.opened", data=ABSENT, data_base64="AAA=")).attributes["data_base64"] == "AAA="
     assert refused(written(type="x", data={}, data_base64="AAA=")) == (Code.FIELD_VALUE, "/data_base64")
     assert refused(written(type="x", data=ABSENT, data_base64="AA=")) == (Code.FIELD_VALUE, "/data_base64")
-    assert refused(written(type="x", data=ABSENT, data_base64="é")) == (Code.FIELD_VALUE, "/data_base64")
+    assert refused(written(type="x", data=ABSENT, data_base64="AA A=")) == (Code.FIELD_VALUE, "/data_base64")
     assert refused(written(type="x", data=ABSENT, data_base64=7)) == (Code.FIELD_TYPE, "/data_base64")
     assert refused(written(data=ABSENT, data_base64="AAA=")) == (Code.QUANTITY_MISSING, "/data/duration")
 
