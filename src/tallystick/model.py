@@ -159,9 +159,12 @@ class Receipt:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelSet:
-    """The key of a series: usage is kept per account, meter version and label set."""
+    """The key of a series: usage is kept per account, meter version and label set.
+
+    Compared by identity, so that a ledger can remember one without hashing its labels; equal ones may exist.
+    """
 
     account: str
     meter: str

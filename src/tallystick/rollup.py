@@ -52,14 +52,10 @@ class Cells:
         """Return the chosen rows; the choice must keep their order."""
         return Cells(*(column[rows] for column in self.columns))
 
-    def total(self, row: int) -> Total:
-        """Return one row as Python integers."""
-        return Total(
-            int(self.count[row]),
-            (int(self.high[row]) << LOW_BITS) + int(self.low[row]),
-            int(self.min[row]),
-            int(self.max[row]),
-        )
+    def totals(self) -> list[Total]:
+        """Return every row as Python integers."""
+        columns = (column.tolist() for column in self.columns[1:])
+        return [Total(n, (high << LOW_BITS) + low, a, b) for n, high, low, a, b in zip(*columns, strict=True)]
 
 
 def key(series: Ints, bucket: Ints) -> Ints:

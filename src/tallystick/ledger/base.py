@@ -56,7 +56,7 @@ class Ledger(Protocol):
     def catalog(self) -> Catalog:
         """The catalog in force: an immutable value, replaced by a new one at every change."""
 
-    async def commit(self, batch: Batch, *, create_accounts: bool = False) -> Mapping[int, Verdict]:
+    async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
         """Keep each event that is new, with its identity and its postings.
 
         Atomic per event: it is kept with all that belongs to it or not at all. A batch is not a unit. Durable on
@@ -66,7 +66,9 @@ class Ledger(Protocol):
         Returns the verdict of every event, by its index, that was not simply accepted: DUPLICATE (same content,
         events.md "Content"), CONFLICT (other content, `id_reused`), or REJECTED for what only the ledger can see:
         `account_unknown` unless `create_accounts` makes the account, `label_sets_exceeded`. An index that is absent
-        was accepted. Raises CatalogStale, and keeps nothing, if meters changed since the batch was prepared.
+        was accepted. `bulk` lets others go first; batches of one kind are kept in the order of the calls.
+
+        Raises CatalogStale, and keeps nothing, if meters changed since the batch was prepared.
         """
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:

@@ -98,7 +98,7 @@ class MemoryLedger:
     def catalog(self) -> Catalog:
         return self._catalog
 
-    async def commit(self, batch: Batch, *, create_accounts: bool = False) -> Mapping[int, Verdict]:
+    async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
         self._check_open()
         if batch.catalog_version != self._catalog.version:
             raise CatalogStale(f"prepared with catalog {batch.catalog_version}, in force is {self._catalog.version}")

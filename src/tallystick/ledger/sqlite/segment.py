@@ -144,11 +144,11 @@ def pack_columns(columns: Columns) -> tuple[bytes, bytes]:
     payload = b"".join(
         (
             struct.pack("<II", events, postings),
-            _planes(_zigzag(np.diff(columns.time, prepend=np.int64(0)))),
+            planes(zigzag(np.diff(columns.time, prepend=np.int64(0)))),
             columns.timed.astype(np.uint8).tobytes(),
             per_event.tobytes(),
-            _planes(columns.posting_series),
-            _planes(_zigzag(columns.posting_amount)),
+            planes(columns.posting_series),
+            planes(zigzag(columns.posting_amount)),
         )
     )
     return hashlib.sha256(payload).digest(), zstandard.ZstdCompressor(level=1).compress(payload)
@@ -164,15 +164,15 @@ def unpack_columns(body: bytes) -> Columns:
     if len(payload) != 8 + events * 10 + postings * 16:
         raise Damaged("columns have the wrong length")
     at = 8
-    time = np.cumsum(_unzigzag(_unplanes(payload, at, events)))
+    time = np.cumsum(unzigzag(unplanes(payload, at, events)))
     at += 8 * events
     timed = np.frombuffer(payload, np.uint8, events, at).astype(np.bool_)
     per_event = np.frombuffer(payload, np.uint8, events, at + events)
     at += 2 * events
     if int(per_event.sum(dtype=np.int64)) != postings:
         raise Damaged("postings per event do not add up")
-    series = _unplanes(payload, at, postings)
-    amount = _unzigzag(_unplanes(payload, at + 8 * postings, postings))
+    series = unplanes(payload, at, postings)
+    amount = unzigzag(unplanes(payload, at + 8 * postings, postings))
     return Columns(time, timed, np.repeat(np.arange(events), per_event), series, amount)
 
 
@@ -188,19 +188,19 @@ def _decompress(body: bytes) -> bytes:
         raise Damaged(f"zstd: {error}") from error
 
 
-def _zigzag(values: Ints) -> Ints:
+def zigzag(values: Ints) -> Ints:
     return (values << 1) ^ (values >> 63)
 
 
-def _unzigzag(values: Ints) -> Ints:
+def unzigzag(values: Ints) -> Ints:
     return ((values >> 1) & np.int64(2**63 - 1)) ^ -(values & 1)
 
 
-def _planes(values: Ints) -> bytes:
+def planes(values: Ints) -> bytes:
     """Return the bytes of int64s, all first bytes before all second ones: the high ones are mostly zero and pack."""
     return np.ascontiguousarray(values.astype("<i8").view(np.uint8).reshape(-1, 8).T).tobytes()
 
 
-def _unplanes(payload: bytes, at: int, count: int) -> Ints:
+def unplanes(payload: bytes, at: int, count: int) -> Ints:
     planes = np.frombuffer(payload, np.uint8, 8 * count, at).reshape(8, count)
     return np.ascontiguousarray(planes.T).view("<i8").reshape(-1).astype(np.int64)

@@ -1,0 +1,86 @@
+"""Texts of times and quantities read a column at a time; whatever is not in the plainest form is left to others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+DIGITS_MAX = 18
+"""So many decimal digits always fit into an int64."""
+TIME_WIDTH = 32
+
+_DAYS_BEFORE = np.array([0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], np.int64)
+_DAYS_IN = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
+_EPOCH_DAYS = 719_162  # from 0001-01-01 to 1970-01-01
+
+
+def _matrix(texts: Sequence[bytes] | Sequence[str], width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the texts as a matrix, one row per character place, and their lengths."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    matrix = np.array(texts, dtype=f"S{width}").view(np.uint8).reshape(len(texts), width)
+    return np.ascontiguousarray(matrix.T), lengths
+
+
+def decimals(texts: Sequence[bytes], scale: int) -> tuple[Ints, Mask]:
+    """Read numbers such as 12 or 3.25 as integers at `scale`; the mask says which rows were that plain and exact.
+
+    Plain is: at most DIGITS_MAX digits after scaling, no exponent, no sign, no more decimals than `scale`.
+    """
+    width = DIGITS_MAX + 2
+    places, lengths = _matrix(texts, width)
+    digit = places - np.uint8(48)
+    is_digit = digit <= 9
+    is_point = places == 46
+    at = np.where(is_point.any(axis=0), is_point.argmax(axis=0), lengths)
+    fraction = np.maximum(lengths - at - 1, 0)
+    plain = (is_digit.sum(axis=0) + is_point.sum(axis=0) == lengths) & (lengths < width) & (lengths > 0)
+    plain &= (is_point.sum(axis=0) <= 1) & (at > 0) & (at != lengths - 1)
+    plain &= (at == 1) | (places[0] != 48)
+    plain &= (fraction <= scale) & (at + scale <= DIGITS_MAX)
+    value = np.zeros(len(texts), np.int64)
+    for place in range(int(min(lengths.max(initial=0), width))):
+        value = np.where(is_digit[place], value * 10 + digit[place], value)
+    return value * 10 ** np.clip(scale - fraction, 0, DIGITS_MAX), plain
+
+
+def times(texts: Sequence[str]) -> tuple[Ints, Mask]:
+    """Read instants such as 2024-05-31T23:59:59.5Z as microseconds; the mask says which rows were that plain.
+
+    Texts must be ASCII. Plain is: capital T and Z, seconds up to 59, a real date of the years 2 to 9998. Digits past
+    microseconds are cut.
+    """
+    places, lengths = _matrix(texts, TIME_WIDTH)
+    digit = (places - np.uint8(48)).astype(np.int64)
+    last = np.clip(lengths - 1, 0, TIME_WIDTH - 1)
+    rows = np.arange(len(texts))
+    plain = (lengths >= 20) & (lengths <= TIME_WIDTH) & (lengths != 21) & (places[last, rows] == 90)
+    for place, wanted in ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58)):
+        plain &= places[place] == wanted
+    plain &= (lengths == 20) | (places[19] == 46)
+    for place in (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18):
+        plain &= (digit[place] >= 0) & (digit[place] <= 9)
+    micros = np.zeros(len(texts), np.int64)
+    for place in range(20, int(min(lengths.max(initial=0), TIME_WIDTH)) - 1):
+        inside = place < lengths - 1
+        plain &= ~inside | ((digit[place] >= 0) & (digit[place] <= 9))
+        if place < 26:
+            micros = micros * 10 + np.where(inside, digit[place], 0)
+    micros *= 10 ** max(0, 26 - max(20, int(min(lengths.max(initial=0), TIME_WIDTH)) - 1))
+    year = digit[0] * 1000 + digit[1] * 100 + digit[2] * 10 + digit[3]
+    month, day = digit[5] * 10 + digit[6], digit[8] * 10 + digit[9]
+    hour, minute, second = (digit[a] * 10 + digit[a + 1] for a in (11, 14, 17))
+    plain &= (
+        (year >= 2) & (year <= 9998) & (month >= 1) & (month <= 12) & (hour <= 23) & (minute <= 59) & (second <= 59)
+    )
+    month = np.where(plain, month, 1)
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    plain &= (day >= 1) & (day <= _DAYS_IN[month] + (leap & (month == 2)))
+    before = year - 1
+    days = before * 365 + before // 4 - before // 100 + before // 400 + _DAYS_BEFORE[month] + (leap & (month > 2))
+    seconds = (days + day - 1 - _EPOCH_DAYS) * 86_400 + hour * 3600 + minute * 60 + second
+    return seconds * 1_000_000 + micros, plain

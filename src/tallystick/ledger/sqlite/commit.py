@@ -1,0 +1,416 @@
+"""From a batch to a segment: known identities are judged, the rest is packed beside the writer and written by it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import apsw
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tallystick import windows
+from tallystick.envelope import event_of, read, same_content
+from tallystick.errors import Code, Problem
+from tallystick.ledger.base import CatalogStale
+from tallystick.ledger.sqlite import identity, segment, series
+from tallystick.ledger.sqlite.file import EVENTS
+from tallystick.ledger.sqlite.identity import Fingerprints, Hits, MemoryRun
+from tallystick.ledger.sqlite.segment import Columns, Frame, Header, unpack_frame
+from tallystick.ledger.sqlite.tail import Published, Tail, quarter_cells
+from tallystick.ledger.sqlite.writer import Work
+from tallystick.model import Batch, Labels, LabelSet, Status, Verdict
+from tallystick.rollup import Cells, Ints
+
+DUPLICATE = (Verdict(Status.DUPLICATE), Verdict(Status.DUPLICATE, metered=True))
+FRAMES_READ_TOGETHER = 128
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One batch on its way. `rows` are the indexes of its events that are still to be kept, all columns follow it."""
+
+    batch: Batch
+    create_accounts: bool
+    future: asyncio.Future[Mapping[int, Verdict]]
+    bytes: int
+    rows: Ints = field(init=False)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    fingerprint: Fingerprints = field(init=False)
+    screened_through: int = 0
+    account: NDArray[np.uint32] = field(init=False)
+    posting_event: Ints = field(init=False)
+    posting_set: Ints = field(init=False)
+    posting_amount: Ints = field(init=False)
+    frames: Sequence[Frame] = ()
+
+    def __post_init__(self) -> None:
+        batch = self.batch
+        self.rows = np.arange(len(batch))
+        self.posting_event, self.posting_set = batch.posting_event, batch.posting_set
+        self.posting_amount = batch.posting_amount
+
+    def keep(self, alive: NDArray[np.bool_]) -> None:
+        """Go on with the rows that are alive (a mask over `rows`); the others have their verdict."""
+        kept_posting = alive[self.posting_event]
+        self.posting_event = (np.cumsum(alive) - 1)[self.posting_event[kept_posting]]
+        self.posting_set = self.posting_set[kept_posting]
+        self.posting_amount = self.posting_amount[kept_posting]
+        self.rows, self.fingerprint, self.account = self.rows[alive], self.fingerprint[alive], self.account[alive]
+        self.frames = ()
+
+    def pack(self) -> None:
+        """Compress what is left; zstd and SHA-256 let go of the interpreter meanwhile."""
+        raw = self.batch.raw
+        raws = raw if len(self.rows) == len(raw) else [raw[i] for i in self.rows.tolist()]
+        self.frames = segment.pack_frames(raws, self.account)
+
+    def used_sets(self) -> list[int]:
+        """Return which of the batch's label sets are still in use, ascending."""
+        return np.unique(self.posting_set).tolist()
+
+    def is_metered(self, index: int) -> bool:
+        at = int(np.searchsorted(self.batch.posting_event, index))
+        return at < len(self.batch.posting_event) and int(self.batch.posting_event[at]) == index
+
+    # What the writer asks of work when it cannot write it.
+    def write(self, db: apsw.Connection) -> None:
+        raise TypeError("jobs are written as a Group")
+
+    publish = write  # type: ignore[assignment]
+
+    def fail(self, problem: Exception) -> None:
+        self.future.get_loop().call_soon_threadsafe(_set_exception, self.future, problem)
+
+
+def _set_exception(future: asyncio.Future[Any], problem: Exception) -> None:
+    if not future.done():
+        future.set_exception(problem)
+
+
+def _set_results(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_result(job.verdicts)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An event to compare with: whose it is and the bytes that were sent."""
+
+    account: int
+    raw: bytes
+
+
+def screen(job: Job, published: Published, secret: int, db: apsw.Connection) -> None:
+    """Judge what is known before `published`, so that the writer need only look at newer commits; pack the rest."""
+    batch, accounts = job.batch, published.catalog.accounts
+    job.screened_through = published.sequence
+    job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
+    numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
+    job.account = np.fromiter([numbers[name] for name in batch.account], np.uint32, len(batch))
+    alive = job.account != 0
+    for row in np.flatnonzero(~alive).tolist():
+        job.verdicts[row] = Verdict(
+            Status.REJECTED,
+            code=Code.ACCOUNT_UNKNOWN,
+            pointer="/account",
+            detail=f"There is no account {batch.account[row]!r}. Create it, or send the name of one that exists.",
+        )
+    order = np.argsort(job.fingerprint, kind="stable")
+    found = published.identities.probe(job.fingerprint[order], db)
+    if len(found.row):
+        _judge_hits(job, Hits(order[found.row], found.sequence), kept_events(db, found.sequence), alive)
+    if not alive.all():
+        job.keep(alive)
+    if len(job.rows):
+        job.pack()
+
+
+def _judge_hits(job: Job, hits: Hits, kept: Mapping[int, Kept], alive: NDArray[np.bool_]) -> None:
+    for row, sequence in zip(hits.row.tolist(), hits.sequence.tolist(), strict=True):
+        if alive[row]:
+            verdict = judge(job, row, kept[sequence])
+            if verdict is not None:
+                job.verdicts[int(job.rows[row])] = verdict
+                alive[row] = False
+
+
+def judge(job: Job, row: int, kept: Kept) -> Verdict | None:
+    """Say what the event at `row` is beside a kept one: a duplicate, a conflict, or (None) another identity."""
+    index = int(job.rows[row])
+    if kept.account != int(job.account[row]):
+        return None
+    batch = job.batch
+    sent = batch.raw[index]
+    if kept.raw == sent:
+        return DUPLICATE[job.is_metered(index)]
+    before, now = read(kept.raw), read(sent)
+    if (before["source"], before["id"]) != (now["source"], now["id"]):
+        return None
+    account, received = batch.account[index], batch.received
+    if same_content(event_of(before, account, received), event_of(now, account, received)):
+        return DUPLICATE[job.is_metered(index)]
+    return Verdict(
+        Status.CONFLICT,
+        code=Code.ID_REUSED,
+        pointer="/id",
+        detail="An event with this account, source and id is kept with other content. Give the new event its own id.",
+    )
+
+
+def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
+    """Read kept events by sequence, frame by frame."""
+    kept: dict[int, Kept] = {}
+    wanted = np.unique(sequences)
+    statement = """SELECT DISTINCT (SELECT max(first) FROM frame WHERE first <= s.value) FROM carray(?) s"""
+    for start in range(0, len(wanted), FRAMES_READ_TOGETHER):
+        some = np.ascontiguousarray(wanted[start : start + FRAMES_READ_TOGETHER])
+        firsts = np.array([first for (first,) in db.execute(statement, (apsw.carray(some),))], np.int64)
+        rows = db.execute(
+            "SELECT first, body FROM frame WHERE first IN carray(?) ORDER BY first", (apsw.carray(firsts),)
+        )
+        for first, body in rows.fetchall():
+            events = unpack_frame(body)
+            a, b = np.searchsorted(some, [first, first + len(events.raws)])
+            for sequence in some[a:b].tolist():
+                kept[sequence] = Kept(events.accounts[sequence - first], events.raws[sequence - first])
+    return kept
+
+
+Strand = tuple[int, str]
+
+
+class LabelSetBound:
+    """Keeps label sets per (account, meter, UTC month) under a bound; counts only where the bound is in reach."""
+
+    def __init__(self, label_sets_max: int, load: Callable[[int, str], dict[int, set[Labels]]]) -> None:
+        self._max = label_sets_max
+        self._load = load
+        self._used: dict[Strand, dict[int, set[Labels]]] = {}
+
+    def forget(self) -> None:
+        self._used.clear()
+
+    def tight(self, tail: Tail, label_sets: Sequence[LabelSet], numbers: dict[str, int]) -> set[Strand]:
+        """Return the strands that may pass the bound in some month if all of `label_sets` were taken."""
+        strange = tail.series.strange(label_sets, numbers)
+        if not strange and len(tail.series) <= self._max:
+            return set()
+        sizes = {(numbers[s.account], s.meter): 0 for s in label_sets}
+        for label_set in strange:
+            sizes[numbers[label_set.account], label_set.meter] += 1
+        strands = tail.series.strands
+        known = {key: len(strands[key].numbers) if key in strands else 0 for key in sizes}
+        return {key for key, more in sizes.items() if known[key] + more > self._max}
+
+    def admits(self, strand: Strand, month: int, labels: Labels) -> bool:
+        """Say whether a label set may be used in a month, and count it if so."""
+        if strand not in self._used:
+            self._used[strand] = self._load(*strand)
+        used = self._used[strand].setdefault(month, set())
+        if labels not in used and len(used) >= self._max:
+            return False
+        used.add(labels)
+        return True
+
+
+class Group:
+    """The jobs of one transaction, written as one segment."""
+
+    def __init__(self, jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, now: int) -> None:
+        self.jobs = jobs
+        self.bytes = sum(job.bytes for job in jobs)
+        self._tail = tail
+        self._bound = bound
+        self._now = now
+        self._after: tuple[int, MemoryRun, Cells] | None = None
+
+    def write(self, db: apsw.Connection) -> None:
+        """Judge what the screening could not see, and write what is left: a constant number of statements."""
+        tail, published = self._tail, self._tail.published
+        current = [job for job in self.jobs if self._is_current(job)]
+        _settle(current, published, db)
+        numbers = {name: account.number for name, account in tail.catalog.accounts.items()}
+        for job in current:
+            self._bound_label_sets(job, numbers)
+        live = [job for job in current if len(job.rows)]
+        if not live:
+            return
+        series_of, made = self._series(live, numbers)
+        for job in live:
+            if not job.frames:
+                job.pack()
+        first = published.sequence + 1
+        columns = _columns(live, series_of)
+        columns_digest, columns_body = segment.pack_columns(columns)
+        frames = [frame for job in live for frame in job.frames]
+        firsts = (first + np.cumsum([0, *(frame.count for frame in frames[:-1])])).tolist()
+        header = Header(
+            entry=tail.entry + 1,
+            first=first,
+            count=len(columns.time),
+            recorded=self._now,
+            catalog_version=tail.catalog.version,
+            time_min=int(columns.time.min()),
+            time_max=int(columns.time.max()),
+            accounts=tuple(np.unique(np.concatenate([job.account for job in live])).tolist()),
+            frames=tuple((at, frame.digest) for at, frame in zip(firsts, frames, strict=True)),
+            columns=columns_digest,
+            series=tuple(made),
+        )
+        self._insert(db, header, columns_body, firsts, frames)
+        run = _identities(live, first)
+        cells = quarter_cells(columns)
+        self._after = (first + header.count - 1, run, cells)
+
+    def publish(self) -> None:
+        if self._after is not None:
+            sequence, run, cells = self._after
+            before = self._tail.published
+            self._tail.published = replace(
+                before,
+                sequence=sequence,
+                recorded=self._now,
+                identities=before.identities.add(run),
+                overlay=before.overlay.add(cells) if len(cells) else before.overlay,
+            )
+        loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+        for job in self.jobs:
+            loops.setdefault(job.future.get_loop(), []).append(job)
+        for loop, jobs in loops.items():
+            loop.call_soon_threadsafe(_set_results, jobs)
+
+    def fail(self, problem: Problem) -> None:
+        for job in self.jobs:
+            job.fail(problem)
+
+    def _is_current(self, job: Job) -> bool:
+        if job.batch.catalog_version == self._tail.catalog.version:
+            return True
+        job.fail(CatalogStale())
+        return False
+
+    def _series(self, jobs: Sequence[Job], numbers: dict[str, int]) -> tuple[dict[Job, Ints], list[segment.NewSeries]]:
+        series_of, made = {}, []
+        for job in jobs:
+            used = job.used_sets()
+            given, new = self._tail.series.numbers([job.batch.label_sets[i] for i in used], numbers)
+            series_of[job] = np.zeros(len(job.batch.label_sets), np.int64)
+            series_of[job][used] = given
+            made += new
+        return series_of, made
+
+    def _bound_label_sets(self, job: Job, numbers: dict[str, int]) -> None:
+        label_sets = job.batch.label_sets
+        tight = self._bound.tight(self._tail, [label_sets[i] for i in job.used_sets()], numbers)
+        if not tight:
+            return
+        months = windows.month(job.batch.time[job.rows])
+        alive = np.ones(len(job.rows), np.bool_)
+        for row, at in zip(job.posting_event.tolist(), job.posting_set.tolist(), strict=True):
+            label_set = label_sets[at]
+            strand = (numbers[label_set.account], label_set.meter)
+            if strand in tight and alive[row] and not self._bound.admits(strand, int(months[row]), label_set.labels):
+                alive[row] = False
+                job.verdicts[int(job.rows[row])] = _label_sets_exceeded(label_set.meter)
+        if not alive.all():
+            job.keep(alive)
+
+    def _insert(
+        self, db: apsw.Connection, header: Header, columns: bytes, firsts: Sequence[int], frames: Sequence[Frame]
+    ) -> None:
+        packed = msgspec.msgpack.encode(header)
+        tail = self._tail
+        chained = segment.link(tail.link, packed)
+        db.execute(
+            "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                header.entry,
+                EVENTS,
+                header.first,
+                header.count,
+                header.recorded,
+                header.time_min,
+                header.time_max,
+                packed,
+                columns,
+                chained,
+            ),
+        )
+        lengths = [len(frame.body) for frame in frames]
+        starts = np.cumsum([1, *lengths[:-1]]).tolist()
+        places = msgspec.json.encode(list(zip(firsts, starts, lengths, strict=True))).decode()
+        db.execute(
+            "INSERT INTO frame SELECT value ->> 0, substr(?1, value ->> 1, value ->> 2) FROM json_each(?2)",
+            (b"".join(frame.body for frame in frames), places),
+        )
+        if header.series:
+            series.store(db, header.series)
+        tail.entry, tail.link = header.entry, chained
+
+
+def _label_sets_exceeded(meter: str) -> Verdict:
+    return Verdict(
+        Status.REJECTED,
+        code=Code.LABEL_SETS_EXCEEDED,
+        pointer="/data",
+        detail=f"Meter {meter!r} already has as many label sets as label_sets_max allows in the month of this event. "
+        "Use fewer label values or raise the setting, then send it again.",
+    )
+
+
+def _settle(jobs: Sequence[Job], published: Published, db: apsw.Connection) -> None:
+    """Judge what commits since the screening, and events of the same group, have made known."""
+    for job in jobs:
+        if len(job.rows) and job.screened_through < published.sequence:
+            order = np.argsort(job.fingerprint, kind="stable")
+            found = published.identities.probe_after(job.fingerprint[order], job.screened_through)
+            if len(found.row):
+                alive = np.ones(len(job.rows), np.bool_)
+                hits = Hits(order[found.row], found.sequence)
+                _judge_hits(job, hits, kept_events(db, found.sequence), alive)
+                if not alive.all():
+                    job.keep(alive)
+    fingerprints = np.concatenate([job.fingerprint for job in jobs]) if jobs else np.empty(0, np.uint64)
+    fingerprints.sort()
+    repeated = fingerprints[1:][fingerprints[1:] == fingerprints[:-1]]
+    if len(repeated):
+        _settle_repeated(jobs, set(repeated.tolist()))
+
+
+def _settle_repeated(jobs: Sequence[Job], repeated: set[int]) -> None:
+    """Of events in one group that may be one identity, take the first and judge the others against it."""
+    taken: dict[int, list[Kept]] = {}
+    for job in jobs:
+        alive = np.ones(len(job.rows), np.bool_)
+        for row, fingerprint in enumerate(job.fingerprint.tolist()):
+            if fingerprint in repeated:
+                others = taken.setdefault(fingerprint, [])
+                verdict = next((v for other in others if (v := judge(job, row, other)) is not None), None)
+                if verdict is None:
+                    others.append(Kept(int(job.account[row]), job.batch.raw[int(job.rows[row])]))
+                else:
+                    job.verdicts[int(job.rows[row])] = verdict
+                    alive[row] = False
+        if not alive.all():
+            job.keep(alive)
+
+
+def _columns(jobs: Sequence[Job], series_of: Mapping[Job, Ints]) -> Columns:
+    offsets = np.cumsum([0, *(len(job.rows) for job in jobs)])
+    return Columns(
+        np.concatenate([job.batch.time[job.rows] for job in jobs]),
+        np.concatenate([job.batch.timed[job.rows] for job in jobs]),
+        np.concatenate([job.posting_event + offset for job, offset in zip(jobs, offsets, strict=False)]),
+        np.concatenate([series_of[job][job.posting_set] for job in jobs]),
+        np.concatenate([job.posting_amount for job in jobs]),
+    )
+
+
+def _identities(jobs: Sequence[Job], first: int) -> MemoryRun:
+    together = np.concatenate([job.fingerprint for job in jobs])
+    return identity.sorted_run(together, np.arange(first, first + len(together)))

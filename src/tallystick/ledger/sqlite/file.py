@@ -1,0 +1,115 @@
+"""The file: its schema and format version, how connections are opened, and the lock that keeps it to one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from typing import IO
+
+import apsw
+
+from tallystick.errors import LedgerError
+
+SQLITE_VERSION_MIN = (3, 51, 3)
+"""Older releases can lose committed transactions when a WAL is reset (the WAL-reset bug)."""
+APPLICATION_ID = 0x746C6C79  # "tlly"
+FILE_NAME = "ledger.db"
+LOCK_NAME = "lock"
+
+EVENTS, CATALOG, ERASED, CORRECTED = 1, 2, 3, 4
+"""Kinds of log entries; the last two are read as what they are from format 1 on, and written by later versions."""
+
+MIGRATIONS = (
+    f"""
+    PRAGMA application_id = {APPLICATION_ID};
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE log (
+        entry INTEGER PRIMARY KEY, kind INTEGER NOT NULL, first INTEGER, count INTEGER NOT NULL,
+        recorded INTEGER NOT NULL, time_min INTEGER, time_max INTEGER,
+        header BLOB NOT NULL, columns BLOB, link BLOB NOT NULL) STRICT;
+    CREATE INDEX log_first ON log (first) WHERE kind = {EVENTS};
+    CREATE INDEX log_time ON log (time_min, time_max) WHERE kind = {EVENTS};
+    CREATE INDEX log_other ON log (entry) WHERE kind <> {EVENTS};
+    CREATE TABLE frame (first INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+    CREATE TABLE series (
+        number INTEGER PRIMARY KEY, account INTEGER NOT NULL, meter TEXT NOT NULL, meter_version INTEGER NOT NULL,
+        labels TEXT NOT NULL) STRICT;
+    CREATE TABLE identity_run (
+        run INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, entries INTEGER NOT NULL) STRICT;
+    CREATE TABLE identity_chunk (id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+    CREATE TABLE rollup (
+        id INTEGER PRIMARY KEY, account INTEGER NOT NULL, meter TEXT NOT NULL, grain INTEGER NOT NULL,
+        period INTEGER NOT NULL, cells INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    CREATE INDEX rollup_at ON rollup (meter, account, grain, period);
+    CREATE TABLE folded (account INTEGER PRIMARY KEY, through INTEGER NOT NULL) STRICT;
+    INSERT INTO folded VALUES (0, 0);
+    """,
+)
+"""Statements that take the file from format i to i + 1; a new file is at format 0. Never edit one that was released."""
+FORMAT = len(MIGRATIONS)
+
+
+class Lock:
+    """Keeps a folder to one process; the kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = (folder / LOCK_NAME).open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise LedgerError(
+                f"{folder} is in use by process {holder}. Stop that server, or reach it with --server URL --key KEY."
+            ) from error
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def check_sqlite(version: tuple[int, ...]) -> None:
+    """Refuse a SQLite library with the WAL-reset bug."""
+    if version < SQLITE_VERSION_MIN:
+        have, need = (".".join(map(str, v)) for v in (version, SQLITE_VERSION_MIN))
+        raise LedgerError(f"SQLite {have} can lose committed data; install an apsw with SQLite {need} or newer.")
+
+
+def sqlite_version() -> tuple[int, ...]:
+    return tuple(map(int, apsw.sqlite_lib_version().split(".")))
+
+
+def connect(folder: Path, *, vfs: str | None = None, writes: bool = False) -> apsw.Connection:
+    """Open a connection to a file that `prepare` has made ready."""
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if writes else 0)
+    db = apsw.Connection(str(folder / FILE_NAME), flags=flags, vfs=vfs)
+    db.set_busy_timeout(5000)
+    db.execute("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384")
+    if writes:
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        db.execute("PRAGMA synchronous = FULL")
+    else:
+        db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def prepare(db: apsw.Connection, folder: Path) -> None:
+    """Bring the file to this format, one migration after the other, each in a transaction of its own."""
+    have = db.pragma("user_version")
+    if have > FORMAT:
+        raise LedgerError(f"{folder} has format {have}; this version reads up to {FORMAT}. Install a newer tallystick.")
+    if have > 0 and db.pragma("application_id") != APPLICATION_ID:
+        raise LedgerError(f"{folder / FILE_NAME} is a database, but not tallystick's. Name another data folder.")
+    for step in range(have, FORMAT):
+        with db:
+            db.execute(MIGRATIONS[step])
+            db.execute(f"PRAGMA user_version = {step + 1}")
+            if step == 0:
+                db.execute("INSERT INTO meta VALUES ('secret', ?)", (secrets.randbits(63),))

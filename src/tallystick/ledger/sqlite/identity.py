@@ -1,0 +1,287 @@
+"""Which events are kept: sorted runs of (64-bit keyed fingerprint, sequence), newest in memory, older in the file.
+
+A fingerprint is no proof: a hit names a kept event to compare with, so a collision costs time and never a count.
+Of a stored run, only the upper halves of its fingerprints stay in memory (4 bytes per event) while they fit the bound;
+its chunks are read when an upper half matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import apsw
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from tallystick.ledger.sqlite.segment import Damaged
+from tallystick.rollup import Ints
+
+Fingerprints = NDArray[np.uint64]
+
+CHUNK = 4096
+CHUNK_BITS = 24
+FLUSH_ENTRIES = 1 << 17
+"""Entries in memory at which they become a stored run; a restart reads at most about as many events again."""
+FAN_IN = 4
+MERGE_ENTRIES_MAX = 1 << 30
+"""A merged run's sequences are kept as u32 offsets from its first."""
+
+
+def fingerprints(secret: int, accounts: Sequence[str], sources: Sequence[str], ids: Sequence[str]) -> Fingerprints:
+    """Return the keyed fingerprint of each identity; NUL cannot be in the parts, so it keeps them apart."""
+    digest = xxhash.xxh3_64_intdigest
+    return np.fromiter(
+        [digest(f"{a}\0{s}\0{i}".encode(), secret) for a, s, i in zip(accounts, sources, ids, strict=True)],
+        np.uint64,
+        len(ids),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Kept events whose fingerprint equals that of a row asked for; a row may be here more than once."""
+
+    row: Ints
+    sequence: Ints
+
+    @staticmethod
+    def join(parts: Sequence[Hits]) -> Hits:
+        if not parts:
+            return Hits(np.empty(0, np.int64), np.empty(0, np.int64))
+        return Hits(np.concatenate([p.row for p in parts]), np.concatenate([p.sequence for p in parts]))
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRun:
+    """Identities of events first..last, sorted by fingerprint."""
+
+    fingerprint: Fingerprints
+    sequence: Ints
+    last: int
+
+    def __len__(self) -> int:
+        return len(self.fingerprint)
+
+    def probe(self, wanted: Fingerprints) -> Hits:
+        left = np.searchsorted(self.fingerprint, wanted)
+        near = np.minimum(left, len(self) - 1)
+        rows = np.flatnonzero(self.fingerprint[near] == wanted)
+        right = np.searchsorted(self.fingerprint, wanted[rows], side="right")
+        return _spread(rows, left[rows], right, self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run in the file. `heads` are the upper halves of all fingerprints, or None where they did not fit."""
+
+    number: int
+    first: int
+    last: int
+    entries: int
+    chunk_first: Fingerprints
+    heads: NDArray[np.uint32] | None
+
+    def __len__(self) -> int:
+        return self.entries
+
+    @property
+    def chunks(self) -> int:
+        return len(self.chunk_first)
+
+    def probe(self, wanted: Fingerprints, db: apsw.Connection) -> Hits:
+        """Look up `wanted` (ascending); reads only chunks that may hold one."""
+        if self.heads is None:
+            rows = np.flatnonzero(wanted >= self.chunk_first[0])
+        else:
+            heads = (wanted >> np.uint64(32)).astype(np.uint32)
+            near = np.minimum(np.searchsorted(self.heads, heads), self.entries - 1)
+            rows = np.flatnonzero(self.heads[near] == heads)
+        if len(rows) == 0:
+            return Hits.join(())
+        # Equal fingerprints may reach over a chunk's end, so the chunk before the last that fits is looked into as well.
+        last = np.searchsorted(self.chunk_first, wanted[rows], side="right") - 1
+        first = np.maximum(np.searchsorted(self.chunk_first, wanted[rows], side="left") - 1, 0)
+        spread = np.repeat(rows, last - first + 1)
+        chunk = np.concatenate([np.arange(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True)])
+        order = np.argsort(chunk, kind="stable")
+        spread, chunk = spread[order], chunk[order]
+        found = []
+        for number, run in self.read(db, np.unique(chunk)):
+            a, b = np.searchsorted(chunk, [number, number + 1])
+            hits = run.probe(wanted[spread[a:b]])
+            found.append(Hits(spread[a:b][hits.row], hits.sequence))
+        return Hits.join(found)
+
+    def read(self, db: apsw.Connection, chunks: Ints) -> Iterator[tuple[int, MemoryRun]]:
+        """Yield the chunks wanted, in order."""
+        ids = (np.int64(self.number) << CHUNK_BITS) | chunks
+        statement = "SELECT id, body FROM identity_chunk WHERE id IN carray(?) ORDER BY id"
+        for start in range(0, len(ids), 256):
+            some = np.ascontiguousarray(ids[start : start + 256])
+            rows = db.execute(statement, (apsw.carray(some),)).fetchall()
+            if len(rows) != len(some):
+                raise Damaged(f"identity run {self.number}: chunks are missing")
+            for number, body in rows:
+                yield number & ((1 << CHUNK_BITS) - 1), unpack_chunk(body, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """All runs at one moment. The first `frozen` of `memory` are being written to the file and stay as they are."""
+
+    memory: tuple[MemoryRun, ...] = ()
+    frozen: int = 0
+    stored: tuple[StoredRun, ...] = ()
+
+    @property
+    def memory_entries(self) -> int:
+        return sum(map(len, self.memory[self.frozen :]))
+
+    def probe(self, wanted: Fingerprints, db: apsw.Connection) -> Hits:
+        """Return what is kept under `wanted` (ascending)."""
+        parts = [run.probe(wanted) for run in self.memory]
+        return Hits.join([*parts, *(run.probe(wanted, db) for run in self.stored)])
+
+    def probe_after(self, wanted: Fingerprints, sequence: int) -> Hits:
+        """Return what was kept under `wanted` after `sequence`: the commits since an earlier probe."""
+        hits = Hits.join([run.probe(wanted) for run in self.memory if run.last > sequence])
+        newer = hits.sequence > sequence
+        return Hits(hits.row[newer], hits.sequence[newer])
+
+    def add(self, run: MemoryRun) -> Identities:
+        """Return the index with one more commit in it; runs of like size are merged, so few are left to probe."""
+        memory = list(self.memory)
+        while len(memory) > self.frozen and len(memory[-1]) < 2 * len(run):
+            run = merge_runs([memory.pop(), run])
+        return replace(self, memory=(*memory, run))
+
+    def freeze(self) -> Identities:
+        return replace(self, frozen=len(self.memory))
+
+    def stored_frozen(self, run: StoredRun) -> Identities:
+        return Identities(self.memory[self.frozen :], 0, (*self.stored, run))
+
+    def merged(self, old: Sequence[StoredRun], new: StoredRun) -> Identities:
+        kept = [run for run in self.stored if run not in old]
+        at = self.stored.index(old[0])
+        return replace(self, stored=(*kept[:at], new, *kept[at:]))
+
+    def mergeable(self) -> Sequence[StoredRun]:
+        """Return the newest neighbours of like size worth merging into one, oldest first, or nothing."""
+        for end in range(len(self.stored), FAN_IN - 1, -1):
+            group = self.stored[end - FAN_IN : end]
+            entries = [len(run) for run in group]
+            if max(entries) <= FAN_IN * min(entries) and sum(entries) <= MERGE_ENTRIES_MAX:
+                return group
+        return ()
+
+
+def sorted_run(fingerprint: Fingerprints, sequence: Ints) -> MemoryRun:
+    """Make a run of pairs in any order."""
+    order = np.argsort(fingerprint, kind="stable")
+    return MemoryRun(fingerprint[order], sequence[order], int(sequence.max()))
+
+
+def merge_runs(runs: Sequence[MemoryRun]) -> MemoryRun:
+    return sorted_run(np.concatenate([r.fingerprint for r in runs]), np.concatenate([r.sequence for r in runs]))
+
+
+def pack_chunks(run: MemoryRun, first_sequence: int) -> Iterator[bytes]:
+    """Yield a run's entries as chunks of CHUNK: fingerprints as u64, sequences less the run's first as u32, xxh3-64."""
+    for start in range(0, len(run), CHUNK):
+        some = slice(start, start + CHUNK)
+        offsets = (run.sequence[some] - first_sequence).astype("<u4")
+        body = run.fingerprint[some].astype("<u8").tobytes() + offsets.tobytes()
+        yield body + xxhash.xxh3_64_digest(body)
+
+
+def unpack_chunk(body: bytes, run: StoredRun) -> MemoryRun:
+    entries = _entries(body, run.number)
+    if xxhash.xxh3_64_digest(memoryview(body)[:-8]) != body[-8:]:
+        raise Damaged(f"identity run {run.number}: a chunk is not what was written")
+    fingerprint = np.frombuffer(body, "<u8", entries)
+    sequence = np.frombuffer(body, "<u4", entries, 8 * entries).astype(np.int64) + run.first
+    return MemoryRun(fingerprint, sequence, run.last)
+
+
+def _entries(body: bytes, run: int) -> int:
+    entries, rest = divmod(len(body) - 8, 12)
+    if rest or entries < 1:
+        raise Damaged(f"identity run {run}: a chunk has the wrong length")
+    return entries
+
+
+def merged_parts(runs: Sequence[StoredRun], db: apsw.Connection) -> Iterator[MemoryRun]:
+    """Yield the union of stored runs in ascending parts of about a million entries: memory stays bounded.
+
+    All parts but the last hold whole chunks.
+    """
+    total = sum(map(len, runs))
+    parts = max(1, total >> 20)
+    bounds = [(p << 64) // parts for p in range(1, parts)]
+    readers = [_Scan(run, db) for run in runs]
+    rest: list[MemoryRun] = []
+    for bound in [*bounds, None]:
+        part = merge_runs([*rest, *(piece for scan in readers for piece in scan.below(bound))])
+        whole = len(part) if bound is None else len(part) // CHUNK * CHUNK
+        yield MemoryRun(part.fingerprint[:whole], part.sequence[:whole], part.last)
+        rest = [MemoryRun(part.fingerprint[whole:], part.sequence[whole:], part.last)]
+
+
+class _Scan:
+    """Reads one stored run from its start to its end, up to one bound after the other."""
+
+    def __init__(self, run: StoredRun, db: apsw.Connection) -> None:
+        self._chunks = run.read(db, np.arange(run.chunks, dtype=np.int64))
+        self._rest: MemoryRun | None = None
+
+    def below(self, bound: int | None) -> Iterable[MemoryRun]:
+        """Yield what is left below `bound`; None = all of it."""
+        while (piece := self._rest or next((run for _, run in self._chunks), None)) is not None:
+            end = len(piece) if bound is None else int(np.searchsorted(piece.fingerprint, np.uint64(bound)))
+            self._rest = None
+            if end:
+                yield MemoryRun(piece.fingerprint[:end], piece.sequence[:end], piece.last)
+            if end < len(piece):
+                self._rest = MemoryRun(piece.fingerprint[end:], piece.sequence[end:], piece.last)
+                return
+
+
+def load_runs(db: apsw.Connection, heads_bytes_max: int) -> tuple[StoredRun, ...]:
+    """Read the stored runs' directory and, newest first while they fit, the upper halves of their fingerprints."""
+    rows = db.execute("SELECT run, first, last, entries FROM identity_run ORDER BY first").fetchall()
+    left = heads_bytes_max
+    loaded = []
+    for number, first, last, entries in reversed(rows):
+        left -= 4 * entries
+        loaded.append(load_run(db, number, first, last, entries, with_heads=left >= 0))
+    return tuple(reversed(loaded))
+
+
+def load_run(
+    db: apsw.Connection, number: int, first: int, last: int, entries: int, *, with_heads: bool = True
+) -> StoredRun:
+    """Read one stored run's directory from its chunks."""
+    low = number << CHUNK_BITS
+    column = "body" if with_heads else "substr(body, 1, 8)"
+    statement = f"SELECT {column} FROM identity_chunk WHERE id >= ? AND id < ? ORDER BY id"
+    firsts, parts = [], []
+    for (body,) in db.execute(statement, (low, low + (1 << CHUNK_BITS))):
+        firsts.append(body[:8])
+        if with_heads:
+            parts.append((np.frombuffer(body, "<u8", _entries(body, number)) >> np.uint64(32)).astype(np.uint32))
+    heads = np.concatenate(parts) if parts else None
+    if len(firsts) != -(-entries // CHUNK) or (heads is not None and len(heads) != entries):
+        raise Damaged(f"identity run {number}: chunks are missing")
+    return StoredRun(number, first, last, entries, np.frombuffer(b"".join(firsts), "<u8"), heads)
+
+
+def _spread(rows: Ints, left: Ints, right: Ints, sequence: Ints) -> Hits:
+    """Return each row with every sequence in its [left, right) range."""
+    counts = right - left
+    if len(counts) == 0 or int(counts.max()) == 1:
+        return Hits(rows, sequence[left])
+    at = np.repeat(left, counts) + np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return Hits(np.repeat(rows, counts), sequence[at])

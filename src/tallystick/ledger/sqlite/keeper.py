@@ -1,0 +1,295 @@
+"""What is done behind the log: folding rollups, storing and merging identity runs, moving the WAL into the file.
+
+Everything here is worked out beside the writer, on a connection of its own, and handed to it in small slices. Whatever
+is cut short is done again after a restart, from the log.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import apsw
+import numpy as np
+import structlog
+
+from tallystick.errors import Problem
+from tallystick.ledger.sqlite import identity, reading, rollups
+from tallystick.ledger.sqlite.file import FILE_NAME
+from tallystick.ledger.sqlite.identity import CHUNK, CHUNK_BITS, Identities, MemoryRun, StoredRun
+from tallystick.ledger.sqlite.reading import Folded
+from tallystick.ledger.sqlite.segment import Damaged
+from tallystick.ledger.sqlite.tail import Overlay, Published, Tail
+from tallystick.ledger.sqlite.writer import Lane, Task, Writer, unavailable
+from tallystick.rollup import Ints
+
+log = structlog.get_logger(__name__)
+
+FOLD_CELLS = 100_000
+FOLD_EVENTS = 500_000
+FOLD_IDLE_S = 5.0
+SLICE_CELLS = 4_000
+SLICE_CHUNKS = 16
+WAL_PASSIVE_BYTES = 32 * 1024 * 1024
+WAL_RESTART_BYTES = 256 * 1024 * 1024
+LOOK_EVERY_S = 0.1
+DOOMED_LOOKS = 100
+
+
+class Keeper(threading.Thread):
+    """One thread; `wake` it after commits. `tail` is the ledger's, replaced when the writer recovers."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        connect: Callable[[], apsw.Connection],
+        writer: Writer,
+        tail: Callable[[], Tail],
+        identity_bytes_max: int,
+    ) -> None:
+        super().__init__(name="tallystick-keeper", daemon=True)
+        self._wal = folder / f"{FILE_NAME}-wal"
+        self._connect = connect
+        self._writer = writer
+        self._tail = tail
+        self._identity_bytes_max = identity_bytes_max
+        self._closing = threading.Event()
+        self._idle_s = 0.0
+        self._seen = 0
+        self._looks = 0
+        self._doomed: list[tuple[int, int]] = []
+        self._checkpointed_at = 0
+
+    def stop(self) -> None:
+        """Begin nothing more; what waits for the writer ends when the writer does."""
+        self._closing.set()
+
+    def run(self) -> None:
+        db = self._connect()
+        try:
+            while not self._closing.wait(LOOK_EVERY_S):
+                try:
+                    self.look(db)
+                except (Problem, Damaged, apsw.Error, OSError) as problem:
+                    # Nothing is lost: the log has it all, and the next look tries again.
+                    log.warning("keeping_postponed", error=str(problem))
+        finally:
+            db.close()
+
+    def look(self, db: apsw.Connection) -> None:
+        """Do what is due."""
+        published = self._tail().published
+        self._idle_s = self._idle_s + LOOK_EVERY_S if published.sequence == self._seen else 0.0
+        self._seen = published.sequence
+        if self._fold_is_due(published):
+            self.fold(db)
+        if published.identities.memory_entries >= identity.FLUSH_ENTRIES or published.identities.frozen:
+            self.store_identities(db)
+        while (group := self._tail().published.identities.mergeable()) and not self._closing.is_set():
+            self.merge_identities(db, group)
+        self._drop_doomed()
+        self.checkpoint(db)
+
+    def _fold_is_due(self, published: Published) -> bool:
+        overlay = published.overlay
+        events = published.sequence - overlay.frozen_through
+        return (
+            len(overlay.frozen) > 0
+            or overlay.active_cells >= FOLD_CELLS
+            or (overlay.active_cells > 0 and (events >= FOLD_EVENTS or self._idle_s >= FOLD_IDLE_S))
+        )
+
+    def fold(self, db: apsw.Connection) -> None:
+        """Write what is not folded yet into the rollups, some accounts at a time."""
+        tail = self._tail()
+        if len(tail.published.overlay.frozen) == 0:
+            self._do(tail, then=lambda: _change_overlay(tail, lambda o: o.freeze(tail.published.sequence)))
+        overlay = tail.published.overlay
+        done = reading.folded(db)
+        account_of = np.array(tail.series.accounts, np.int64)[overlay.frozen.series]
+        for accounts in _slices(account_of, done, overlay.frozen_through):
+            cells = overlay.frozen.take(np.isin(account_of, accounts))
+            change = rollups.fold(db, cells, tail.series, accounts)
+            self._do(tail, partial(change.write, through=overlay.frozen_through))
+        self._do(tail, partial(_all_folded, overlay.frozen_through), lambda: _change_overlay(tail, Overlay.melt))
+
+    def store_identities(self, db: apsw.Connection) -> None:
+        """Write the identities in memory to the file, as one run."""
+        tail = self._tail()
+        if not tail.published.identities.frozen:
+            self._do(tail, then=lambda: _change_identities(tail, Identities.freeze))
+        identities = tail.published.identities
+        run = identity.merge_runs(identities.memory[: identities.frozen])
+        first = int(run.sequence.min())
+        self._store(tail, db, [run], first, run.last, lambda i, stored: i.stored_frozen(stored), ())
+
+    def merge_identities(self, db: apsw.Connection, group: Sequence[StoredRun]) -> None:
+        """Merge neighbouring stored runs into one; the old ones serve until the new one is complete."""
+        tail = self._tail()
+        parts = identity.merged_parts(group, db)
+        first, last = group[0].first, group[-1].last
+        self._store(tail, db, parts, first, last, lambda i, stored: i.merged(group, stored), group)
+        self._doomed += [(self._looks + DOOMED_LOOKS, run.number) for run in group]
+
+    def _store(
+        self,
+        tail: Tail,
+        db: apsw.Connection,
+        parts: Iterable[MemoryRun],
+        first: int,
+        last: int,
+        swap: Callable[[Identities, StoredRun], Identities],
+        gone: Sequence[StoredRun],
+    ) -> None:
+        number = next_run(db)
+        chunks: list[bytes] = []
+        firsts, heads, entries = [], [], 0
+        for part in parts:
+            firsts.append(part.fingerprint[::CHUNK])
+            heads.append((part.fingerprint >> np.uint64(32)).astype(np.uint32))
+            for chunk in identity.pack_chunks(part, first):
+                chunks.append(chunk)
+                if len(chunks) % SLICE_CHUNKS == 0:
+                    self._do(tail, partial(_insert_chunks, number, len(chunks) - SLICE_CHUNKS, chunks[-SLICE_CHUNKS:]))
+                    chunks[-SLICE_CHUNKS:] = [b""] * SLICE_CHUNKS
+            entries += len(part)
+        rest = len(chunks) % SLICE_CHUNKS
+        if rest:
+            self._do(tail, partial(_insert_chunks, number, len(chunks) - rest, chunks[-rest:]))
+        held = 4 * sum(
+            len(run) for run in tail.published.identities.stored if run not in gone and run.heads is not None
+        )
+        fits = held + 4 * entries <= self._identity_bytes_max
+        stored = StoredRun(
+            number, first, last, entries, np.concatenate(firsts), np.concatenate(heads) if fits else None
+        )
+        self._do(
+            tail,
+            partial(_insert_run, stored, [run.number for run in gone]),
+            lambda: _change_identities(tail, lambda identities: swap(identities, stored)),
+        )
+
+    def _drop_doomed(self) -> None:
+        """Delete the chunks of merged runs, when no one who met the old index can still be reading them."""
+        tail = self._tail()
+        self._looks += 1
+        while self._doomed and self._doomed[0][0] <= self._looks:
+            _, number = self._doomed.pop(0)
+            drop_run(lambda change: self._do(tail, change), number)
+
+    def checkpoint(self, db: apsw.Connection) -> None:
+        """Move the WAL into the file; a reader in the way makes it partial, and it goes on at the next look."""
+        size = self._wal.stat().st_size if self._wal.exists() else 0
+        if size >= WAL_RESTART_BYTES:
+            db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        elif size >= WAL_PASSIVE_BYTES and self._idle_or_grown(size):
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _idle_or_grown(self, size: int) -> bool:
+        grown = size - self._checkpointed_at >= WAL_PASSIVE_BYTES or size < self._checkpointed_at
+        if grown:
+            self._checkpointed_at = size
+        return grown
+
+    def _do(
+        self,
+        tail: Tail,
+        change: Callable[[apsw.Connection], None] = lambda db: None,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Have the writer make a change, and wait until it is durable.
+
+        What was worked out from a tail holds only for it: once the writer has read the file again, it is dropped.
+        """
+
+        def guarded_change(db: apsw.Connection) -> None:
+            if self._tail() is tail:
+                change(db)
+
+        def guarded_then() -> None:
+            if self._tail() is tail:
+                then()
+
+        task = Task(guarded_change, guarded_then)
+        self._writer.submit(task, Lane.BACKGROUND)
+        task.wait()
+        if self._tail() is not tail:
+            raise unavailable("The ledger was read again from its file.")
+
+
+def _slices(account_of: Ints, done: Folded, through: int) -> Iterator[list[int]]:
+    """Yield the accounts that are still to be folded, as many at a time as make a short commit."""
+    accounts, counts = np.unique(account_of, return_counts=True)
+    some, cells = [], 0
+    for account, count in zip(accounts.tolist(), counts.tolist(), strict=True):
+        if done.further.get(account, done.base) < through:
+            some.append(account)
+            cells += count
+        if cells >= SLICE_CELLS:
+            yield some
+            some, cells = [], 0
+    if some:
+        yield some
+
+
+def _all_folded(through: int, db: apsw.Connection) -> None:
+    db.execute("DELETE FROM folded WHERE account <> 0; UPDATE folded SET through = ?", (through,))
+
+
+def _change_overlay(tail: Tail, change: Callable[[Overlay], Overlay]) -> None:
+    tail.published = replace(tail.published, overlay=change(tail.published.overlay))
+
+
+def _change_identities(tail: Tail, change: Callable[[Identities], Identities]) -> None:
+    tail.published = replace(tail.published, identities=change(tail.published.identities))
+
+
+def _insert_chunks(number: int, first: int, chunks: Sequence[bytes], db: apsw.Connection) -> None:
+    """Write consecutive chunks of a run as one statement; all but the last are of one length."""
+    length = len(chunks[0])
+    db.execute(
+        "INSERT INTO identity_chunk SELECT ?1 + value, substr(?2, 1 + value * ?3, ?3) FROM carray(?4)",
+        ((number << CHUNK_BITS) + first, b"".join(chunks), length, apsw.carray(np.arange(len(chunks)))),
+    )
+
+
+def _insert_run(run: StoredRun, gone: Sequence[int], db: apsw.Connection) -> None:
+    if gone:
+        db.execute("DELETE FROM identity_run WHERE run IN carray(?)", (apsw.carray(np.array(gone, np.int64)),))
+    db.execute("INSERT INTO identity_run VALUES (?, ?, ?, ?)", (run.number, run.first, run.last, run.entries))
+
+
+def next_run(db: apsw.Connection) -> int:
+    """Return a run number that no chunk has."""
+    last = db.execute("SELECT max(id) FROM identity_chunk").fetchone()[0]
+    return 1 if last is None else (last >> CHUNK_BITS) + 1
+
+
+def drop_run(do: Callable[[Callable[[apsw.Connection], None]], None], number: int) -> None:
+    """Delete a run's chunks in slices."""
+    low, more = number << CHUNK_BITS, True
+
+    def some(db: apsw.Connection) -> None:
+        nonlocal more
+        ids = "SELECT id FROM identity_chunk WHERE id >= ? AND id < ? LIMIT ?"
+        bounds = (low, low + (1 << CHUNK_BITS), 8 * SLICE_CHUNKS)
+        db.execute(f"DELETE FROM identity_chunk WHERE id IN ({ids})", bounds)
+        more = db.changes() > 0
+
+    while more:
+        do(some)
+
+
+def drop_orphans(db: apsw.Connection) -> None:
+    """Delete, at the start, the chunks of runs that were being written or deleted when the process ended."""
+    kept = {run for (run,) in db.execute("SELECT run FROM identity_run")}
+    at = 0
+    while (found := db.execute("SELECT min(id) FROM identity_chunk WHERE id >= ?", (at,)).fetchone()[0]) is not None:
+        number = found >> CHUNK_BITS
+        if number not in kept:
+            drop_run(lambda change: change(db), number)
+        at = (number + 1) << CHUNK_BITS

@@ -1,0 +1,226 @@
+"""The embedded ledger behind the contract of ledger/base.py: threads and memory around one file."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from tallystick.catalog import builtin
+from tallystick.clock import Clock
+from tallystick.errors import Code, LedgerError, Problem
+from tallystick.ledger.base import KeptEvent, Proof
+from tallystick.ledger.sqlite import changes, file, identity, keeper, reading, verify
+from tallystick.ledger.sqlite.changes import CatalogWork, Decide
+from tallystick.ledger.sqlite.commit import Group, Job, LabelSetBound, kept_events
+from tallystick.ledger.sqlite.file import EVENTS
+from tallystick.ledger.sqlite.keeper import Keeper
+from tallystick.ledger.sqlite.screener import Screener
+from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
+from tallystick.ledger.sqlite.tail import Tail, load, source_and_id
+from tallystick.ledger.sqlite.writer import Lane, Work, Writer, unavailable
+from tallystick.model import Account, Batch, Catalog, Key, Labels, UsageQuery, UsageTable, Verdict
+from tallystick.settings import Settings
+
+T = TypeVar("T")
+READERS = 2
+GROUP_BYTES_PER_MS = 1024 * 1024
+"""About what one millisecond of a commit writes and makes durable: turns commit_ms_max into bytes."""
+
+
+async def open_sqlite(folder: Path, settings: Settings, clock: Clock, *, vfs: str | None = None) -> SqliteLedger:
+    """Open the data folder, making it if it is not there, and bring it to this format.
+
+    Raises LedgerError for a folder in use by another process, a newer format, another program's file, a SQLite that
+    is too old, and an end of the log that is not what was written. `vfs` names the apsw VFS to use (fault tests).
+    """
+    return await asyncio.to_thread(SqliteLedger, folder, settings, clock, vfs)
+
+
+class SqliteLedger:
+    """One folder, one process: a writer thread, a screener before it, a keeper behind it, and two readers."""
+
+    def __init__(self, folder: Path, settings: Settings, clock: Clock, vfs: str | None = None) -> None:
+        file.check_sqlite(file.sqlite_version())
+        self._lock = file.Lock(folder)
+        try:
+            self._open(folder, settings, clock, vfs)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, folder: Path, settings: Settings, clock: Clock, vfs: str | None) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._closed = False
+        self._connect_reader = partial(file.connect, folder, vfs=vfs)
+        self._bound = LabelSetBound(settings.label_sets_max, self._used_label_sets)
+        try:
+            db = file.connect(folder, vfs=vfs, writes=True)
+            file.prepare(db, folder)
+            keeper.drop_orphans(db)
+            self._secret: int = db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
+            self._tail = self._load(db)
+            db.close()
+        except (apsw.Error, Damaged) as error:
+            raise LedgerError(
+                f"{folder} cannot be opened: {error}. Nothing was changed. Run verify on a copy, restore a backup."
+            ) from error
+        self._writer = Writer(
+            folder,
+            connect=partial(file.connect, folder, vfs=vfs, writes=True),
+            combine=self._combine,
+            recover=self._recover,
+            group_bytes_max=settings.commit_ms_max * GROUP_BYTES_PER_MS,
+            queue_bytes_max=settings.queue_bytes_max,
+            disk_free_bytes_min=settings.disk_free_bytes_min,
+        )
+        self._screener = Screener(
+            connect=self._connect_reader, writer=self._writer, tail=self._now, secret=self._secret, clock=clock
+        )
+        self._keeper = Keeper(
+            folder,
+            connect=self._connect_reader,
+            writer=self._writer,
+            tail=self._now,
+            identity_bytes_max=settings.identity_bytes_max,
+        )
+        self._local = threading.local()
+        self._readers = ThreadPoolExecutor(READERS, "tallystick-reader")
+        for thread in (self._writer, self._screener, self._keeper):
+            thread.start()
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._tail.published.catalog
+
+    async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
+        self._check_open()
+        if not len(batch):
+            return {}
+        size = sum(map(len, batch.raw))
+        self._writer.reserve(size)
+        job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
+        self._screener.submit(job, Lane.BULK if bulk else Lane.URGENT)
+        return await job.future
+
+    async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
+        return await self._read(lambda db: reading.usage(db, lambda: self._tail.published, self._tail.series, queries))
+
+    async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
+        return await self._read(lambda db: self._event(db, account, source, id))
+
+    async def put_account(self, account: Account, *, actor: str) -> Account:
+        return await self._change(changes.put_account(account), actor)
+
+    async def put_key(self, key: Key, *, actor: str) -> None:
+        await self._change(changes.put_key(key), actor)
+
+    async def delete_key(self, id: str, *, actor: str) -> bool:
+        return await self._change(changes.delete_key(id), actor)
+
+    async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
+        self._check_open()
+        return await asyncio.to_thread(self._verify, progress or (lambda done, total: None))
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        self._screener.close()
+        self._keeper.stop()
+        self._writer.close()
+        self._keeper.join()
+        self._readers.shutdown()
+        self._lock.release()
+
+    def _now(self) -> Tail:
+        return self._tail
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise unavailable("The ledger is closed.")
+
+    def _load(self, db: apsw.Connection) -> Tail:
+        return load(db, builtin(), self._settings.identity_bytes_max)
+
+    def _recover(self, db: apsw.Connection) -> None:
+        self._bound.forget()
+        self._tail = self._load(db)
+
+    def _combine(self, works: Sequence[Work]) -> Sequence[Work]:
+        """Make one group of the jobs; changes to the catalog go before it, background work behind."""
+        jobs = [work for work in works if isinstance(work, Job)]
+        first = [work for work in works if isinstance(work, CatalogWork)]
+        rest = [work for work in works if not isinstance(work, Job | CatalogWork)]
+        group = [Group(jobs, self._tail, self._bound, self._clock())] if jobs else []
+        return [*first, *group, *rest]
+
+    async def _change(self, decide: Decide[T], actor: str) -> T:
+        self._check_open()
+        work = CatalogWork(self._now, decide, actor, self._clock())
+        self._writer.submit(work, Lane.URGENT)
+        return await asyncio.wrap_future(work.future)
+
+    async def _read(self, ask: Callable[[apsw.Connection], T]) -> T:
+        self._check_open()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: ask(self._reader()))
+        except Damaged as damage:
+            raise Problem(
+                Code.UNPROVEN, f"The answer touches a part that is damaged ({damage}). Run verify.", retry_after_s=60
+            ) from damage
+        except (apsw.Error, OSError) as error:
+            raise unavailable(f"The ledger could not be read: {error}.") from error
+
+    def _reader(self) -> apsw.Connection:
+        if not hasattr(self._local, "db"):
+            self._local.db = self._connect_reader()
+        db: apsw.Connection = self._local.db
+        return db
+
+    def _event(self, db: apsw.Connection, account: str, source: str, id: str) -> KeptEvent | None:
+        published = self._tail.published
+        if account not in published.catalog.accounts:
+            return None
+        wanted = identity.fingerprints(self._secret, [account], [source], [id])
+        sequences = published.identities.probe(wanted, db).sequence
+        for sequence, kept in kept_events(db, sequences).items():
+            sources, ids = source_and_id([kept.raw])
+            if (kept.account, sources[0], ids[0]) == (published.catalog.accounts[account].number, source, id):
+                first, recorded, columns = db.execute(
+                    f"SELECT first, recorded, columns FROM log WHERE kind = {EVENTS} AND first <= ?"
+                    " ORDER BY first DESC LIMIT 1",
+                    (sequence,),
+                ).fetchone()
+                time = int(unpack_columns(columns).time[sequence - first])
+                return KeptEvent(sequence, recorded, account, time, kept.raw)
+        return None
+
+    def _used_label_sets(self, account: int, meter: str) -> dict[int, set[Labels]]:
+        """Return the label sets used in each UTC month, from the rollups and what is not folded yet."""
+        tail = self._tail
+        used: dict[int, set[Labels]] = {}
+        if (account, meter) not in tail.series.strands:
+            return used
+        db = self._connect_reader()
+        cells = reading.month_cells(db, tail.published, tail.series, account, meter)
+        db.close()
+        for number, month in zip(cells.series.tolist(), cells.bucket.tolist(), strict=True):
+            used.setdefault(month, set()).add(tail.series.describe(number)[3])
+        return used
+
+    def _verify(self, progress: Callable[[int, int], None]) -> Proof:
+        db = self._connect_reader()
+        try:
+            return verify.verify(db, lambda: self._tail.published, builtin(), progress)
+        finally:
+            db.close()

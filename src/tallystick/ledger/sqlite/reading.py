@@ -1,0 +1,258 @@
+"""Usage from the file's rollups and what is not folded yet, all from one read transaction: exact sums over the union."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import apsw
+import numpy as np
+
+from tallystick import rollup, windows
+from tallystick.ledger.sqlite import rollups
+from tallystick.ledger.sqlite.file import EVENTS
+from tallystick.ledger.sqlite.rollups import Grain
+from tallystick.ledger.sqlite.segment import unpack_columns
+from tallystick.ledger.sqlite.series import SeriesIndex
+from tallystick.ledger.sqlite.tail import Published
+from tallystick.model import AsOf, Total, UsageQuery, UsageRow, UsageTable
+from tallystick.rollup import Cells, Ints
+
+QUARTERS_PER_DAY = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Half-open ranges of a grain's buckets, ascending, each within one bucket of the query."""
+
+    start: Ints
+    end: Ints
+    bucket: Ints
+
+    def place(self, buckets: Ints) -> tuple[Ints, Ints]:
+        """Return the rows that are in a range, and the query's bucket of each."""
+        if len(self.start) == 0:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        at = np.searchsorted(self.start, buckets, side="right") - 1
+        rows = np.flatnonzero((at >= 0) & (buckets < self.end[at]))
+        return rows, self.bucket[at[rows]]
+
+    def periods(self, grain: Grain) -> Ints:
+        """Return the periods under which cells of these ranges may be kept."""
+        if len(self.start) == 0:
+            return self.start
+        apart = np.flatnonzero(self.start[1:] != self.end[:-1])
+        first = rollups.period(self.start[np.concatenate(([0], apart + 1))], grain)
+        last = rollups.period(self.end[np.concatenate((apart, [len(self.end) - 1]))] - 1, grain)
+        return np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a query reads: whole months, days and quarters from rollups, and events of quarters that an edge cuts."""
+
+    months: Ranges
+    days: Ranges
+    quarters: Ranges
+    all_quarters: Ranges
+    cut: Ints
+
+
+def plan(edges: Ints) -> Plan:
+    """Split the buckets between ascending edges into the coarsest grains that fill them exactly."""
+    floor = windows.quarter(edges)
+    off = windows.quarter_start(floor) != edges
+    start, end = (floor + off)[:-1], floor[1:]
+    bucket = np.arange(len(start))
+    all_quarters = _ranges([(start, end, bucket)])
+    day_start, day_end = -(-start // QUARTERS_PER_DAY), end // QUARTERS_PER_DAY
+    has_days = day_start < day_end
+    quarters = _around(start, end, day_start * QUARTERS_PER_DAY, day_end * QUARTERS_PER_DAY, has_days, bucket)
+    start, end, bucket = day_start[has_days], day_end[has_days], bucket[has_days]
+    starts_us, ends_us = windows.day_start(start), windows.day_start(end)
+    month_start, month_end = windows.month(starts_us), windows.month(ends_us)
+    month_start = month_start + (windows.month_start(month_start) != starts_us)
+    has_months = month_start < month_end
+    inner = [windows.day(windows.month_start(m)) for m in (month_start, month_end)]
+    days = _around(start, end, inner[0], inner[1], has_months, bucket)
+    months = _ranges([(month_start[has_months], month_end[has_months], bucket[has_months])])
+    return Plan(months, days, quarters, all_quarters, np.unique(floor[off]))
+
+
+def _around(start: Ints, end: Ints, inner_start: Ints, inner_end: Ints, has: Ints, bucket: Ints) -> Ranges:
+    """Return what is left of [start, end) around an inner range, where there is one."""
+    head_end = np.where(has, inner_start, end)
+    tail_start = np.where(has, inner_end, end)
+    return _ranges([(start, head_end, bucket), (tail_start, end, bucket)])
+
+
+def _ranges(parts: Sequence[tuple[Ints, Ints, Ints]]) -> Ranges:
+    start, end, bucket = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    keep = start < end
+    order = np.argsort(start[keep], kind="stable")
+    return Ranges(start[keep][order], end[keep][order], bucket[keep][order])
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The series a query reads, ascending, and the group of each (an index into `groups`, which are in row order)."""
+
+    series: Ints
+    group: Ints
+    groups: Sequence[tuple[str | None, ...]]
+    accounts: Ints
+
+    def place(self, series: Ints) -> tuple[Ints, Ints]:
+        """Return the rows whose series is read, and the group of each."""
+        if len(self.series) == 0:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        at = np.minimum(np.searchsorted(self.series, series), len(self.series) - 1)
+        rows = np.flatnonzero(self.series[at] == series)
+        return rows, self.group[at[rows]]
+
+
+def select(query: UsageQuery, published: Published, index: SeriesIndex) -> Selection:
+    """Find the series of a query and group them by its labels."""
+    accounts = published.catalog.accounts
+    names = accounts.keys() if query.accounts is None else [a for a in dict.fromkeys(query.accounts) if a in accounts]
+    numbers: list[int] = []
+    groups: list[tuple[str | None, ...]] = []
+    read: list[int] = []
+    for name in names:
+        strand = index.strands.get((accounts[name].number, query.meter))
+        if strand is None:
+            continue
+        read.append(accounts[name].number)
+        for number, labels in zip(strand.numbers, strand.labels, strict=False):
+            values = dict(labels)
+            if all(values.get(label, "") in wanted for label, wanted in query.where.items()):
+                numbers.append(number)
+                groups.append(tuple(name if label == "account" else values.get(label) for label in query.group_by))
+    ordered = sorted(set(groups), key=lambda group: [(value is not None, value or "") for value in group])
+    rank = {group: at for at, group in enumerate(ordered)}
+    series = np.array(numbers, np.int64)
+    order = np.argsort(series, kind="stable")
+    return Selection(
+        series[order], np.array([rank[g] for g in groups], np.int64)[order], ordered, np.array(sorted(read), np.int64)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Up to which sequence the file's rollups count, for all accounts and for those that are further."""
+
+    base: int
+    further: dict[int, int]
+
+    @property
+    def last(self) -> int:
+        return max([self.base, *self.further.values()])
+
+    def through(self, account: int) -> int:
+        return self.further.get(account, self.base)
+
+    def lacking(self, border: int) -> Callable[[Ints], Ints]:
+        """Return which accounts' rollups end before `border`, as a mask over account numbers."""
+        done = np.array([account for account, through in self.further.items() if through >= border], np.int64)
+        if self.base >= border:
+            return lambda accounts: np.zeros(len(accounts), np.bool_)
+        return lambda accounts: ~np.isin(accounts, done)
+
+
+def folded(db: apsw.Connection) -> Folded:
+    rows = dict(db.execute("SELECT account, through FROM folded").fetchall())
+    return Folded(rows.pop(0), rows)
+
+
+def usage(
+    db: apsw.Connection, published: Callable[[], Published], index: SeriesIndex, queries: Sequence[UsageQuery]
+) -> list[UsageTable]:
+    """Answer queries from one read transaction and the state that belongs to it."""
+    while True:
+        state = published()
+        with db:
+            done = folded(db)
+            # Commits and a whole fold came between the two lines above; what was folded is not in `state` yet.
+            if done.last > state.sequence:
+                continue
+            return [_answer(db, state, done, index, query) for query in queries]
+
+
+def _answer(db: apsw.Connection, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery) -> UsageTable:
+    chosen = select(query, state, index)
+    cells = rollup.nothing()
+    if len(chosen.series):
+        parts = list(_parts(db, state, done, index, query, chosen))
+        cells = rollup.merge(parts) if parts else cells
+    width = max(1, len(chosen.groups))
+    buckets, groups = (cells.key // width).tolist(), (cells.key % width).tolist()
+    totals = cells.totals()
+    rows = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
+    whole = rollup.rekey(cells, np.zeros(len(cells), np.int64))
+    return UsageTable(rows, whole.totals()[0] if len(whole) else Total(), AsOf(state.sequence, state.recorded))
+
+
+def _parts(
+    db: apsw.Connection, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
+) -> Iterator[Cells]:
+    """Yield everything that counts, as cells under (bucket of the query, group)."""
+    reads = plan(query.edges)
+    for grain, ranges in ((Grain.MONTH, reads.months), (Grain.DAY, reads.days), (Grain.QUARTER, reads.quarters)):
+        for cells in _kept(db, query.meter, chosen.accounts, grain, ranges):
+            yield _placed(cells, ranges, chosen)
+    account_of = np.array(index.accounts, np.int64)
+    for cells, border in state.overlay.parts(state.sequence):
+        rows, _ = chosen.place(cells.series)
+        some = cells.take(rows)
+        lacking = done.lacking(border)(account_of[some.series])
+        yield _placed(some.take(lacking), reads.all_quarters, chosen)
+    if len(reads.cut):
+        yield from _cut(db, state.sequence, query.edges, reads.cut, chosen)
+
+
+def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, account: int, meter: str) -> Cells:
+    """Return one account's cells of a meter per UTC month; for the writer thread, between commits."""
+    with db:
+        done = folded(db)
+        statement = "SELECT body FROM rollup WHERE meter = ? AND account = ? AND grain = ?"
+        rows = db.execute(statement, (meter, account, int(Grain.MONTH))).fetchall()
+    numbers = np.array(index.strands[account, meter].numbers, np.int64)
+    parts = [rollups.unpack(body) for (body,) in rows]
+    for cells, border in state.overlay.parts(state.sequence):
+        some = cells.take(np.isin(cells.series, numbers))
+        if done.through(account) < border:
+            parts.append(rollups.coarse(some, Grain.MONTH))
+    return rollup.merge(parts) if parts else rollup.nothing()
+
+
+def _kept(db: apsw.Connection, meter: str, accounts: Ints, grain: Grain, ranges: Ranges) -> Iterator[Cells]:
+    periods = ranges.periods(grain)
+    if len(periods) == 0:
+        return
+    statement = """SELECT body FROM rollup WHERE meter = ? AND account IN carray(?) AND grain = ?
+        AND period IN carray(?)"""
+    for (body,) in db.execute(statement, (meter, apsw.carray(accounts), int(grain), apsw.carray(periods))):
+        yield rollups.unpack(body)
+
+
+def _placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
+    rows, buckets = ranges.place(cells.bucket)
+    cells = cells.take(rows)
+    rows, groups = chosen.place(cells.series)
+    return rollup.rekey(cells.take(rows), buckets[rows] * len(chosen.groups) + groups)
+
+
+def _cut(db: apsw.Connection, sequence: int, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
+    """Sum the postings of events inside quarters that an edge of the query cuts: exact, and slower."""
+    statement = f"""SELECT columns FROM log WHERE kind = {EVENTS} AND time_min < ? AND time_max >= ? AND first <= ?"""
+    bounds = (int(windows.quarter_start(cut[-1:] + 1)[0]), int(windows.quarter_start(cut[:1])[0]), sequence)
+    for (body,) in db.execute(statement, bounds):
+        columns = unpack_columns(body)
+        time = columns.time[columns.posting_event]
+        bucket = np.searchsorted(edges, time, side="right") - 1
+        inside = (bucket >= 0) & (bucket < len(edges) - 1) & np.isin(windows.quarter(time), cut)
+        if inside.any():
+            rows, groups = chosen.place(columns.posting_series[inside])
+            yield rollup.of_postings(
+                bucket[inside][rows] * len(chosen.groups) + groups, columns.posting_amount[inside][rows]
+            )

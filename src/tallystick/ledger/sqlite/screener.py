@@ -1,0 +1,99 @@
+"""The thread before the writer: it judges identities that are known, packs the rest, and keeps the order of calls."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import apsw
+import structlog
+
+from tallystick.errors import Code, Problem
+from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
+from tallystick.ledger.sqlite.commit import Job, screen
+from tallystick.ledger.sqlite.segment import Damaged
+from tallystick.ledger.sqlite.tail import Tail
+from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
+
+log = structlog.get_logger(__name__)
+
+
+class Screener(threading.Thread):
+    """Takes jobs in, one lane before the other, and hands each to the writer."""
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], apsw.Connection],
+        writer: Writer,
+        tail: Callable[[], Tail],
+        secret: int,
+        clock: Callable[[], int],
+    ) -> None:
+        super().__init__(name="tallystick-screener", daemon=True)
+        self._connect = connect
+        self._writer = writer
+        self._tail = tail
+        self._secret = secret
+        self._clock = clock
+        self._ready = threading.Condition()
+        self._lanes: tuple[deque[Job], deque[Job]] = (deque(), deque())
+        self._closing = False
+
+    def submit(self, job: Job, lane: Lane) -> None:
+        with self._ready:
+            self._lanes[lane].append(job)
+            self._ready.notify()
+
+    def close(self) -> None:
+        """Hand over what was taken, then end."""
+        with self._ready:
+            self._closing = True
+            self._ready.notify()
+        self.join()
+
+    def run(self) -> None:
+        db = self._connect()
+        while (taken := self._take()) is not None:
+            job, lane = taken
+            try:
+                self._screen(job, db)
+            except Problem as problem:
+                self._refuse(job, problem)
+            except Damaged as damage:
+                detail = f"A kept event that this one must be compared with is damaged ({damage}). Run verify."
+                self._refuse(job, Problem(Code.UNPROVEN, detail, retry_after_s=60))
+            except (apsw.Error, OSError) as error:
+                log.error("screening_failed", error=str(error))
+                self._refuse(job, unavailable("The ledger could not be read. Send it again."))
+            except Exception:
+                log.exception("screening_failed")
+                self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
+            else:
+                self._writer.submit(job, lane)
+        db.close()
+
+    def _take(self) -> tuple[Job, Lane] | None:
+        with self._ready:
+            while not (self._lanes[0] or self._lanes[1] or self._closing):
+                self._ready.wait()
+            for lane in (Lane.URGENT, Lane.BULK):
+                if self._lanes[lane]:
+                    return self._lanes[lane].popleft(), lane
+            return None
+
+    def _screen(self, job: Job, db: apsw.Connection) -> None:
+        published = self._tail().published
+        if job.create_accounts:
+            missing = sorted(set(job.batch.account) - published.catalog.accounts.keys())
+            if missing:
+                work = CatalogWork(self._tail, create_accounts(missing), "event", self._clock())
+                self._writer.submit(work, Lane.URGENT)
+                work.future.result()
+                published = self._tail().published
+        screen(job, published, self._secret, db)
+
+    def _refuse(self, job: Job, problem: Problem) -> None:
+        self._writer.unreserve(job.bytes)
+        job.fail(problem)

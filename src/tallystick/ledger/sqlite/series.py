@@ -1,0 +1,108 @@
+"""The series a ledger has met: numbers for (account, meter, version, label set), and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import apsw
+import msgspec
+import numpy as np
+
+from tallystick.ledger.sqlite.segment import NewSeries
+from tallystick.model import Labels, LabelSet
+from tallystick.rollup import Ints
+
+_labels = msgspec.json.Decoder(Labels)
+MEMO_MAX = 200_000
+
+
+@dataclass(slots=True)
+class Strand:
+    """The series of one account and one meter, in order of their numbers; it only ever grows."""
+
+    numbers: list[int] = field(default_factory=list)
+    labels: list[Labels] = field(default_factory=list)
+
+
+class SeriesIndex:
+    """Written by the writer thread alone; readers see a prefix of it, which is all they need."""
+
+    def __init__(self) -> None:
+        self.strands: dict[tuple[int, str], Strand] = {}
+        self.accounts: list[int] = [0]
+        self.meters: list[str] = [""]
+        self._numbers: dict[tuple[int, str, int, Labels], int] = {}
+        self._keys: list[tuple[int, str, int, Labels]] = [(0, "", 0, ())]
+        self._memo: dict[LabelSet, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.accounts) - 1
+
+    def add(self, new: NewSeries) -> None:
+        if new.number != len(self.accounts):
+            raise ValueError(f"series {new.number} follows {len(self.accounts) - 1}")
+        key = (new.account, new.meter, new.meter_version, new.labels)
+        self._numbers[key] = new.number
+        self._keys.append(key)
+        strand = self.strands.setdefault((new.account, new.meter), Strand())
+        strand.labels.append(new.labels)
+        strand.numbers.append(new.number)
+        self.accounts.append(new.account)
+        self.meters.append(new.meter)
+
+    def describe(self, number: int) -> tuple[int, str, int, Labels]:
+        """Return what a series stands for: account number, meter, meter version, labels."""
+        return self._keys[number]
+
+    def strange(self, label_sets: Sequence[LabelSet], account_numbers: dict[str, int]) -> list[LabelSet]:
+        """Return those label sets that have no number yet."""
+        known, memo = self._numbers, self._memo
+        return [
+            s
+            for s in label_sets
+            if s not in memo and (account_numbers[s.account], s.meter, s.meter_version, s.labels) not in known
+        ]
+
+    def numbers(self, label_sets: Sequence[LabelSet], account_numbers: dict[str, int]) -> tuple[Ints, list[NewSeries]]:
+        """Return the numbers of label sets, and those that were given just now; the caller keeps these in the file."""
+        memo, made = self._memo, []
+        numbers = list(map(memo.get, label_sets))
+        for at, number in enumerate(numbers):
+            if number is None:
+                label_set = label_sets[at]
+                new = NewSeries(
+                    len(self.accounts),
+                    account_numbers[label_set.account],
+                    label_set.meter,
+                    label_set.meter_version,
+                    label_set.labels,
+                )
+                number = self._numbers.get((new.account, new.meter, new.meter_version, new.labels))
+                if number is None:
+                    self.add(new)
+                    made.append(new)
+                    number = new.number
+                if len(memo) >= MEMO_MAX:
+                    memo.clear()
+                memo[label_set] = numbers[at] = number
+        return np.array(numbers, np.int64), made
+
+
+def load(db: apsw.Connection) -> SeriesIndex:
+    """Read all series from the file."""
+    index = SeriesIndex()
+    for number, account, meter, version, labels in db.execute(
+        "SELECT number, account, meter, meter_version, labels FROM series ORDER BY number"
+    ):
+        index.add(NewSeries(number, account, meter, version, _labels.decode(labels)))
+    return index
+
+
+def store(db: apsw.Connection, made: Sequence[NewSeries]) -> None:
+    """Write new series, as one statement."""
+    rows = [(s.number, s.account, s.meter, s.meter_version, msgspec.json.encode(s.labels).decode()) for s in made]
+    db.execute(
+        "INSERT INTO series SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?)",
+        (msgspec.json.encode(rows).decode(),),
+    )

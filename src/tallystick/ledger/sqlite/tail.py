@@ -1,0 +1,166 @@
+"""What a ledger holds in memory beside its file: the end of the log, the catalog, and what is not folded yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import apsw
+import msgspec
+import numpy as np
+
+from tallystick import rollup, windows
+from tallystick.ledger.sqlite import identity, series
+from tallystick.ledger.sqlite.entries import CatalogHeader, apply
+from tallystick.ledger.sqlite.file import CATALOG, EVENTS
+from tallystick.ledger.sqlite.identity import Identities
+from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
+from tallystick.ledger.sqlite.series import SeriesIndex
+from tallystick.model import Catalog
+from tallystick.rollup import Cells
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Cells (series × quarter hour) of commits that may not be in the file's rollups yet.
+
+    `frozen` are those up to `frozen_through`, being folded account by account; `active` came after. Cells never
+    cross that border, so an account's rollups are met at one or the other end of `frozen`, and never inside it.
+    """
+
+    frozen: Cells
+    frozen_through: int
+    active: tuple[Cells, ...] = ()
+
+    def parts(self, sequence: int) -> list[tuple[Cells, int]]:
+        """Return the cells with the border behind them, `sequence` being that of the last commit in them.
+
+        An account's rollups end before a part, or at its border or further: never inside it.
+        """
+        parts = [(self.frozen, self.frozen_through), *((cells, sequence) for cells in self.active)]
+        return [(cells, border) for cells, border in parts if len(cells)]
+
+    @property
+    def active_cells(self) -> int:
+        return sum(map(len, self.active))
+
+    def add(self, cells: Cells) -> Overlay:
+        """Return the overlay with one more commit in it; parts of like size are merged, so few are left to read."""
+        active = list(self.active)
+        while active and len(active[-1]) < 2 * len(cells):
+            cells = rollup.merge([active.pop(), cells])
+        return replace(self, active=(*active, cells))
+
+    def freeze(self, through: int) -> Overlay:
+        return Overlay(rollup.merge(self.active) if self.active else rollup.nothing(), through)
+
+    def melt(self) -> Overlay:
+        return replace(self, frozen=rollup.nothing())
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What every answer is made from beside the file; replaced as a whole after each commit, never changed."""
+
+    sequence: int
+    recorded: int
+    identities: Identities
+    overlay: Overlay
+    catalog: Catalog
+
+
+@dataclass(slots=True)
+class Tail:
+    """The end of the log as the writer thread knows it, also inside a transaction; only `published` is for others."""
+
+    entry: int
+    link: bytes
+    catalog: Catalog
+    series: SeriesIndex
+    published: Published
+
+
+class _Identity(msgspec.Struct):
+    source: str
+    id: str
+
+
+_identities = msgspec.json.Decoder(list[_Identity])
+
+
+def source_and_id(raws: Sequence[bytes]) -> tuple[list[str], list[str]]:
+    """Return the sources and ids of kept events."""
+    try:
+        decoded = _identities.decode(b"[" + b",".join(raws) + b"]")
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"kept event: {error}") from error
+    return [e.source for e in decoded], [e.id for e in decoded]
+
+
+def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
+    """Read the end of the log and everything that is folded from it in memory. `catalog` is the built-in one."""
+    entry, last_link = _check_end(db)
+    for (header,) in db.execute(f"SELECT header FROM log WHERE kind = {CATALOG} ORDER BY entry"):
+        catalog = apply(catalog, msgspec.msgpack.decode(header, type=CatalogHeader).changes)
+    row = db.execute(
+        f"SELECT first + count - 1, recorded FROM log WHERE kind = {EVENTS} ORDER BY first DESC LIMIT 1"
+    ).fetchone()
+    sequence, recorded = row or (0, 0)
+    index = series.load(db)
+    identities = _load_identities(db, catalog, sequence, heads_bytes_max)
+    published = Published(sequence, recorded, identities, _load_overlay(db), catalog)
+    return Tail(entry, last_link, catalog, index, published)
+
+
+def _check_end(db: apsw.Connection) -> tuple[int, bytes]:
+    rows = db.execute("SELECT entry, header, link FROM log ORDER BY entry DESC LIMIT 2").fetchall()
+    if not rows:
+        return 0, GENESIS
+    entry, header, last = rows[0]
+    before = rows[1][2] if len(rows) == 2 else GENESIS
+    if link(before, header) != last:
+        raise Damaged(f"log entry {entry} is not what was written")
+    return entry, last
+
+
+def kept_frames(db: apsw.Connection, after: int) -> Iterator[tuple[int, FrameEvents]]:
+    """Yield the frames of events after a sequence at which a frame ends: their first sequence and their events."""
+    for first, body in db.execute("SELECT first, body FROM frame WHERE first > ? ORDER BY first", (after,)):
+        yield first, unpack_frame(body)
+
+
+def _load_identities(db: apsw.Connection, catalog: Catalog, sequence: int, heads_bytes_max: int) -> Identities:
+    secret = db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
+    stored = identity.load_runs(db, heads_bytes_max)
+    names = {account.number: account.name for account in catalog.accounts.values()}
+    through = max((run.last for run in stored), default=0)
+    parts = []
+    for _, events in kept_frames(db, through):
+        sources, ids = source_and_id(events.raws)
+        parts.append(identity.fingerprints(secret, [names[a] for a in events.accounts], sources, ids))
+    if not parts:
+        return Identities(stored=stored)
+    together = np.concatenate(parts)
+    if through + len(together) != sequence:
+        raise Damaged(f"events {through + 1} to {sequence}: frames hold {len(together)} of them")
+    run = identity.sorted_run(together, np.arange(through + 1, sequence + 1))
+    return Identities(memory=(run,), stored=stored)
+
+
+def _load_overlay(db: apsw.Connection) -> Overlay:
+    """Fold again what the rollups lack; a fold that was cut short left some accounts further than the rest."""
+    base = db.execute("SELECT through FROM folded WHERE account = 0").fetchone()[0]
+    further = db.execute("SELECT max(through) FROM folded WHERE account <> 0").fetchone()[0] or base
+    frozen, active = [], []
+    statement = f"SELECT first, columns FROM log WHERE kind = {EVENTS} AND first > ? ORDER BY first"
+    for first, body in db.execute(statement, (base,)):
+        cells = quarter_cells(unpack_columns(body))
+        (frozen if first <= further else active).append(cells)
+    overlay = Overlay(rollup.merge(frozen) if frozen else rollup.nothing(), further)
+    return overlay.add(rollup.merge(active)) if active else overlay
+
+
+def quarter_cells(columns: Columns) -> Cells:
+    """Aggregate a segment's postings per series and quarter hour."""
+    quarters = windows.quarter(columns.time)[columns.posting_event]
+    return rollup.of_postings(rollup.key(columns.posting_series, quarters), columns.posting_amount)

@@ -1,0 +1,304 @@
+"""The proof: the log is replayed from nothing, and everything kept is compared with what the replay gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import apsw
+import msgspec
+import numpy as np
+
+from tallystick import rollup, windows
+from tallystick.envelope import Unreadable, event_of, read
+from tallystick.errors import LedgerError
+from tallystick.ledger.base import Fault, Proof
+from tallystick.ledger.sqlite import identity, reading, rollups, segment
+from tallystick.ledger.sqlite.entries import CatalogHeader, apply
+from tallystick.ledger.sqlite.file import CATALOG, EVENTS
+from tallystick.ledger.sqlite.rollups import Grain
+from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, Header
+from tallystick.ledger.sqlite.series import SeriesIndex
+from tallystick.ledger.sqlite.series import load as load_series
+from tallystick.ledger.sqlite.tail import Published, source_and_id
+from tallystick.metering import meter
+from tallystick.model import Catalog, Verdict
+from tallystick.rollup import Cells, Ints
+
+FAULTS_MAX = 1000
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Replay:
+    """What the log says so far, and what did not agree with it."""
+
+    catalog: Catalog
+    link: bytes = GENESIS
+    entries: int = 0
+    events: int = 0
+    postings: int = 0
+    frames: int = 0
+    series: SeriesIndex = field(default_factory=SeriesIndex)
+    cells: list[Cells] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, where: str, detail: str) -> None:
+        if len(self.faults) < FAULTS_MAX:
+            self.faults.append(Fault(where, detail))
+
+    def fold(self, cells: Cells) -> None:
+        while self.cells and len(self.cells[-1]) < 2 * len(cells):
+            cells = rollup.merge([self.cells.pop(), cells])
+        self.cells.append(cells)
+
+
+def verify(db: apsw.Connection, published: Callable[[], Published], builtin: Catalog, progress: Progress) -> Proof:
+    """Replay and compare, in short read transactions: the log only grows, so what was read stays as it is.
+
+    Rollups and the identity index are compared at the end with the log as far as it was replayed.
+    """
+    state = published()
+    replay = Replay(builtin)
+    try:
+        _check_pages(db, replay)
+        secret = db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
+        for row in _log(db, state.sequence):
+            _replay_entry(db, replay, state, secret, row)
+            progress(replay.events, state.sequence)
+        if replay.events != state.sequence:
+            replay.fault("log", f"holds {replay.events} events, of {state.sequence} that were acknowledged")
+        _check_series(db, replay)
+        _check_rollups(db, replay, published)
+        _check_counts(db, replay, published)
+    except (
+        apsw.Error,
+        Damaged,
+        msgspec.MsgspecError,
+        LedgerError,
+        KeyError,
+        IndexError,
+        ValueError,
+        TypeError,
+    ) as error:
+        replay.fault("file", f"cannot be read any further: {type(error).__name__}: {error}")
+    return Proof(replay.events, replay.postings, replay.entries, replay.link.hex(), tuple(replay.faults))
+
+
+def _check_pages(db: apsw.Connection, replay: Replay) -> None:
+    for (line,) in db.execute("PRAGMA quick_check(20)").fetchall():
+        if line != "ok":
+            replay.fault("file", line)
+
+
+def _log(db: apsw.Connection, sequence: int) -> Iterator[tuple[object, ...]]:
+    """Yield the entries up to a sequence, a few at a time, so that no read transaction grows old."""
+    at = 0
+    while True:
+        rows = db.execute(
+            "SELECT entry, kind, first, count, recorded, time_min, time_max, header, columns, link FROM log"
+            " WHERE entry > ? ORDER BY entry LIMIT 16",
+            (at,),
+        ).fetchall()
+        for row in rows:
+            if row[1] == EVENTS and row[2] > sequence:
+                return
+            yield row
+        if not rows:
+            return
+        at = rows[-1][0]
+
+
+def _replay_entry(db: apsw.Connection, replay: Replay, state: Published, secret: int, row: Sequence[object]) -> None:
+    entry, kind, _, count, recorded, _, _, header, _, link = row
+    assert isinstance(header, bytes)
+    where = f"log entry {entry}"
+    replay.entries += 1
+    if entry != replay.entries:
+        replay.fault(where, f"follows entry {replay.entries - 1}")
+        replay.entries = int(entry)  # type: ignore[call-overload]
+    replay.link = segment.link(replay.link, header)
+    if replay.link != link:
+        replay.fault(where, "its link does not follow from its header and the link before")
+        replay.link = link  # type: ignore[assignment]
+    if kind == EVENTS:
+        _replay_segment(db, replay, state, secret, where, row)
+    elif kind == CATALOG:
+        change = msgspec.msgpack.decode(header, type=CatalogHeader)
+        if (change.entry, change.recorded, len(change.changes)) != (entry, recorded, count):
+            replay.fault(where, "its columns are not what its header says")
+        replay.catalog = apply(replay.catalog, change.changes)
+    else:
+        replay.fault(where, f"is of kind {kind}, which this version does not write")
+
+
+def _replay_segment(
+    db: apsw.Connection, replay: Replay, state: Published, secret: int, where: str, row: Sequence[object]
+) -> None:
+    _, _, first, count, recorded, time_min, time_max, packed, body, _ = row
+    header = msgspec.msgpack.decode(packed, type=Header)  # type: ignore[arg-type]
+    said = (header.entry, header.first, header.count, header.recorded, header.time_min, header.time_max)
+    if said != (row[0], first, count, recorded, time_min, time_max):
+        replay.fault(where, "its columns are not what its header says")
+    if header.first != replay.events + 1:
+        replay.fault(where, f"begins at event {header.first}, after event {replay.events}")
+    for new in header.series:
+        replay.series.add(new)
+    columns = segment.unpack_columns(body)  # type: ignore[arg-type]
+    if segment.columns_digest(body) != header.columns:  # type: ignore[arg-type]
+        replay.fault(where, "its postings are not what was written")
+    events = _frames(db, replay, header, where)
+    replay.events, replay.postings = header.first + header.count - 1, replay.postings + len(columns.posting_event)
+    if len(events.raws) != header.count or len(columns.time) != header.count:
+        replay.fault(where, f"holds {len(events.raws)} events and {len(columns.time)} times, not {header.count}")
+        return
+    _check_events(replay, header, columns, events, where)
+    _check_identities(db, replay, state, secret, header, events, where)
+    quarters = windows.quarter(columns.time)[columns.posting_event]
+    replay.fold(rollup.of_postings(rollup.key(columns.posting_series, quarters), columns.posting_amount))
+
+
+def _frames(db: apsw.Connection, replay: Replay, header: Header, where: str) -> FrameEvents:
+    raws: list[bytes] = []
+    accounts: list[int] = []
+    digests = dict(header.frames)
+    bounds = (header.first, header.first + header.count)
+    for first, body in db.execute(
+        "SELECT first, body FROM frame WHERE first >= ? AND first < ? ORDER BY first", bounds
+    ):
+        if segment.frame_digest(body) != digests.pop(first, None):
+            replay.fault(where, f"the frame of event {first} is not what was written")
+        events = segment.unpack_frame(body)
+        raws += events.raws
+        accounts += events.accounts
+        replay.frames += 1
+    for first in digests:
+        replay.fault(where, f"the frame of event {first} is missing")
+    return FrameEvents(raws, accounts)
+
+
+def _check_events(replay: Replay, header: Header, columns: Columns, events: FrameEvents, where: str) -> None:
+    """Read every event anew and compare its time and its postings with what was kept."""
+    names = {account.number: account.name for account in replay.catalog.accounts.values()}
+    starts = np.searchsorted(columns.posting_event, np.arange(header.count + 1)).tolist()
+    series, amounts = columns.posting_series.tolist(), columns.posting_amount.tolist()
+    for at, (raw, account, time) in enumerate(zip(events.raws, events.accounts, columns.time.tolist(), strict=True)):
+        try:
+            event = event_of(read(raw), names[account], time)
+        except (Unreadable, KeyError, ValueError) as error:
+            replay.fault(where, f"event {header.first + at} cannot be read: {error}")
+            continue
+        if event.time != time or event.timed != bool(columns.timed[at]):
+            replay.fault(where, f"event {header.first + at} is kept under another time than its own")
+        kept = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
+        said = meter(event, replay.catalog)
+        if isinstance(said, Verdict) or not _same_postings(replay.series, account, kept, said):
+            replay.fault(where, f"event {header.first + at} has other postings than its meters give")
+
+
+def _same_postings(index: SeriesIndex, account: int, kept: Sequence[tuple[int, int]], said: Sequence[object]) -> bool:
+    found = sorted((*index.describe(number), amount) for number, amount in kept)
+    due = sorted((account, p.meter, p.meter_version, p.labels, p.amount) for p in said)  # type: ignore[attr-defined]
+    return found == due
+
+
+def _check_identities(
+    db: apsw.Connection,
+    replay: Replay,
+    state: Published,
+    secret: int,
+    header: Header,
+    events: FrameEvents,
+    where: str,
+) -> None:
+    names = {account.number: account.name for account in replay.catalog.accounts.values()}
+    sources, ids = source_and_id(events.raws)
+    prints = identity.fingerprints(secret, [names[a] for a in events.accounts], sources, ids)
+    order = np.argsort(prints, kind="stable")
+    hits = state.identities.probe(prints[order], db)
+    own = hits.sequence == header.first + order[hits.row]
+    for at in np.setdiff1d(np.arange(header.count), order[hits.row[own]]).tolist():
+        replay.fault(where, f"event {header.first + at} is not in the identity index")
+
+
+def _check_series(db: apsw.Connection, replay: Replay) -> None:
+    kept = load_series(db)
+    for number in range(1, len(replay.series) + 1):
+        if number > len(kept) or kept.describe(number) != replay.series.describe(number):
+            replay.fault("series", f"series {number} is not what the log says")
+
+
+def _check_rollups(db: apsw.Connection, replay: Replay, published: Callable[[], Published]) -> None:
+    """Compare every cell of every grain, after adding what is not folded into the file yet."""
+    while True:
+        state = published()
+        with db:
+            done = reading.folded(db)
+            if done.last > state.sequence:
+                continue
+            kept: dict[Grain, list[Cells]] = {grain: [] for grain in Grain}
+            for account, name, grain, period, size, body in db.execute(
+                "SELECT account, meter, grain, period, cells, body FROM rollup"
+            ):
+                cells = rollups.unpack(body)
+                if not _is_in_place(replay.series, cells, Grain(grain), account, name, period) or size != len(cells):
+                    replay.fault("rollups", f"cells of account {account}, meter {name!r} are kept in the wrong place")
+                kept[Grain(grain)].append(cells)
+        break
+    account_of = np.array(replay.series.accounts, np.int64)
+    later = _later(db, replay.events, state.sequence)
+    due = rollup.merge([*replay.cells, *later]) if replay.cells or later else rollup.nothing()
+    due = due.take(due.series < len(account_of))
+    lacking = [
+        cells.take(done.lacking(border)(account_of[cells.series]))
+        for cells, border in state.overlay.parts(state.sequence)
+        if int(cells.series.max()) < len(account_of)
+    ]
+    for grain in Grain:
+        parts = [*kept[grain], *(rollups.coarse(cells, grain) for cells in lacking)]
+        have = rollup.merge(parts) if parts else rollup.nothing()
+        _compare_cells(replay, grain, have, rollups.coarse(due, grain))
+
+
+def _later(db: apsw.Connection, after: int, through: int) -> list[Cells]:
+    """Return the cells of commits that came while the log was replayed; the next run proves their events."""
+    statement = f"SELECT columns FROM log WHERE kind = {EVENTS} AND first > ? AND first <= ?"
+    later = []
+    for (body,) in db.execute(statement, (after, through)):
+        columns = segment.unpack_columns(body)
+        quarters = windows.quarter(columns.time)[columns.posting_event]
+        later.append(rollup.of_postings(rollup.key(columns.posting_series, quarters), columns.posting_amount))
+    return later
+
+
+def _is_in_place(index: SeriesIndex, cells: Cells, grain: Grain, account: int, meter: str, period: int) -> bool:
+    if not bool((rollups.period(cells.bucket, grain) == period).all()):
+        return False
+    return all(
+        number < len(index.accounts) and (index.accounts[number], index.meters[number]) == (account, meter)
+        for number in np.unique(cells.series).tolist()
+    )
+
+
+def _compare_cells(replay: Replay, grain: Grain, have: Cells, due: Cells) -> None:
+    if len(have) == len(due) and all(bool((a == b).all()) for a, b in zip(have.columns, due.columns, strict=True)):
+        return
+    both, at, of = np.intersect1d(have.key, due.key, return_indices=True)
+    wrong: Ints = np.setxor1d(have.key, due.key)
+    for a, b in zip(have.columns[1:], due.columns[1:], strict=True):
+        wrong = np.union1d(wrong, both[a[at] != b[of]])
+    for cell in wrong[:20].tolist():
+        number, bucket = cell >> rollup.BUCKET_BITS, cell & ((1 << rollup.BUCKET_BITS) - 1)
+        replay.fault("rollups", f"series {number}, {grain.name.lower()} {bucket}: not the sum of its postings")
+
+
+def _check_counts(db: apsw.Connection, replay: Replay, published: Callable[[], Published]) -> None:
+    """Nothing may be kept beside what the log accounts for."""
+    identities = published().identities
+    entries = sum(map(len, identities.memory)) + sum(map(len, identities.stored))
+    sequence = published().sequence
+    if entries not in (published().sequence, sequence):
+        replay.fault("identity index", f"holds {entries} entries for {sequence} events")
+    frames = db.execute("SELECT count(*) FROM frame WHERE first <= ?", (replay.events,)).fetchone()[0]
+    if frames != replay.frames:
+        replay.fault("frames", f"{frames} are kept and the log accounts for {replay.frames}")
