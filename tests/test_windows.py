@@ -267,6 +267,31 @@ def test_a_day_with_two_midnights_begins_at_the_first() -> None:
     ]
 
 
+def test_a_midnight_inside_the_repeated_stretch_is_not_lost_with_a_range_that_ends_there() -> None:
+    """The range ends before the second midnight, where the clock shows the day before again; the first one counts."""
+    assert cut("1990-10-27T12:00:00Z", "1990-10-28T02:45:00Z", "day", "America/St_Johns") == [
+        "1990-10-27T09:30:00-02:30",
+        "1990-10-28T00:00:00-02:30",
+        "1990-10-27T23:15:00-03:30",
+    ]
+
+
+def test_a_clock_that_goes_back_at_midnight_has_not_reached_it() -> None:
+    """São Paulo went from 24:00 to 23:00: the day begins an hour later, when the clock shows midnight."""
+    assert cut("2019-02-16T12:00:00Z", "2019-02-18T12:00:00Z", "day", "America/Sao_Paulo")[1:-1] == [
+        "2019-02-17T00:00:00-03:00",
+        "2019-02-18T00:00:00-03:00",
+    ]
+
+
+def test_a_change_of_name_without_a_change_of_offset_cuts_nothing() -> None:
+    """Honolulu's war time became peace time at 13:30 and the clock went on."""
+    assert cut("1945-08-14T22:30:00Z", "1945-08-14T23:30:00Z", "hour", "Pacific/Honolulu") == [
+        "1945-08-14T13:00:00-09:30",
+        "1945-08-14T14:00:00-09:30",
+    ]
+
+
 def test_a_local_day_that_never_was_has_no_bucket() -> None:
     """Samoa went from 29 to 31 December 2011 in one step."""
     assert cut("2011-12-29T10:00:00Z", "2012-01-01T10:00:00Z", "day", "Pacific/Apia") == [
@@ -359,6 +384,7 @@ ODD_MOMENTS = [
     ("America/St_Johns", "1988-10-30T02:31:00Z"),
     ("America/Havana", "2024-11-03T05:00:00Z"),
     ("America/Sao_Paulo", "2018-11-04T03:00:00Z"),
+    ("America/Sao_Paulo", "2019-02-17T02:00:00Z"),
     ("Africa/Monrovia", "1972-01-07T00:44:30Z"),
     ("Europe/Amsterdam", "1937-06-30T23:40:28Z"),
     ("Australia/Lord_Howe", "2024-04-06T15:00:00Z"),

@@ -101,6 +101,13 @@ def test_both_days_are_whole_utc_days(at: str, counted: int) -> None:
     assert counts(report([job(at, type="t")], "since=2026-10-10 until=2026-10-12")) == counted
 
 
+def test_a_range_may_be_one_day() -> None:
+    """A day from itself to itself is that day, yesterday too."""
+    jobs = [job("2026-10-10T12:00:00Z", type="t"), job("2026-11-01T12:00:00Z", type="t")]
+    assert counts(report(jobs, "since=2026-10-10 until=2026-10-10")) == 1
+    assert counts(report(jobs, "since=2026-11-01")) == 1
+
+
 @pytest.mark.parametrize("until", ["", "until=2026-11-02", "until=2026-11-03", "until=9999-12-31"])
 def test_today_is_never_counted(until: str) -> None:
     """Whatever is asked for, the report ends with yesterday and says so."""
@@ -273,6 +280,8 @@ def test_labels_that_the_vendor_does_not_know_do_not_split_a_line() -> None:
 def test_the_order_of_lines() -> None:
     """Most jobs first, then type, language and operating point by code points, absent before all."""
     kinds: list[dict[str, str]] = [
+        {"type": "c", "language": "en"},
+        {"type": "c", "language": "en"},
         {"type": "b"},
         {"type": "a", "language": "Z", "operating_point": "x"},
         {"type": "a", "language": "a"},
@@ -280,10 +289,11 @@ def test_the_order_of_lines() -> None:
         {"type": "a", "language": "ä"},
         {"type": "a", "operating_point": "x"},
         {"type": "a"},
-        {"type": "c", "language": "en"},
-        {"type": "c", "language": "en"},
     ]
-    document = report([job("2026-10-05T10:00:00Z", **kind) for kind in kinds])
+    lengths = [1, 1, *range(100, 98 + len(kinds))]
+    document = report(
+        [job("2026-10-05T10:00:00Z", length, **kind) for length, kind in zip(lengths, kinds, strict=True)]
+    )
     labels = [(line["type"], line.get("language"), line.get("operating_point")) for line in document["details"]]
     assert labels == [
         ("c", "en", None),
