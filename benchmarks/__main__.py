@@ -57,23 +57,13 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def decode_rate(path: Path) -> float:
-    """Measure (a) on a file of bodies."""
-    return decode.events_per_s(list(traffic.read(path)))
-
-
-def postgres_rate(path: Path, address: str, in_flight: int) -> float:
-    """Measure (d) on a file of bodies."""
-    return handwritten.events_per_s(address, list(traffic.read(path)), in_flight)
-
-
 def measured(run: Run, parts: str, path: Path, batch: int) -> Rates:
     """Measure the rates of the parts that were asked for, in turn and several times over."""
     measures: dict[str, Callable[[], float]] = {
-        "a": lambda: apart(decode_rate, path),
+        "a": lambda: apart(decode.events_per_s, path),
         "b": lambda: apart(embedded.events_per_s, path, IN_FLIGHT[batch]),
         "c": lambda: apart(http.events_per_s, path, IN_FLIGHT_HTTP[batch]),
-        "d": lambda: apart(postgres_rate, path, run.postgres, IN_FLIGHT_POSTGRES[batch]),
+        "d": lambda: apart(handwritten.events_per_s, path, run.postgres, IN_FLIGHT_POSTGRES[batch]),
     }
     rates: Rates = {part: [] for part in parts}
     for _ in range(run.rounds):

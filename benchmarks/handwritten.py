@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, LiteralString
 
 import msgspec
 import psycopg
+
+from benchmarks import traffic
 
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
@@ -167,7 +170,7 @@ def prepare(address: str) -> None:
         connection.execute("CHECKPOINT")
 
 
-def events_per_s(address: str, bodies: Sequence[bytes], in_flight: int) -> float:
+def timed(address: str, bodies: Sequence[bytes], in_flight: int) -> float:
     """Send every body over `in_flight` connections and return the rate."""
     prepare(address)
     queue, lock = iter(bodies), threading.Lock()
@@ -178,3 +181,8 @@ def events_per_s(address: str, bodies: Sequence[bytes], in_flight: int) -> float
         count = sum(job.result() for job in work)
         seconds = time.perf_counter() - started
     return count / seconds
+
+
+def events_per_s(path: Path, address: str, in_flight: int) -> float:
+    """Send a file of bodies, read beforehand, and return the rate."""
+    return timed(address, list(traffic.read(path)), in_flight)

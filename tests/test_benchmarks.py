@@ -94,7 +94,7 @@ def test_postgres_by_hand_counts_each_event_once(address: str) -> None:
     """Batches that overlap over two connections leave every event once, and rollups that sum to what is new."""
     events = list(traffic.events(traffic.WORST, 3_000))
     bodies = [*traffic.bodies(iter(events), 500), *traffic.bodies(iter(events[1_000:2_000]), 250)]
-    assert handwritten.events_per_s(address, bodies, 1) > 0
+    assert handwritten.timed(address, bodies, 1) > 0
     total = sum(int(json.loads(event, parse_float=Decimal)["data"]["duration"] * 1_000_000) for event in events)
     with psycopg.connect(address) as connection:
         assert connection.execute("SELECT count(*), sum(amount) FROM event").fetchone() == (3_000, total)
