@@ -76,3 +76,7 @@ class Problem(Exception):
 
 class LedgerError(Exception):
     """A data folder or database that cannot be opened or trusted; the message says what to do."""
+
+
+class LedgerDamaged(LedgerError):
+    """A ledger whose own bytes are not what was written, so badly that it cannot be opened."""

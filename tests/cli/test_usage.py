@@ -6,8 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.cli.test_root import tallystick_command
@@ -131,3 +133,21 @@ def test_a_folder_that_a_server_holds_is_not_opened(tmp_path: Path) -> None:
         done = tallystick_command("usage", "--data", str(tmp_path / "ledger"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "--server" in done.stderr
+
+
+def test_verify_ends_with_1_when_it_finds_a_fault_and_when_nothing_can_be_read(folder: Path, tmp_path: Path) -> None:
+    """A series with other labels is named; a file that is no database any more is an error that says what to do."""
+    database = folder / "ledger.db"
+    for name, changed, said in (
+        ("series", database.read_bytes(), "FAULT"),
+        ("header", b"garbage!" + database.read_bytes()[8:], "cannot be opened"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ledger.db").write_bytes(changed)
+        if name == "series":
+            with closing(apsw.Connection(str(tmp_path / name / "ledger.db"))) as db:
+                db.execute("UPDATE series SET labels = '[]' WHERE number = 1")
+        done = tallystick_command("verify", "--data", str(tmp_path / name))
+        assert done.returncode == 1
+        assert said in done.stdout + done.stderr
+        assert "No faults" not in done.stdout

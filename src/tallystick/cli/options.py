@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tallystick.errors import LedgerDamaged, LedgerError
 from tallystick.settings import CONFIG_FILE, SPECS, SettingError, Settings, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -20,6 +21,11 @@ class Failure(click.ClickException):
     """What was asked for cannot be done as it was asked."""
 
     exit_code = 2
+
+
+def failure_of(error: LedgerError) -> click.ClickException:
+    """Make the error of a ledger that does not open; damage ends with 1, whatever was asked."""
+    return click.ClickException(str(error)) if isinstance(error, LedgerDamaged) else Failure(str(error))
 
 
 def setting_flags(*names: str) -> Callable[[Command], Command]:

@@ -93,7 +93,7 @@ async def run(settings: Settings, bound: socket.socket) -> bool:
     try:
         app = await open_app(settings)
     except LedgerError as error:
-        raise options.Failure(str(error)) from None
+        raise options.failure_of(error) from None
     try:
         await make_first_key(app)
         return await _serve(app, bound, address, stop)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import click
 
-from tallystick.cli.options import Failure, settings_of
+from tallystick.cli.options import Failure, failure_of, settings_of
 from tallystick.errors import LedgerError
 from tallystick.settings import Settings
 
@@ -80,7 +80,7 @@ async def open_folder(settings: Settings) -> App:
     try:
         return await open_app(settings)
     except LedgerError as error:
-        raise Failure(f"{error} A server that holds it can be asked: --server URL --key KEY.") from None
+        raise failure_of(error) from None
 
 
 async def ask_app(app: App, method: str, target: str, token: str) -> Answer:

@@ -14,7 +14,7 @@ import apsw
 
 from tallystick.catalog import builtin
 from tallystick.clock import Clock
-from tallystick.errors import Code, LedgerError, Problem
+from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.ledger.base import KeptEvent, Proof
 from tallystick.ledger.sqlite import changes, file, identity, keeper, reading, verify
 from tallystick.ledger.sqlite.changes import CatalogWork, Decide
@@ -69,7 +69,7 @@ class SqliteLedger:
             self._tail = self._load(db)
             db.close()
         except (apsw.Error, Damaged) as error:
-            raise LedgerError(
+            raise LedgerDamaged(
                 f"{folder} cannot be opened: {error}. Nothing was changed. Run verify on a copy, restore a backup."
             ) from error
         self._writer = Writer(
