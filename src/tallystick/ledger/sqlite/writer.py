@@ -123,7 +123,7 @@ class Writer(threading.Thread):
     def submit(self, work: Work, lane: Lane) -> None:
         """Hand over work; its room is given back when it is done. Raises Problem once the ledger is closed."""
         with self._ready:
-            if self._closing and lane is not Lane.BACKGROUND:
+            if self._closing:
                 self._queued_bytes -= work.bytes
                 work.fail(unavailable("The ledger is closed."))
                 return
