@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tallystick.ingest.prepare", reason="the write path is not there yet")
-pytest.importorskip("tallystick.ledger.open", reason="the embedded ledger is not there yet")
 pytest.register_assert_rewrite("tests.ledger.conformance")
 
 from tests.ledger.build import Desk  # noqa: E402 - what is asserted there is explained only if registered first

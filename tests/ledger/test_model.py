@@ -1,0 +1,367 @@
+"""The embedded ledger beside the oracle: whatever is done to both, both say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tallystick.ledger.base import CatalogStale, Ledger
+from tallystick.ledger.open import open_ledger
+from tallystick.ledger.sqlite import identity, keeper
+from tallystick.ledger.sqlite.ledger import SqliteLedger
+from tallystick.model import Account, AccountKind, Key, Scope, UsageQuery, UsageTable
+from tallystick.settings import Settings
+from tests.ledger.build import StillClock, batch_of, instant, text_of
+
+T = TypeVar("T")
+
+EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_EXAMPLES", "60"))
+"""Runs of the machine; more of them make a longer campaign."""
+
+NOW = instant("2024-05-01T12:00:00Z")
+MARKS = [
+    instant(text)
+    for text in (
+        "0001-01-02T00:00:00Z",
+        "1969-12-31T23:59:59.999999Z",
+        "2023-12-31T23:59:59.999999Z",
+        "2024-01-01T00:00:00Z",
+        "2024-02-29T00:00:00Z",
+        "2024-02-29T10:07:00Z",
+        "2024-02-29T10:15:00Z",
+        "2024-03-01T00:00:00Z",
+        "2024-04-30T23:45:00Z",
+        "2024-05-01T00:00:00Z",
+        "2024-05-01T12:00:00Z",
+    )
+]
+TOGETHER = ["together-1", "together-2", "together-3", "together-4"]
+"""Accounts that commit at the same time; they are there from the start, as their numbers follow their creation."""
+ACCOUNTS = ["acme", "globex", "initech"]
+VALUES = [None, "", "a", "b", "\U0001f600", "\uffee"]
+
+times = st.sampled_from(MARKS) | st.integers(instant("2023-12-01T00:00:00Z"), NOW)
+own_times = st.none() | times.map(lambda time: text_of(min(time, NOW)))
+label_values = st.sampled_from(VALUES)
+
+
+@st.composite
+def event(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw an event out of few identities and few contents, so that they meet."""
+    made: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": draw(st.integers(0, 12).map(str)),
+        "source": draw(st.sampled_from(["a", "a/b"])),
+        "account": draw(st.sampled_from(ACCOUNTS)),
+        "time": draw(own_times),
+        "space": draw(st.sampled_from([None, None, "lab", ""])),
+        "subject": draw(st.sampled_from([None, None, "acme/shop", "job"])),
+    }
+    kind = draw(st.sampled_from(["audio.processed", "audio.processed", "model.request", "unheard.of"]))
+    return {**made, "type": kind, "data": draw(DATA[kind])}
+
+
+DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "audio.processed": st.fixed_dictionaries(
+        {"duration": st.sampled_from([0, 1, 1.5, "1.50", "PT1.5S", 0.0000005, 10**12]) | st.integers(0, 10**12)},
+        optional={
+            "language": label_values,
+            "mode": label_values,
+            "tags": st.sampled_from(["", "GR", "RG", ["gender", "realtime"]]),
+            "status": st.sampled_from(["success", "failed"]),
+        },
+    ),
+    "model.request": st.fixed_dictionaries(
+        {"input": st.integers(0, 3), "output": st.integers(0, 10**12), "model": st.sampled_from(["m", "n", ""])}
+    ),
+    "unheard.of": st.fixed_dictionaries({}, optional={"anything": st.integers(0, 2), "more": st.none()}),
+}
+
+
+@st.composite
+def usage_query(draw: st.DrawFn) -> UsageQuery:
+    """Draw a question: any edges, any grouping, any filter."""
+    meter = draw(st.sampled_from(["audio", "audio", "tokens_in", "tokens_out", "unheard_of"]))
+    labels = ["language", "mode", "tags", "space"] if meter == "audio" else ["model", "operation"]
+    cuts = draw(st.lists(times | times.map(lambda time: time + 1), min_size=0, max_size=8, unique=True))
+    wanted = st.frozensets(st.sampled_from(["", "a", "b", "m", "lab", "GR"]), max_size=3)
+    return UsageQuery(
+        meter,
+        draw(st.none() | st.lists(st.sampled_from([*ACCOUNTS, "nobody"]), max_size=3).map(tuple)),
+        np.array(sorted(cuts), np.int64),
+        tuple(draw(st.lists(st.sampled_from(["account", *labels]), max_size=3, unique=True))),
+        draw(st.dictionaries(st.sampled_from(labels), wanted, max_size=2)),
+    )
+
+
+class Interrupted(Exception):
+    """Housekeeping that was cut short."""
+
+
+class Housekeeping:
+    """The embedded ledger's work behind the log, done by hand and at set moments instead of by its thread."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        assert isinstance(ledger, SqliteLedger)
+        self._keeper = ledger._keeper
+        self._keeper.stop()
+        self._keeper.join()
+        self._db = ledger._connect_reader()
+        self._tail = ledger._now
+        self._do = self._keeper._do
+        self._keeper._do = self._slice  # type: ignore[method-assign]
+        self._slices_left = 0
+
+    def fold(self, slices: int) -> None:
+        """Fold rollups, ended by force after some slices; a fold that was cut short before is taken up again."""
+        overlay = self._tail().published.overlay
+        if len(overlay.frozen) or overlay.active_cells:
+            self._for(slices, lambda: self._keeper.fold(self._db))
+
+    def keep_identities(self, slices: int) -> None:
+        """Store identities that are in memory only, and merge stored runs where there are enough of them."""
+        self._for(slices, self._keep_identities)
+
+    def _keep_identities(self) -> None:
+        if self._tail().published.identities.memory_entries:
+            self._keeper.store_identities(self._db)
+        while group := self._tail().published.identities.mergeable():
+            self._keeper.merge_identities(self._db, group)
+
+    def checkpoint(self) -> None:
+        self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _for(self, slices: int, work: Callable[[], None]) -> None:
+        self._slices_left = slices
+        with suppress(Interrupted):
+            work()
+
+    def _slice(self, *args: Any, **kwargs: Any) -> None:
+        if self._slices_left == 0:
+            raise Interrupted
+        self._slices_left -= 1
+        self._do(*args, **kwargs)
+
+
+slices = st.sampled_from([1, 2, 3, 5, 1000, 1000])
+
+
+class Twins(RuleBasedStateMachine):
+    """Drives both ledgers with the same steps and compares every reply, in full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runner = asyncio.Runner()
+        self._folder = tempfile.TemporaryDirectory(prefix="tallystick-")
+        self._place = Path(self._folder.name, "0")
+        self._clock = StillClock(NOW)
+        self._settings = Settings(label_sets_max=3)
+        self._sent: list[list[dict[str, Any]]] = []
+        self._together = 0
+
+    @initialize()
+    def start(self) -> None:
+        self._oracle = self._run(open_ledger("memory:", self._settings, self._clock))
+        self._open()
+        for name in TOGETHER:
+            self._same(lambda ledger, name=name: ledger.put_account(Account(name, 0), actor="test"))  # type: ignore[misc]
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "_housekeeping"):
+                self._compare_proofs()
+                self._close()
+        finally:
+            self._runner.close()
+            self._folder.cleanup()
+
+    @rule(events=st.lists(event(), min_size=1, max_size=8), create_accounts=st.sampled_from([True, True, False]))
+    def commit(self, events: list[dict[str, Any]], create_accounts: bool) -> None:
+        self._sent.append(events)
+        self._commit(events, create_accounts)
+
+    @precondition(lambda self: self._sent)
+    @rule(data=st.data())
+    def commit_again(self, data: st.DataObject) -> None:
+        """Send what was sent before, in another order and mixed with other batches."""
+        batches = data.draw(st.lists(st.sampled_from(self._sent), min_size=1, max_size=3))
+        self._commit(data.draw(st.permutations([each for batch in batches for each in batch])), True)
+
+    @precondition(lambda self: self._sent)
+    @rule(data=st.data())
+    def commit_changed(self, data: st.DataObject) -> None:
+        """Send a known identity with one part of it exchanged for that of another event."""
+        before = data.draw(st.sampled_from(data.draw(st.sampled_from(self._sent))))
+        other = data.draw(event())
+        part = data.draw(st.sampled_from(["time", "space", "subject"]))
+        self._commit([{**before, part: other[part]}], True)
+
+    @rule(batches=st.lists(st.lists(event(), min_size=1, max_size=4), min_size=2, max_size=len(TOGETHER)))
+    def commit_together(self, batches: list[list[dict[str, Any]]]) -> None:
+        """Several commits at once of events that do not meet: whichever goes first, both ledgers end up alike.
+
+        Events that meet would make the order a matter of luck; the conformance suite has tests for these.
+        """
+        self._together += 1
+        apart = [
+            [
+                {**each, "account": account, "source": "together", "id": f"{self._together}.{index}"}
+                for index, each in enumerate(events)
+            ]
+            for account, events in zip(TOGETHER, batches, strict=False)
+        ]
+        prepared = [self._prepare(events) for events in apart]
+
+        async def all_at_once(ledger: Ledger) -> list[Any]:
+            return await asyncio.gather(*(ledger.commit(batch, create_accounts=True) for batch in prepared))
+
+        self._same(all_at_once)
+
+    @rule(events=st.lists(event(), min_size=1, max_size=3), shift=st.sampled_from([-1, 1]))
+    def commit_stale(self, events: list[dict[str, Any]], shift: int) -> None:
+        batch = self._prepare(events)
+        stale = replace(batch, catalog_version=batch.catalog_version + shift)
+        for ledger in (self._ledger, self._oracle):
+            with pytest.raises(CatalogStale):
+                self._run(ledger.commit(stale, create_accounts=True))
+
+    @rule(queries=st.lists(usage_query(), min_size=1, max_size=4))
+    def ask(self, queries: list[UsageQuery]) -> None:
+        self._same(lambda ledger: ledger.usage(queries))
+
+    @rule(each=event())
+    def find(self, each: dict[str, Any]) -> None:
+        self._same(lambda ledger: ledger.event(each["account"], each["source"], each["id"]))
+
+    @rule(name=st.sampled_from([*ACCOUNTS, "umbrella"]), zone=st.sampled_from(["UTC", "Asia/Tokyo"]))
+    def put_account(self, name: str, zone: str) -> None:
+        wanted = Account(name, 0, AccountKind.USER, zone, ("ada",))
+        self._same(lambda ledger: ledger.put_account(wanted, actor="test"))
+
+    @rule(id=st.sampled_from("kl"), digest=st.sampled_from("xyz"), account=st.sampled_from([None, "acme"]))
+    def put_key(self, id: str, digest: str, account: str | None) -> None:
+        key = Key(id, id + digest, account, frozenset({Scope.REPORT}), self._clock())
+        self._same(lambda ledger: ledger.put_key(key, actor="test"))
+
+    @rule(id=st.sampled_from("kl"))
+    def delete_key(self, id: str) -> None:
+        self._same(lambda ledger: ledger.delete_key(id, actor="test"))
+
+    @rule(seconds=st.integers(0, 86_400))
+    def wait(self, seconds: int) -> None:
+        self._clock.advance(seconds)
+
+    @rule()
+    def restart(self) -> None:
+        self._close()
+        self._open()
+
+    @rule()
+    def crash(self) -> None:
+        """Go on with a copy of the files as they are in the middle of things; the old ledger is let go of."""
+        copy = self._place.with_name(str(int(self._place.name) + 1))
+        copy.mkdir()
+        for name in ("ledger.db", "ledger.db-wal"):
+            shutil.copy(self._place / name, copy / name)
+        self._close()
+        self._place = copy
+        self._open()
+
+    @rule(slices=slices)
+    def fold(self, slices: int) -> None:
+        self._housekeeping.fold(slices)
+
+    @rule(slices=slices)
+    def keep_identities(self, slices: int) -> None:
+        self._housekeeping.keep_identities(slices)
+
+    @rule()
+    def checkpoint(self) -> None:
+        self._housekeeping.checkpoint()
+
+    @invariant()
+    def catalogs_are_the_same(self) -> None:
+        if hasattr(self, "_ledger"):
+            assert self._ledger.catalog == self._oracle.catalog
+
+    def _open(self) -> None:
+        self._ledger = self._run(open_ledger(self._place, self._settings, self._clock))
+        self._housekeeping = Housekeeping(self._ledger)
+
+    def _close(self) -> None:
+        self._housekeeping.close()
+        self._run(self._ledger.close())
+
+    def _prepare(self, events: Sequence[dict[str, Any]]) -> Any:
+        return batch_of(events, catalog=self._oracle.catalog, now=self._clock(), settings=self._settings)
+
+    def _commit(self, events: Sequence[dict[str, Any]], create_accounts: bool) -> None:
+        batch = self._prepare(events)
+        self._same(lambda ledger: ledger.commit(batch, create_accounts=create_accounts))
+
+    def _compare_proofs(self) -> None:
+        found, expected = self._run(self._ledger.verify()), self._run(self._oracle.verify())
+        assert (found.events, found.postings, list(found.faults)) == (expected.events, expected.postings, [])
+
+    def _same(self, ask: Callable[[Ledger], Awaitable[Any]]) -> None:
+        """Do one thing to both ledgers; their replies are equal."""
+        found, expected = self._run(ask(self._ledger)), self._run(ask(self._oracle))
+        assert plain(found) == plain(expected)
+
+    def _run(self, awaitable: Awaitable[T]) -> T:
+        async def wait() -> T:
+            return await awaitable
+
+        return self._runner.run(wait())
+
+
+def plain(reply: Any) -> Any:
+    """Let the sequences and mappings of a reply compare by what is in them."""
+    if isinstance(reply, UsageTable):
+        return replace(reply, rows=list(reply.rows))
+    if isinstance(reply, Mapping):
+        return dict(reply)
+    return [plain(part) for part in reply] if isinstance(reply, Sequence) else reply
+
+
+SMALL: tuple[tuple[Any, str, int], ...] = (
+    (keeper, "SLICE_CELLS", 3),
+    (keeper, "SLICE_CHUNKS", 2),
+    (keeper, "CHUNK", 4),
+    (identity, "CHUNK", 4),
+    (identity, "FAN_IN", 2),
+)
+"""Bounds so low that a few events make many slices and chunks."""
+
+
+def test_the_embedded_ledger_says_what_the_oracle_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever events, questions, restarts and refusals come, in any order, every reply of the two is equal."""
+    for module, name, bound in SMALL:
+        monkeypatch.setattr(module, name, bound)
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        Twins, settings=settings(max_examples=EXAMPLES, stateful_step_count=30, suppress_health_check=checks)
+    )
