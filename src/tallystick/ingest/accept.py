@@ -54,7 +54,7 @@ async def accept(
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What became of one request's events: the verdicts on all that were not simply accepted, and which were metered."""
+    """What became of one request's events: the verdict on each that was not simply accepted, and which were metered."""
 
     items: Items
     verdicts: dict[int, Verdict]

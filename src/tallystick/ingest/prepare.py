@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from operator import attrgetter
@@ -26,10 +26,9 @@ from tallystick.model import Batch, Caller, Catalog, LabelSet, Meter, Posting, V
 from tallystick.settings import Settings
 
 SHAPES_MAX = 50_000
-SUSPECT = re.compile(
-    rb"\\[bfnrtu]|\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]|[0-9][eE][+-]?[0-9]{16}"
-)
-"""What may hide text that is refused, or a number that no decimal holds: such a piece is read event by event."""
+ESCAPES = re.compile(rb"\\[bfnrtu]")
+UNSAFE_RAW = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
+BEYOND = re.compile(rb"[0-9][eE][+-]?[0-9]{16}")
 
 Raw = msgspec.Raw
 Ints = NDArray[np.int64]
@@ -132,6 +131,15 @@ class Preparer:
         return self._plans[key]
 
 
+def compress_to(values: Iterable[Any], rows: Ints, count: int) -> Iterable[Any]:
+    """Choose rows (ascending) out of `count` values."""
+    if len(rows) == count:
+        return values
+    chosen = np.zeros(count, np.bool_)
+    chosen[rows] = True
+    return itertools.compress(values, chosen.tolist())
+
+
 def make_plan(catalog: Catalog) -> Plan | None:
     """Derive from the meters what to read of an event; None if a meter asks for more than columns can do."""
     texts = {"status", "space", "dataset", *_DATA_TEXTS}
@@ -161,23 +169,24 @@ def make_plan(catalog: Catalog) -> Plan | None:
             ("id", str),
             ("source", str),
             ("type", str),
-            *((name, str | None, None) for name in ("specversion", "time", "subject", "account", "space")),
+            *((n, str | None, None) for n in ("specversion", "time", "subject", "account", "space", "data_base64")),
             ("data", data_type | None, None),  # type: ignore[operator]
-            ("data_base64", Raw, Raw()),
         ],
         gc=False,
     )
     members = [f"data.{name}" for name in sorted(texts | {"tags"})]
     distinct = tuple(dict.fromkeys(wanted.values()))
     return Plan(
-        decode=msgspec.json.Decoder(list[event_type]).decode,  # type: ignore[valid-type]
-        key=attrgetter("type", "specversion", "account", "space", "subject", *members),
+        decode=msgspec.json.Decoder(list[event_type]).decode,
+        key=attrgetter("type", "specversion", "account", "space", "subject", "data_base64", *members),
         columns=distinct,
         column_of={name: distinct.index(column) for name, column in wanted.items()},
     )
 
 
 _DATA_TEXTS = ("model", "billing", "license")
+ACCOUNT, SUBJECT, DATA_BASE64 = 2, 4, 5
+"""Places in a shape's key."""
 
 
 def _column(meter: Meter) -> Column | None:
@@ -192,20 +201,43 @@ def _column(meter: Meter) -> Column | None:
 def _decode(plan: Plan, raws: Sequence[bytes]) -> list[Any] | None:
     """Decode a piece, or return None if any of it may need a closer look than columns can take."""
     body = b"[" + b",".join(raws) + b"]"
-    if SUSPECT.search(body):
+    if not _is_clean(body) or (_has_long_number(body) and BEYOND.search(body)):
         return None
     try:
-        if not body.isascii():
-            body.decode("utf-8")
         events = plan.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    if body.count(b"{") + body.count(b"[") > 2 * len(raws) and _is_deep(raws):
-        return None
-    return events if len(events) == len(raws) else None
+    return None if len(events) != len(raws) or _may_be_deep(body, raws, events) else events
 
 
-def _is_deep(raws: Sequence[bytes]) -> bool:
+def _is_clean(body: bytes) -> bool:
+    """Say whether no text of a piece can hold what is refused in attributes and labels: no control, no bidi override.
+
+    JSON itself keeps the lower controls out of texts, but for escapes.
+    """
+    if b"\\" in body and ESCAPES.search(body):
+        return False
+    if body.isascii():
+        return b"\x7f" not in body
+    try:
+        return body.decode("utf-8").isprintable() or not UNSAFE_RAW.search(body)
+    except UnicodeDecodeError:
+        return False
+
+
+def _has_long_number(body: bytes) -> bool:
+    """Say whether sixteen digits stand together, as in an exponent that no decimal can hold."""
+    run = (np.frombuffer(body, np.uint8) - np.uint8(48)) <= 9
+    for width in (1, 2, 4, 8):
+        run = run[width:] & run[:-width]
+    return bool(run.any())
+
+
+def _may_be_deep(body: bytes, raws: Sequence[bytes], events: list[Any]) -> bool:
+    """Say whether an event may be nested deeper than allowed; one with its data as its only object cannot be."""
+    opened = body.count(b"{") + body.count(b"[") - 1
+    if opened <= 2 * len(raws) and all(map(attrgetter("data"), events)):
+        return False
     return any(raw.count(b"{") + raw.count(b"[") > DEPTH_MAX for raw in raws)
 
 
@@ -267,89 +299,89 @@ class _Work:
 
     def by_shape(self, plan: Plan, events: list[Any]) -> None:
         """Judge events by their shapes, and by themselves where something is not plain."""
-        slow = self._odd(events)
-        keys = self._keys(plan, events)
-        shapes: list[Shape | None] = list(map(plan.shapes.get, keys)) if len(slow) < len(events) else []
-        for at, shape in enumerate(shapes):
-            if shape is None and at not in slow:
-                shape = plan.shapes.get(keys[at]) or self._learn(plan, keys[at], at)
-                shapes[at] = shape
-                if shape is None:
-                    slow.add(at)
-        self._times(events, slow)
-        fast = np.ones(len(events), np.bool_)
-        fast[list(slow)] = False
-        self._quantities(plan, events, shapes, fast, slow)
         self.source, self.id = [e.source for e in events], [e.id for e in events]
-        self.account = [shape.account if shape is not None else "" for shape in shapes] or self.account
+        slow = self._odd()
+        shapes = self._shapes(plan, events, slow)
+        self._times([e.time for e in events], slow)
+        self.account = [shape.account if shape is not None else "" for shape in shapes]
+        self._quantities(plan, events, shapes, slow)
         if slow:
             self.one_by_one(sorted(slow))
 
-    def _odd(self, events: list[Any]) -> set[int]:
-        """Return the rows with a name of a wrong length, a size past the bound, or a member that is rare."""
-        longest = self.settings.text_length_max
+    def _odd(self) -> set[int]:
+        """Return the rows with an id or source of a wrong length, or a size past the bound."""
         odd: set[int] = set()
-        for text in (attrgetter("id"), attrgetter("source")):
-            lengths = list(map(len, map(text, events)))
-            if max(lengths) > longest or min(lengths) == 0:
-                odd.update(at for at, length in enumerate(lengths) if not 1 <= length <= longest)
-        if max(map(len, self.raws)) > self.settings.event_bytes_max:
-            odd.update(at for at, raw in enumerate(self.raws) if len(raw) > self.settings.event_bytes_max)
-        odd.update(at for at, e in enumerate(events) if e.data is None or e.data_base64)
+        bounds = ((1, self.settings.text_length_max),) * 2 + ((1, self.settings.event_bytes_max),)
+        for column, (least, most) in zip((self.id, self.source, self.raws), bounds, strict=True):
+            lengths = list(map(len, column))
+            if max(lengths) > most or min(lengths) < least:
+                odd.update(at for at, length in enumerate(lengths) if not least <= length <= most)
         return odd
 
-    def _keys(self, plan: Plan, events: list[Any]) -> list[tuple[Any, ...]]:
-        """Return the events' texts; a subject that names neither account nor space is no part of them."""
+    def _shapes(self, plan: Plan, events: list[Any], slow: set[int]) -> list[Shape | None]:
+        """Return the shape of each event; one that is seen for the first time is judged by one of its events."""
         try:
             keys = list(map(plan.key, events))
         except AttributeError:
-            # An event without data has no members to look at; it is odd, and its key is not used.
-            keys = [plan.key(e) if e.data is not None else () for e in events]
-        longest = self.settings.text_length_max
-        for at, key in enumerate(keys):
-            if key and key[4] is not None and "/" not in key[4] and key[2] is not None and 1 <= len(key[4]) <= longest:
-                keys[at] = (*key[:4], None, *key[5:])
-        return keys
+            # An event without data has no members to look at.
+            slow.update(at for at, event in enumerate(events) if event.data is None)
+            keys = [() if event.data is None else plan.key(event) for event in events]
+        if any(key and key[SUBJECT] is not None for key in keys):
+            keys = [self._without_subject(key) for key in keys]
+        shapes: list[Shape | None] = list(map(plan.shapes.get, keys))
+        if None in shapes:
+            for at, shape in enumerate(shapes):
+                if shape is None and at not in slow:
+                    shapes[at] = plan.shapes.get(keys[at]) or self._learn(plan, keys[at], at)
+                if shapes[at] is None:
+                    slow.add(at)
+        return shapes
+
+    def _without_subject(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Leave a subject that names neither account nor space out of the shape: there may be one per person."""
+        subject = key[SUBJECT] if key else None
+        if subject is None or key[ACCOUNT] is None or "/" in subject:
+            return key
+        if not 1 <= len(subject) <= self.settings.text_length_max:
+            return key
+        return (*key[:SUBJECT], None, *key[SUBJECT + 1 :])
 
     def _learn(self, plan: Plan, key: tuple[Any, ...], at: int) -> Shape | None:
-        judged = self.validate(at)
-        if isinstance(judged, Verdict):
+        judged = self.validate(at) if key[DATA_BASE64] is None else None
+        if judged is None or isinstance(judged, Verdict):
             return None
         event, postings = judged
         return plan.learn(key, event.account, postings, self.sets)
 
-    def _times(self, events: list[Any], slow: set[int]) -> None:
-        texts = [e.time for e in events]
-        if None in texts:
-            self.timed = np.array([text is not None for text in texts])
-            if not self.timed.any():
-                return
-            texts = [text or "" for text in texts]
-        else:
-            self.timed = np.ones(len(events), np.bool_)
+    def _times(self, texts: list[str | None], slow: set[int]) -> None:
+        self.timed = np.array([text is not None for text in texts])
+        if not self.timed.any():
+            return
         try:
-            time, plain = columns.times(texts)
+            time, plain = columns.times([text or "" for text in texts])
         except UnicodeEncodeError:
             slow.update(np.flatnonzero(self.timed).tolist())
             return
         plain &= time <= self.now + self.settings.time_ahead_s_max * SECOND
-        slow.update(np.flatnonzero(self.timed & ~plain).tolist())
+        if not plain.all():
+            slow.update(np.flatnonzero(self.timed & ~plain).tolist())
         self.time = np.where(self.timed, time, self.now)
 
-    def _quantities(
-        self, plan: Plan, events: list[Any], shapes: list[Shape | None], fast: NDArray[np.bool_], slow: set[int]
-    ) -> None:
+    def _quantities(self, plan: Plan, events: list[Any], shapes: Sequence[Shape | None], slow: set[int]) -> None:
         """Read the quantities that the shapes count, and make postings of them."""
-        fast &= ~np.isin(np.arange(len(events)), list(slow)) if slow else True
-        rows = np.flatnonzero(fast)
-        if len(rows) == 0:
+        if slow:
+            kept = [(at, shape) for at, shape in enumerate(shapes) if shape is not None and at not in slow]
+            rows, mine = np.array([at for at, _ in kept], np.int64), [shape for _, shape in kept]
+            events = [events[at] for at, _ in kept]
+        else:
+            rows, mine = np.arange(len(shapes)), [shape for shape in shapes if shape is not None]
+        if not mine:
             return
-        mine = [shape for shape, is_fast in zip(shapes, fast.tolist(), strict=True) if is_fast and shape is not None]
-        numbers = np.fromiter([shape.number for shape in mine], np.int64, len(mine))
-        used, first, shape_of = np.unique(numbers, return_index=True, return_inverse=True)
+        numbers = np.fromiter(map(attrgetter("number"), mine), np.int64, len(mine))
+        _, first, shape_of = np.unique(numbers, return_index=True, return_inverse=True)
         feeds = [mine[at].feeds for at in first.tolist()]
         found: list[tuple[Ints, Ints, Ints]] = []
-        bad = np.zeros(len(events), np.bool_)
+        bad = np.zeros(len(self.raws), np.bool_)
         for slot in range(max(map(len, feeds))):
             base = len(self.label_sets)
             self.label_sets += [each[slot].label_set for each in feeds if len(each) > slot]
@@ -358,13 +390,13 @@ class _Work:
             for number in np.unique(column_of[column_of >= 0]).tolist():
                 fed = np.flatnonzero(column_of[shape_of] == number)
                 column = plan.columns[number]
-                member = attrgetter(f"data.{column.member}")
-                amount, plain = columns.decimals([bytes(member(events[at])) for at in rows[fed].tolist()], column.scale)
+                texts = map(attrgetter(f"data.{column.member}"), events)
+                amount, plain = columns.decimals(list(map(bytes, compress_to(texts, fed, len(events)))), column.scale)
                 plain &= amount <= 10 ** (12 + column.scale)
                 bad[rows[fed[~plain]]] = True
                 found.append((rows[fed], set_of[shape_of[fed]], amount))
-        slow.update(np.flatnonzero(bad).tolist())
         if bad.any():
+            slow.update(np.flatnonzero(bad).tolist())
             found = [(at[~bad[at]], sets[~bad[at]], amounts[~bad[at]]) for at, sets, amounts in found]
         self.postings += found
 
@@ -383,7 +415,8 @@ class _Work:
             passed[list(self.refused)] = False
             index = np.flatnonzero(passed)
             rows = index.tolist()
-            raws, account, source, id = ([column[i] for i in rows] for column in (raws, account, source, id))
+            raws = [raws[i] for i in rows]
+            account, source, id = ([column[i] for i in rows] for column in (account, source, id))
             time, timed, at = time[index], timed[index], (np.cumsum(passed) - 1)[at]
         batch = Batch(
             self.catalog.version, self.now, raws, account, source, id, time, timed, at, sets, amounts, self.label_sets

@@ -17,11 +17,10 @@ from tallystick.envelope import event_of, read, same_content
 from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import identity, segment, series
-from tallystick.ledger.sqlite.file import EVENTS
+from tallystick.ledger.sqlite.file import EVENTS, rows
 from tallystick.ledger.sqlite.identity import Fingerprints, Hits, MemoryRun
 from tallystick.ledger.sqlite.segment import Columns, Frame, Header, unpack_frame
 from tallystick.ledger.sqlite.tail import Published, Tail, quarter_cells
-from tallystick.ledger.sqlite.writer import Work
 from tallystick.model import Batch, Labels, LabelSet, Status, Verdict
 from tallystick.rollup import Cells, Ints
 
@@ -70,19 +69,19 @@ class Job:
 
     def used_sets(self) -> list[int]:
         """Return which of the batch's label sets are still in use, ascending."""
-        return np.unique(self.posting_set).tolist()
+        return [int(at) for at in np.unique(self.posting_set)]
 
     def is_metered(self, index: int) -> bool:
         at = int(np.searchsorted(self.batch.posting_event, index))
         return at < len(self.batch.posting_event) and int(self.batch.posting_event[at]) == index
 
-    # What the writer asks of work when it cannot write it.
     def write(self, db: apsw.Connection) -> None:
-        raise TypeError("jobs are written as a Group")
+        raise TypeError("jobs are written together, as a Group")
 
-    publish = write  # type: ignore[assignment]
+    def publish(self) -> None:
+        raise TypeError("jobs are published together, as a Group")
 
-    def fail(self, problem: Exception) -> None:
+    def fail(self, problem: Problem | CatalogStale) -> None:
         self.future.get_loop().call_soon_threadsafe(_set_exception, self.future, problem)
 
 
@@ -169,11 +168,9 @@ def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
     statement = """SELECT DISTINCT (SELECT max(first) FROM frame WHERE first <= s.value) FROM carray(?) s"""
     for start in range(0, len(wanted), FRAMES_READ_TOGETHER):
         some = np.ascontiguousarray(wanted[start : start + FRAMES_READ_TOGETHER])
-        firsts = np.array([first for (first,) in db.execute(statement, (apsw.carray(some),))], np.int64)
-        rows = db.execute(
-            "SELECT first, body FROM frame WHERE first IN carray(?) ORDER BY first", (apsw.carray(firsts),)
-        )
-        for first, body in rows.fetchall():
+        firsts = np.array([first for (first,) in rows(db, statement, (apsw.carray(some),))], np.int64)
+        frames = "SELECT first, body FROM frame WHERE first IN carray(?) ORDER BY first"
+        for first, body in rows(db, frames, (apsw.carray(firsts),)):
             events = unpack_frame(body)
             a, b = np.searchsorted(some, [first, first + len(events.raws)])
             for sequence in some[a:b].tolist():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import apsw
 
 from tallystick.errors import LedgerError
+from tallystick.ledger.sqlite.segment import Damaged
 
 SQLITE_VERSION_MIN = (3, 51, 3)
 """Older releases can lose committed transactions when a WAL is reset (the WAL-reset bug)."""
@@ -100,9 +102,27 @@ def connect(folder: Path, *, vfs: str | None = None, writes: bool = False) -> ap
     return db
 
 
+def rows(db: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+    """Run one statement; what its columns hold is the caller's to know: tables are STRICT."""
+    return db.execute(statement, tuple(bindings))
+
+
+def row(db: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """Run one statement that gives one row; Damaged tells of a file that lacks what it always has."""
+    found = db.execute(statement, tuple(bindings)).fetchone()
+    if found is None:
+        raise Damaged(f"nothing found by: {statement}")
+    return tuple(found)
+
+
+def secret(db: apsw.Connection) -> int:
+    """Return the key of the identity fingerprints."""
+    return int(row(db, "SELECT value FROM meta WHERE name = 'secret'")[0])
+
+
 def prepare(db: apsw.Connection, folder: Path) -> None:
     """Bring the file to this format, one migration after the other, each in a transaction of its own."""
-    have = db.pragma("user_version")
+    have = int(db.pragma("user_version"))
     if have > FORMAT:
         raise LedgerError(f"{folder} has format {have}; this version reads up to {FORMAT}. Install a newer tallystick.")
     if have > 0 and db.pragma("application_id") != APPLICATION_ID:

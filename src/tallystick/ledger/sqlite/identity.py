@@ -15,6 +15,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.rollup import Ints
 
@@ -93,17 +94,17 @@ class StoredRun:
     def probe(self, wanted: Fingerprints, db: apsw.Connection) -> Hits:
         """Look up `wanted` (ascending); reads only chunks that may hold one."""
         if self.heads is None:
-            rows = np.flatnonzero(wanted >= self.chunk_first[0])
+            likely = np.flatnonzero(wanted >= self.chunk_first[0])
         else:
             heads = (wanted >> np.uint64(32)).astype(np.uint32)
             near = np.minimum(np.searchsorted(self.heads, heads), self.entries - 1)
-            rows = np.flatnonzero(self.heads[near] == heads)
-        if len(rows) == 0:
+            likely = np.flatnonzero(self.heads[near] == heads)
+        if len(likely) == 0:
             return Hits.join(())
-        # Equal fingerprints may reach over a chunk's end, so the chunk before the last that fits is looked into as well.
-        last = np.searchsorted(self.chunk_first, wanted[rows], side="right") - 1
-        first = np.maximum(np.searchsorted(self.chunk_first, wanted[rows], side="left") - 1, 0)
-        spread = np.repeat(rows, last - first + 1)
+        # Equal fingerprints may reach over a chunk's end: the chunk before the one that fits is looked into as well.
+        last = np.searchsorted(self.chunk_first, wanted[likely], side="right") - 1
+        first = np.maximum(np.searchsorted(self.chunk_first, wanted[likely], side="left") - 1, 0)
+        spread = np.repeat(likely, last - first + 1)
         chunk = np.concatenate([np.arange(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True)])
         order = np.argsort(chunk, kind="stable")
         spread, chunk = spread[order], chunk[order]
@@ -120,10 +121,10 @@ class StoredRun:
         statement = "SELECT id, body FROM identity_chunk WHERE id IN carray(?) ORDER BY id"
         for start in range(0, len(ids), 256):
             some = np.ascontiguousarray(ids[start : start + 256])
-            rows = db.execute(statement, (apsw.carray(some),)).fetchall()
-            if len(rows) != len(some):
+            found = list(rows(db, statement, (apsw.carray(some),)))
+            if len(found) != len(some):
                 raise Damaged(f"identity run {self.number}: chunks are missing")
-            for number, body in rows:
+            for number, body in found:
                 yield number & ((1 << CHUNK_BITS) - 1), unpack_chunk(body, self)
 
 
@@ -251,10 +252,10 @@ class _Scan:
 
 def load_runs(db: apsw.Connection, heads_bytes_max: int) -> tuple[StoredRun, ...]:
     """Read the stored runs' directory and, newest first while they fit, the upper halves of their fingerprints."""
-    rows = db.execute("SELECT run, first, last, entries FROM identity_run ORDER BY first").fetchall()
+    found = list(rows(db, "SELECT run, first, last, entries FROM identity_run ORDER BY first"))
     left = heads_bytes_max
     loaded = []
-    for number, first, last, entries in reversed(rows):
+    for number, first, last, entries in reversed(found):
         left -= 4 * entries
         loaded.append(load_run(db, number, first, last, entries, with_heads=left >= 0))
     return tuple(reversed(loaded))
@@ -268,7 +269,7 @@ def load_run(
     column = "body" if with_heads else "substr(body, 1, 8)"
     statement = f"SELECT {column} FROM identity_chunk WHERE id >= ? AND id < ? ORDER BY id"
     firsts, parts = [], []
-    for (body,) in db.execute(statement, (low, low + (1 << CHUNK_BITS))):
+    for (body,) in rows(db, statement, (low, low + (1 << CHUNK_BITS))):
         firsts.append(body[:8])
         if with_heads:
             parts.append((np.frombuffer(body, "<u8", _entries(body, number)) >> np.uint64(32)).astype(np.uint32))

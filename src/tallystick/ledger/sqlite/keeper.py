@@ -18,7 +18,7 @@ import structlog
 
 from tallystick.errors import Problem
 from tallystick.ledger.sqlite import identity, reading, rollups
-from tallystick.ledger.sqlite.file import FILE_NAME
+from tallystick.ledger.sqlite.file import FILE_NAME, row, rows
 from tallystick.ledger.sqlite.identity import CHUNK, CHUNK_BITS, Identities, MemoryRun, StoredRun
 from tallystick.ledger.sqlite.reading import Folded
 from tallystick.ledger.sqlite.segment import Damaged
@@ -265,7 +265,7 @@ def _insert_run(run: StoredRun, gone: Sequence[int], db: apsw.Connection) -> Non
 
 def next_run(db: apsw.Connection) -> int:
     """Return a run number that no chunk has."""
-    last = db.execute("SELECT max(id) FROM identity_chunk").fetchone()[0]
+    (last,) = row(db, "SELECT max(id) FROM identity_chunk")
     return 1 if last is None else (last >> CHUNK_BITS) + 1
 
 
@@ -286,9 +286,9 @@ def drop_run(do: Callable[[Callable[[apsw.Connection], None]], None], number: in
 
 def drop_orphans(db: apsw.Connection) -> None:
     """Delete, at the start, the chunks of runs that were being written or deleted when the process ended."""
-    kept = {run for (run,) in db.execute("SELECT run FROM identity_run")}
+    kept = {run for (run,) in rows(db, "SELECT run FROM identity_run")}
     at = 0
-    while (found := db.execute("SELECT min(id) FROM identity_chunk WHERE id >= ?", (at,)).fetchone()[0]) is not None:
+    while (found := row(db, "SELECT min(id) FROM identity_chunk WHERE id >= ?", (at,))[0]) is not None:
         number = found >> CHUNK_BITS
         if number not in kept:
             drop_run(lambda change: change(db), number)

@@ -65,7 +65,7 @@ class SqliteLedger:
             db = file.connect(folder, vfs=vfs, writes=True)
             file.prepare(db, folder)
             keeper.drop_orphans(db)
-            self._secret: int = db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
+            self._secret = file.secret(db)
             self._tail = self._load(db)
             db.close()
         except (apsw.Error, Damaged) as error:
@@ -196,11 +196,9 @@ class SqliteLedger:
         for sequence, kept in kept_events(db, sequences).items():
             sources, ids = source_and_id([kept.raw])
             if (kept.account, sources[0], ids[0]) == (published.catalog.accounts[account].number, source, id):
-                first, recorded, columns = db.execute(
-                    f"SELECT first, recorded, columns FROM log WHERE kind = {EVENTS} AND first <= ?"
-                    " ORDER BY first DESC LIMIT 1",
-                    (sequence,),
-                ).fetchone()
+                statement = f"""SELECT first, recorded, columns FROM log WHERE kind = {EVENTS} AND first <= ?
+                    ORDER BY first DESC LIMIT 1"""
+                first, recorded, columns = file.row(db, statement, (sequence,))
                 time = int(unpack_columns(columns).time[sequence - first])
                 return KeptEvent(sequence, recorded, account, time, kept.raw)
         return None

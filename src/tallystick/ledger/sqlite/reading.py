@@ -1,4 +1,4 @@
-"""Usage from the file's rollups and what is not folded yet, all from one read transaction: exact sums over the union."""
+"""Usage from the file's rollups and what is not folded yet, from one read transaction: exact sums over the union."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import apsw
 import numpy as np
+from numpy.typing import NDArray
 
 from tallystick import rollup, windows
 from tallystick.ledger.sqlite import rollups
-from tallystick.ledger.sqlite.file import EVENTS
+from tallystick.ledger.sqlite.file import EVENTS, rows
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.segment import unpack_columns
 from tallystick.ledger.sqlite.series import SeriesIndex
@@ -34,8 +35,8 @@ class Ranges:
         if len(self.start) == 0:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         at = np.searchsorted(self.start, buckets, side="right") - 1
-        rows = np.flatnonzero((at >= 0) & (buckets < self.end[at]))
-        return rows, self.bucket[at[rows]]
+        inside = np.flatnonzero((at >= 0) & (buckets < self.end[at]))
+        return inside, self.bucket[at[inside]]
 
     def periods(self, grain: Grain) -> Ints:
         """Return the periods under which cells of these ranges may be kept."""
@@ -107,8 +108,8 @@ class Selection:
         if len(self.series) == 0:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         at = np.minimum(np.searchsorted(self.series, series), len(self.series) - 1)
-        rows = np.flatnonzero(self.series[at] == series)
-        return rows, self.group[at[rows]]
+        chosen = np.flatnonzero(self.series[at] == series)
+        return chosen, self.group[at[chosen]]
 
 
 def select(query: UsageQuery, published: Published, index: SeriesIndex) -> Selection:
@@ -151,7 +152,7 @@ class Folded:
     def through(self, account: int) -> int:
         return self.further.get(account, self.base)
 
-    def lacking(self, border: int) -> Callable[[Ints], Ints]:
+    def lacking(self, border: int) -> Callable[[Ints], NDArray[np.bool_]]:
         """Return which accounts' rollups end before `border`, as a mask over account numbers."""
         done = np.array([account for account, through in self.further.items() if through >= border], np.int64)
         if self.base >= border:
@@ -160,8 +161,8 @@ class Folded:
 
 
 def folded(db: apsw.Connection) -> Folded:
-    rows = dict(db.execute("SELECT account, through FROM folded").fetchall())
-    return Folded(rows.pop(0), rows)
+    through: dict[int, int] = dict(rows(db, "SELECT account, through FROM folded"))
+    return Folded(through.pop(0), through)
 
 
 def usage(
@@ -187,9 +188,9 @@ def _answer(db: apsw.Connection, state: Published, done: Folded, index: SeriesIn
     width = max(1, len(chosen.groups))
     buckets, groups = (cells.key // width).tolist(), (cells.key % width).tolist()
     totals = cells.totals()
-    rows = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
+    table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
     whole = rollup.rekey(cells, np.zeros(len(cells), np.int64))
-    return UsageTable(rows, whole.totals()[0] if len(whole) else Total(), AsOf(state.sequence, state.recorded))
+    return UsageTable(table, whole.totals()[0] if len(whole) else Total(), AsOf(state.sequence, state.recorded))
 
 
 def _parts(
@@ -202,8 +203,7 @@ def _parts(
             yield _placed(cells, ranges, chosen)
     account_of = np.array(index.accounts, np.int64)
     for cells, border in state.overlay.parts(state.sequence):
-        rows, _ = chosen.place(cells.series)
-        some = cells.take(rows)
+        some = cells.take(chosen.place(cells.series)[0])
         lacking = done.lacking(border)(account_of[some.series])
         yield _placed(some.take(lacking), reads.all_quarters, chosen)
     if len(reads.cut):
@@ -215,9 +215,9 @@ def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, accou
     with db:
         done = folded(db)
         statement = "SELECT body FROM rollup WHERE meter = ? AND account = ? AND grain = ?"
-        rows = db.execute(statement, (meter, account, int(Grain.MONTH))).fetchall()
+        kept = list(rows(db, statement, (meter, account, int(Grain.MONTH))))
     numbers = np.array(index.strands[account, meter].numbers, np.int64)
-    parts = [rollups.unpack(body) for (body,) in rows]
+    parts = [rollups.unpack(body) for (body,) in kept]
     for cells, border in state.overlay.parts(state.sequence):
         some = cells.take(np.isin(cells.series, numbers))
         if done.through(account) < border:
@@ -231,28 +231,28 @@ def _kept(db: apsw.Connection, meter: str, accounts: Ints, grain: Grain, ranges:
         return
     statement = """SELECT body FROM rollup WHERE meter = ? AND account IN carray(?) AND grain = ?
         AND period IN carray(?)"""
-    for (body,) in db.execute(statement, (meter, apsw.carray(accounts), int(grain), apsw.carray(periods))):
+    for (body,) in rows(db, statement, (meter, apsw.carray(accounts), int(grain), apsw.carray(periods))):
         yield rollups.unpack(body)
 
 
 def _placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
-    rows, buckets = ranges.place(cells.bucket)
-    cells = cells.take(rows)
-    rows, groups = chosen.place(cells.series)
-    return rollup.rekey(cells.take(rows), buckets[rows] * len(chosen.groups) + groups)
+    inside, buckets = ranges.place(cells.bucket)
+    cells = cells.take(inside)
+    read, groups = chosen.place(cells.series)
+    return rollup.rekey(cells.take(read), buckets[read] * len(chosen.groups) + groups)
 
 
 def _cut(db: apsw.Connection, sequence: int, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
     """Sum the postings of events inside quarters that an edge of the query cuts: exact, and slower."""
     statement = f"""SELECT columns FROM log WHERE kind = {EVENTS} AND time_min < ? AND time_max >= ? AND first <= ?"""
     bounds = (int(windows.quarter_start(cut[-1:] + 1)[0]), int(windows.quarter_start(cut[:1])[0]), sequence)
-    for (body,) in db.execute(statement, bounds):
+    for (body,) in rows(db, statement, bounds):
         columns = unpack_columns(body)
         time = columns.time[columns.posting_event]
         bucket = np.searchsorted(edges, time, side="right") - 1
         inside = (bucket >= 0) & (bucket < len(edges) - 1) & np.isin(windows.quarter(time), cut)
         if inside.any():
-            rows, groups = chosen.place(columns.posting_series[inside])
+            read, groups = chosen.place(columns.posting_series[inside])
             yield rollup.of_postings(
-                bucket[inside][rows] * len(chosen.groups) + groups, columns.posting_amount[inside][rows]
+                bucket[inside][read] * len(chosen.groups) + groups, columns.posting_amount[inside][read]
             )

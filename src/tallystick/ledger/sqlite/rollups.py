@@ -14,6 +14,7 @@ import numpy as np
 import zstandard
 
 from tallystick import rollup, windows
+from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.segment import Damaged, planes, unplanes, unzigzag, zigzag
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.rollup import Cells, Ints
@@ -141,12 +142,12 @@ def partition(cells: Cells, index: SeriesIndex) -> Iterator[tuple[Place, Cells]]
         grained = coarse(cells, grain)
         keys = (account_of[grained.series], meter_of[grained.series], period(grained.bucket, grain))
         order = np.lexsort(keys[::-1])
-        keys = tuple(key[order] for key in keys)
+        ordered = [key[order] for key in keys]
         grained = grained.take(order)
-        change = np.flatnonzero(np.logical_or.reduce([np.diff(key) != 0 for key in keys])) + 1
+        change = np.flatnonzero(np.logical_or.reduce([np.diff(key) != 0 for key in ordered])) + 1
         for a, b in pairwise([0, *change.tolist(), len(grained)]):
             if a < b:
-                account, meter, at = (int(key[a]) for key in keys)
+                account, meter, at = (int(key[a]) for key in ordered)
                 yield Place(account, meters[meter], grain, at), grained.take(slice(a, b))
 
 
@@ -156,9 +157,11 @@ def _neighbours(
     """Yield each place with the runs already kept there, smallest first."""
     kept: dict[Place, list[tuple[int, int, bytes]]] = {place: [] for place in places}
     wanted = _json([(place.account, place.meter, place.grain, place.period) for place in places])
-    for account, meter, grain, at, number, size, body in db.execute(
+    for account, meter, grain, at, number, size, body in rows(
+        db,
         """SELECT r.account, r.meter, r.grain, r.period, r.id, r.cells, r.body FROM json_each(?) w JOIN rollup r
-        ON r.meter = w.value ->> 1 AND r.account = w.value ->> 0 AND r.grain = w.value ->> 2 AND r.period = w.value ->> 3
+        ON r.meter = w.value ->> 1 AND r.account = w.value ->> 0 AND r.grain = w.value ->> 2
+            AND r.period = w.value ->> 3
         ORDER BY r.cells""",
         (wanted,),
     ):

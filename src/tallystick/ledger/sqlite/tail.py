@@ -12,7 +12,7 @@ import numpy as np
 from tallystick import rollup, windows
 from tallystick.ledger.sqlite import identity, series
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
-from tallystick.ledger.sqlite.file import CATALOG, EVENTS
+from tallystick.ledger.sqlite.file import CATALOG, EVENTS, row, rows, secret
 from tallystick.ledger.sqlite.identity import Identities
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
 from tallystick.ledger.sqlite.series import SeriesIndex
@@ -100,12 +100,10 @@ def source_and_id(raws: Sequence[bytes]) -> tuple[list[str], list[str]]:
 def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
     """Read the end of the log and everything that is folded from it in memory. `catalog` is the built-in one."""
     entry, last_link = _check_end(db)
-    for (header,) in db.execute(f"SELECT header FROM log WHERE kind = {CATALOG} ORDER BY entry"):
+    for (header,) in rows(db, f"SELECT header FROM log WHERE kind = {CATALOG} ORDER BY entry"):
         catalog = apply(catalog, msgspec.msgpack.decode(header, type=CatalogHeader).changes)
-    row = db.execute(
-        f"SELECT first + count - 1, recorded FROM log WHERE kind = {EVENTS} ORDER BY first DESC LIMIT 1"
-    ).fetchone()
-    sequence, recorded = row or (0, 0)
+    last = f"SELECT first + count - 1, recorded FROM log WHERE kind = {EVENTS} ORDER BY first DESC LIMIT 1"
+    sequence, recorded = next(rows(db, last), (0, 0))
     index = series.load(db)
     identities = _load_identities(db, catalog, sequence, heads_bytes_max)
     published = Published(sequence, recorded, identities, _load_overlay(db), catalog)
@@ -113,11 +111,11 @@ def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
 
 
 def _check_end(db: apsw.Connection) -> tuple[int, bytes]:
-    rows = db.execute("SELECT entry, header, link FROM log ORDER BY entry DESC LIMIT 2").fetchall()
-    if not rows:
+    ends = list(rows(db, "SELECT entry, header, link FROM log ORDER BY entry DESC LIMIT 2"))
+    if not ends:
         return 0, GENESIS
-    entry, header, last = rows[0]
-    before = rows[1][2] if len(rows) == 2 else GENESIS
+    entry, header, last = ends[0]
+    before = ends[1][2] if len(ends) == 2 else GENESIS
     if link(before, header) != last:
         raise Damaged(f"log entry {entry} is not what was written")
     return entry, last
@@ -125,19 +123,18 @@ def _check_end(db: apsw.Connection) -> tuple[int, bytes]:
 
 def kept_frames(db: apsw.Connection, after: int) -> Iterator[tuple[int, FrameEvents]]:
     """Yield the frames of events after a sequence at which a frame ends: their first sequence and their events."""
-    for first, body in db.execute("SELECT first, body FROM frame WHERE first > ? ORDER BY first", (after,)):
+    for first, body in rows(db, "SELECT first, body FROM frame WHERE first > ? ORDER BY first", (after,)):
         yield first, unpack_frame(body)
 
 
 def _load_identities(db: apsw.Connection, catalog: Catalog, sequence: int, heads_bytes_max: int) -> Identities:
-    secret = db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
     stored = identity.load_runs(db, heads_bytes_max)
     names = {account.number: account.name for account in catalog.accounts.values()}
     through = max((run.last for run in stored), default=0)
     parts = []
     for _, events in kept_frames(db, through):
         sources, ids = source_and_id(events.raws)
-        parts.append(identity.fingerprints(secret, [names[a] for a in events.accounts], sources, ids))
+        parts.append(identity.fingerprints(secret(db), [names[a] for a in events.accounts], sources, ids))
     if not parts:
         return Identities(stored=stored)
     together = np.concatenate(parts)
@@ -149,11 +146,12 @@ def _load_identities(db: apsw.Connection, catalog: Catalog, sequence: int, heads
 
 def _load_overlay(db: apsw.Connection) -> Overlay:
     """Fold again what the rollups lack; a fold that was cut short left some accounts further than the rest."""
-    base = db.execute("SELECT through FROM folded WHERE account = 0").fetchone()[0]
-    further = db.execute("SELECT max(through) FROM folded WHERE account <> 0").fetchone()[0] or base
-    frozen, active = [], []
+    (base,) = row(db, "SELECT through FROM folded WHERE account = 0")
+    further = row(db, "SELECT max(through) FROM folded WHERE account <> 0")[0] or base
+    frozen: list[Cells] = []
+    active: list[Cells] = []
     statement = f"SELECT first, columns FROM log WHERE kind = {EVENTS} AND first > ? ORDER BY first"
-    for first, body in db.execute(statement, (base,)):
+    for first, body in rows(db, statement, (base,)):
         cells = quarter_cells(unpack_columns(body))
         (frozen if first <= further else active).append(cells)
     overlay = Overlay(rollup.merge(frozen) if frozen else rollup.nothing(), further)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import apsw
 import msgspec
@@ -13,19 +14,21 @@ from tallystick import rollup, windows
 from tallystick.envelope import Unreadable, event_of, read
 from tallystick.errors import LedgerError
 from tallystick.ledger.base import Fault, Proof
-from tallystick.ledger.sqlite import identity, reading, rollups, segment
+from tallystick.ledger.sqlite import file, identity, reading, rollups, segment
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
-from tallystick.ledger.sqlite.file import CATALOG, EVENTS
+from tallystick.ledger.sqlite.file import CATALOG, EVENTS, row, rows
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, Header
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.series import load as load_series
 from tallystick.ledger.sqlite.tail import Published, source_and_id
 from tallystick.metering import meter
-from tallystick.model import Catalog, Verdict
+from tallystick.model import Catalog, Posting, Verdict
 from tallystick.rollup import Cells, Ints
 
 FAULTS_MAX = 1000
+TEXT_LENGTH_ANY = 1 << 30
+"""Kept events passed the bound that was set then; it may have been lowered since."""
 Progress = Callable[[int, int], None]
 
 
@@ -62,8 +65,8 @@ def verify(db: apsw.Connection, published: Callable[[], Published], builtin: Cat
     replay = Replay(builtin)
     try:
         _check_pages(db, replay)
-        secret = db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
-        for row in _log(db, state.sequence):
+        secret = file.secret(db)
+        for logged in _log(db, state.sequence):
             # Asked anew each time: chunks of runs that were merged since are deleted after a while.
             _replay_entry(db, replay, published(), secret, row)
             progress(replay.events, state.sequence)
@@ -87,43 +90,40 @@ def verify(db: apsw.Connection, published: Callable[[], Published], builtin: Cat
 
 
 def _check_pages(db: apsw.Connection, replay: Replay) -> None:
-    for (line,) in db.execute("PRAGMA quick_check(20)").fetchall():
+    for (line,) in rows(db, "PRAGMA quick_check(20)"):
         if line != "ok":
             replay.fault("file", line)
 
 
-def _log(db: apsw.Connection, sequence: int) -> Iterator[tuple[object, ...]]:
+def _log(db: apsw.Connection, sequence: int) -> Iterator[tuple[Any, ...]]:
     """Yield the entries up to a sequence, a few at a time, so that no read transaction grows old."""
     at = 0
+    statement = """SELECT entry, kind, first, count, recorded, time_min, time_max, header, columns, link FROM log
+        WHERE entry > ? ORDER BY entry LIMIT 16"""
     while True:
-        rows = db.execute(
-            "SELECT entry, kind, first, count, recorded, time_min, time_max, header, columns, link FROM log"
-            " WHERE entry > ? ORDER BY entry LIMIT 16",
-            (at,),
-        ).fetchall()
-        for row in rows:
-            if row[1] == EVENTS and row[2] > sequence:
+        some = list(rows(db, statement, (at,)))
+        for entry in some:
+            if entry[1] == EVENTS and entry[2] > sequence:
                 return
-            yield row
-        if not rows:
+            yield entry
+        if not some:
             return
-        at = rows[-1][0]
+        at = some[-1][0]
 
 
-def _replay_entry(db: apsw.Connection, replay: Replay, state: Published, secret: int, row: Sequence[object]) -> None:
-    entry, kind, _, count, recorded, _, _, header, _, link = row
-    assert isinstance(header, bytes)
+def _replay_entry(db: apsw.Connection, replay: Replay, state: Published, secret: int, logged: Sequence[Any]) -> None:
+    entry, kind, _, count, recorded, _, _, header, _, link = logged
     where = f"log entry {entry}"
     replay.entries += 1
     if entry != replay.entries:
         replay.fault(where, f"follows entry {replay.entries - 1}")
-        replay.entries = int(entry)  # type: ignore[call-overload]
+        replay.entries = int(entry)
     replay.link = segment.link(replay.link, header)
     if replay.link != link:
         replay.fault(where, "its link does not follow from its header and the link before")
-        replay.link = link  # type: ignore[assignment]
+        replay.link = link
     if kind == EVENTS:
-        _replay_segment(db, replay, state, secret, where, row)
+        _replay_segment(db, replay, state, secret, where, logged)
     elif kind == CATALOG:
         change = msgspec.msgpack.decode(header, type=CatalogHeader)
         if (change.entry, change.recorded, len(change.changes)) != (entry, recorded, count):
@@ -134,19 +134,19 @@ def _replay_entry(db: apsw.Connection, replay: Replay, state: Published, secret:
 
 
 def _replay_segment(
-    db: apsw.Connection, replay: Replay, state: Published, secret: int, where: str, row: Sequence[object]
+    db: apsw.Connection, replay: Replay, state: Published, secret: int, where: str, logged: Sequence[Any]
 ) -> None:
-    _, _, first, count, recorded, time_min, time_max, packed, body, _ = row
-    header = msgspec.msgpack.decode(packed, type=Header)  # type: ignore[arg-type]
+    _, _, first, count, recorded, time_min, time_max, packed, body, _ = logged
+    header = msgspec.msgpack.decode(packed, type=Header)
     said = (header.entry, header.first, header.count, header.recorded, header.time_min, header.time_max)
-    if said != (row[0], first, count, recorded, time_min, time_max):
+    if said != (logged[0], first, count, recorded, time_min, time_max):
         replay.fault(where, "its columns are not what its header says")
     if header.first != replay.events + 1:
         replay.fault(where, f"begins at event {header.first}, after event {replay.events}")
     for new in header.series:
         replay.series.add(new)
-    columns = segment.unpack_columns(body)  # type: ignore[arg-type]
-    if segment.columns_digest(body) != header.columns:  # type: ignore[arg-type]
+    columns = segment.unpack_columns(body)
+    if segment.columns_digest(body) != header.columns:
         replay.fault(where, "its postings are not what was written")
     events = _frames(db, replay, header, where)
     replay.events, replay.postings = header.first + header.count - 1, replay.postings + len(columns.posting_event)
@@ -192,14 +192,14 @@ def _check_events(replay: Replay, header: Header, columns: Columns, events: Fram
         if event.time != time or event.timed != bool(columns.timed[at]):
             replay.fault(where, f"event {header.first + at} is kept under another time than its own")
         kept = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
-        said = meter(event, replay.catalog)
+        said = meter(event, replay.catalog, text_length_max=TEXT_LENGTH_ANY)
         if isinstance(said, Verdict) or not _same_postings(replay.series, account, kept, said):
             replay.fault(where, f"event {header.first + at} has other postings than its meters give")
 
 
-def _same_postings(index: SeriesIndex, account: int, kept: Sequence[tuple[int, int]], said: Sequence[object]) -> bool:
+def _same_postings(index: SeriesIndex, account: int, kept: Sequence[tuple[int, int]], said: Sequence[Posting]) -> bool:
     found = sorted((*index.describe(number), amount) for number, amount in kept)
-    due = sorted((account, p.meter, p.meter_version, p.labels, p.amount) for p in said)  # type: ignore[attr-defined]
+    due = sorted((account, p.meter, p.meter_version, p.labels, p.amount) for p in said)
     return found == due
 
 
@@ -238,8 +238,8 @@ def _check_rollups(db: apsw.Connection, replay: Replay, published: Callable[[], 
             if done.last > state.sequence:
                 continue
             kept: dict[Grain, list[Cells]] = {grain: [] for grain in Grain}
-            for account, name, grain, period, size, body in db.execute(
-                "SELECT account, meter, grain, period, cells, body FROM rollup"
+            for account, name, grain, period, size, body in rows(
+                db, "SELECT account, meter, grain, period, cells, body FROM rollup"
             ):
                 cells = rollups.unpack(body)
                 if not _is_in_place(replay.series, cells, Grain(grain), account, name, period) or size != len(cells):
@@ -265,7 +265,7 @@ def _later(db: apsw.Connection, after: int, through: int) -> list[Cells]:
     """Return the cells of commits that came while the log was replayed; the next run proves their events."""
     statement = f"SELECT columns FROM log WHERE kind = {EVENTS} AND first > ? AND first <= ?"
     later = []
-    for (body,) in db.execute(statement, (after, through)):
+    for (body,) in rows(db, statement, (after, through)):
         columns = segment.unpack_columns(body)
         quarters = windows.quarter(columns.time)[columns.posting_event]
         later.append(rollup.of_postings(rollup.key(columns.posting_series, quarters), columns.posting_amount))
@@ -300,6 +300,6 @@ def _check_counts(db: apsw.Connection, replay: Replay, published: Callable[[], P
     sequence = published().sequence
     if entries not in (published().sequence, sequence):
         replay.fault("identity index", f"holds {entries} entries for {sequence} events")
-    frames = db.execute("SELECT count(*) FROM frame WHERE first <= ?", (replay.events,)).fetchone()[0]
+    frames = row(db, "SELECT count(*) FROM frame WHERE first <= ?", (replay.events,))[0]
     if frames != replay.frames:
         replay.fault("frames", f"{frames} are kept and the log accounts for {replay.frames}")

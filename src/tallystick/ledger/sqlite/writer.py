@@ -17,6 +17,7 @@ import apsw
 import structlog
 
 from tallystick.errors import Code, Problem
+from tallystick.ledger.sqlite.file import row
 
 log = structlog.get_logger(__name__)
 
@@ -217,7 +218,7 @@ class Writer(threading.Thread):
                 db = self._connect()
                 # What the failed handle wrote may be in the page cache and not on the disk. Moving the whole WAL into
                 # the file, with its fsync, settles it before anything is written behind it.
-                busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                busy, _, _ = row(db, "PRAGMA wal_checkpoint(TRUNCATE)")
                 if busy:
                     raise apsw.BusyError("a reader still needs the WAL")
                 self._recover(db)
