@@ -125,6 +125,7 @@ class _Counter:
     trap: Trap | None = None
     count: int = 0
     sprung: int = 0
+    sprung_at: int | None = None
 
 
 def result_of(failure: Failure, call: Call) -> int:
@@ -132,6 +133,13 @@ def result_of(failure: Failure, call: Call) -> int:
     if call is Call.WRITE and failure is not Failure.EIO:
         return apsw.SQLITE_FULL
     return RESULT[call]
+
+
+def error_of(failure: Failure, call: Call) -> Exception:
+    """Return the exception that has this result code and says what happened."""
+    error = apsw.exception_for(result_of(failure, call))
+    error.args = (f"{failure} on {call}",)
+    return error
 
 
 def _path(name: str | apsw.URIFilename) -> str:
@@ -187,26 +195,42 @@ class Disk(apsw.VFS):
         """How many calls the trap has failed."""
         return self._counter.sprung
 
+    @property
+    def sprung_at(self) -> int | None:
+        """The point of the log at which the trap first failed a call."""
+        return self._counter.sprung_at
+
+    @property
+    def calls(self) -> int:
+        """How many calls the trap has counted."""
+        return self._counter.count
+
     def arm(self, trap: Trap | None) -> None:
         """Set a trap, counting calls from here; None takes it away."""
         self._counter = _Counter(trap)
 
+    def mend(self) -> None:
+        """Let every call succeed from here on; what the trap has counted stays readable."""
+        self._counter.trap = None
+
     def failure(self, call: Call) -> Failure | None:
         """Count a call that is about to be made; return how it is to fail, if it is."""
-        counter = self._counter
-        if counter.trap is None or not counter.trap.concerns(call):
+        counter, trap = self._counter, self._counter.trap
+        if trap is None or not trap.concerns(call):
             return None
         with self._log.lock:
             counter.count += 1
-            if not counter.trap.closes_on(counter.count):
+            if not trap.closes_on(counter.count):
                 return None
             counter.sprung += 1
-        return counter.trap.failure
+            if counter.sprung_at is None:
+                counter.sprung_at = len(self._log.ops)
+        return trap.failure
 
     def check(self, call: Call) -> None:
         """Raise what SQLite would be told if this call is to fail."""
         if failure := self.failure(call):
-            raise apsw.exception_for(result_of(failure, call))
+            raise error_of(failure, call)
 
     def record(self, op: Op) -> None:
         """Add a finished operation to the log."""
@@ -243,7 +267,7 @@ class File(apsw.VFSFile):
     def xRead(self, amount: int, offset: int) -> bytes:
         failure = self._disk.failure(Call.READ)
         if failure is Failure.EIO:
-            raise apsw.exception_for(result_of(failure, Call.READ))
+            raise error_of(failure, Call.READ)
         data = super().xRead(amount, offset)
         return data[: len(data) // 2] if failure is Failure.SHORT else data
 
@@ -256,7 +280,7 @@ class File(apsw.VFSFile):
             super().xWrite(written, offset)
             self._disk.record(Write(self._name, offset, written))
         if failure:
-            raise apsw.exception_for(result_of(failure, Call.WRITE))
+            raise error_of(failure, Call.WRITE)
 
     def xTruncate(self, newsize: int) -> None:
         self._disk.check(Call.TRUNCATE)
@@ -271,7 +295,7 @@ class File(apsw.VFSFile):
                 Sync(self._name, upto, self._handle, failure is not None, self._folder_due and not failure)
             )
         if failure:
-            raise apsw.exception_for(result_of(failure, Call.SYNC))
+            raise error_of(failure, Call.SYNC)
         self._folder_due = False
 
     def excepthook(

@@ -1,0 +1,77 @@
+"""A bit that rots in the closed file: verify finds it, the file is refused, or it was a bit that meant nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tallystick.errors import LedgerError, Problem
+from tests.faults.campaign import opened, recorded
+from tests.faults.vfs import Disk
+from tests.faults.workload import TickingClock
+
+FLIPS = int(os.environ.get("TALLYSTICK_TEST_FLIPS", "150"))
+FILE = "ledger.db"
+
+
+def content_of(path: Path) -> str | None:
+    """Return a digest over every row of every table, in order; None if SQLite cannot read them."""
+    digest = hashlib.sha256()
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        digest.update(repr((db.pragma("user_version"), db.pragma("application_id"))).encode())
+        for name, sql in list(db.execute("SELECT name, sql FROM sqlite_schema ORDER BY name")):
+            digest.update(repr((name, sql)).encode())
+        for (name,) in list(db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")):
+            for row in db.execute(f"SELECT * FROM {name} ORDER BY 1"):
+                digest.update(repr(row).encode())
+    except apsw.Error:
+        return None
+    finally:
+        db.close()
+    return digest.hexdigest()
+
+
+async def is_noticed(folder: Path) -> bool:
+    """Say whether opening or verifying a folder tells that it is damaged."""
+    try:
+        async with opened(folder, TickingClock()) as ledger:
+            return bool((await ledger.verify()).faults)
+    except (LedgerError, Problem, apsw.Error):
+        return True
+
+
+def flipped(content: bytes, rng: random.Random) -> tuple[bytes, int]:
+    """Flip one bit; returns where as well."""
+    at = rng.randrange(len(content))
+    changed = bytearray(content)
+    changed[at] ^= 1 << rng.randrange(8)
+    return bytes(changed), at
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_is_noticed_or_means_nothing(tmp_path: Path) -> None:
+    """After any one flipped bit verify reports a fault, unless all that the tables hold is as before."""
+    with Disk() as disk:
+        asyncio.run(recorded(tmp_path / "live", disk, seed=1, events=400))
+    content, before = (tmp_path / "live" / FILE).read_bytes(), content_of(tmp_path / "live" / FILE)
+    rng, missed, harmless = random.Random(1), [], 0
+    for number in range(FLIPS):
+        folder = tmp_path / f"flip{number}"
+        folder.mkdir()
+        damaged, at = flipped(content, rng)
+        (folder / FILE).write_bytes(damaged)
+        same = content_of(folder / FILE) == before
+        harmless += same
+        if not same and not asyncio.run(is_noticed(folder)):
+            missed.append(at)
+        shutil.rmtree(folder)
+    assert not missed, f"of {FLIPS} flips, {harmless} of them harmless, these went unnoticed: {missed}"
+    assert harmless < FLIPS // 2, "most flips hit nothing: this proves little"

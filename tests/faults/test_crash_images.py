@@ -1,0 +1,45 @@
+"""Power cuts at any moment: whatever the disk kept of what was not synced, acknowledged events are there and add up."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.faults.campaign import IMAGES, flaws_of_campaign, recorded
+from tests.faults.hurry import hurry
+from tests.faults.vfs import Disk, Sync, Truncate
+from tests.faults.workload import counted
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fold, merge and checkpoint all the time, so that crashes hit that as well."""
+    hurry(monkeypatch.setattr)
+
+
+def test_the_work_reaches_what_a_ledger_does_rarely(tmp_path: Path) -> None:
+    """Among what a crash may interrupt are folds, stored and merged identity runs, checkpoints and a restart."""
+    with Disk() as disk:
+        asyncio.run(recorded(tmp_path, disk, seed=1))
+        assert {Sync, Truncate} <= {type(op) for op in disk.log if op.file == "ledger.db"}
+    db = apsw.Connection(str(tmp_path / "ledger.db"))
+    assert db.execute("SELECT through > 0 FROM folded WHERE account = 0").get
+    assert db.execute("SELECT count(*) > 0 FROM rollup").get
+    assert db.execute("SELECT max(run) > count(*) FROM identity_run").get, "no runs were merged"
+    db.close()
+
+
+@pytest.mark.slow
+def test_no_power_cut_loses_an_acknowledged_event(tmp_path: Path) -> None:
+    """In every crash image acked events are there once, none that was not sent is, and sums are those of the events."""
+    found = flaws_of_campaign(tmp_path)
+    assert not found, f"{IMAGES} images\n{counted(found)}"
+
+
+def test_the_images_do_catch_a_wal_that_is_not_synced(tmp_path: Path) -> None:
+    """Swallowing the WAL's syncs, which is what synchronous=NORMAL does between checkpoints, loses acked events."""
+    found = flaws_of_campaign(tmp_path, images=60, lies=lambda file: file.endswith("-wal"))
+    assert any("acknowledged events are lost" in flaw for flaw in found), counted(found)
