@@ -115,7 +115,7 @@ class Preparer:
         """Judge events, given as they were sent, and put those that pass into columns."""
         plan = self._plan(catalog, caller.account, plain)
         work = _Work(raws, plain, caller, catalog, self._settings, now, self._sets)
-        events = _decode(plan, raws) if plan is not None else None
+        events = _decode(plan, raws) if plan is not None and raws else None
         if plan is None or events is None:
             work.one_by_one(range(len(raws)))
         else:

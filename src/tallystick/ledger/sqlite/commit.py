@@ -232,8 +232,7 @@ class Group:
         current = [job for job in self.jobs if self._is_current(job)]
         _settle(current, published, db)
         numbers = {name: account.number for name, account in tail.catalog.accounts.items()}
-        for job in current:
-            self._bound_label_sets(job, numbers)
+        self._bound_label_sets(current, numbers)
         live = [job for job in current if len(job.rows)]
         if not live:
             return
@@ -301,11 +300,15 @@ class Group:
             made += new
         return series_of, made
 
-    def _bound_label_sets(self, job: Job, numbers: dict[str, int]) -> None:
+    def _bound_label_sets(self, jobs: Sequence[Job], numbers: dict[str, int]) -> None:
+        used = [job.batch.label_sets[i] for job in jobs for i in job.used_sets()]
+        tight = self._bound.tight(self._tail, used, numbers)
+        if tight:
+            for job in jobs:
+                self._refuse_label_sets(job, tight, numbers)
+
+    def _refuse_label_sets(self, job: Job, tight: set[Strand], numbers: dict[str, int]) -> None:
         label_sets = job.batch.label_sets
-        tight = self._bound.tight(self._tail, [label_sets[i] for i in job.used_sets()], numbers)
-        if not tight:
-            return
         months = windows.month(job.batch.time[job.rows])
         alive = np.ones(len(job.rows), np.bool_)
         for row, at in zip(job.posting_event.tolist(), job.posting_set.tolist(), strict=True):

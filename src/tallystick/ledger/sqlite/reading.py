@@ -114,7 +114,10 @@ class Selection:
 
 def select(query: UsageQuery, published: Published, index: SeriesIndex) -> Selection:
     """Find the series of a query and group them by its labels."""
-    accounts = published.catalog.accounts
+    accounts, meter = published.catalog.accounts, published.catalog.meters.get(query.meter)
+    known = {"account", *(name for name, _ in meter.labels)} if meter is not None else set()
+    if not known.issuperset((*query.group_by, *query.where)):
+        return Selection(np.empty(0, np.int64), np.empty(0, np.int64), (), np.empty(0, np.int64))
     names = accounts.keys() if query.accounts is None else [a for a in dict.fromkeys(query.accounts) if a in accounts]
     numbers: list[int] = []
     groups: list[tuple[str | None, ...]] = []

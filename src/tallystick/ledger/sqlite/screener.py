@@ -10,6 +10,7 @@ import apsw
 import structlog
 
 from tallystick.errors import Code, Problem
+from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.commit import Job, screen
 from tallystick.ledger.sqlite.segment import Damaged
@@ -59,7 +60,7 @@ class Screener(threading.Thread):
             job, lane = taken
             try:
                 self._screen(job, db)
-            except Problem as problem:
+            except (Problem, CatalogStale) as problem:
                 self._refuse(job, problem)
             except Damaged as damage:
                 detail = f"A kept event that this one must be compared with is damaged ({damage}). Run verify."
@@ -85,8 +86,10 @@ class Screener(threading.Thread):
 
     def _screen(self, job: Job, db: apsw.Connection) -> None:
         published = self._tail().published
+        if job.batch.catalog_version != published.catalog.version:
+            raise CatalogStale
         if job.create_accounts:
-            missing = sorted(set(job.batch.account) - published.catalog.accounts.keys())
+            missing = [name for name in dict.fromkeys(job.batch.account) if name not in published.catalog.accounts]
             if missing:
                 work = CatalogWork(self._tail, create_accounts(missing), "event", self._clock())
                 self._writer.submit(work, Lane.URGENT)
@@ -94,6 +97,6 @@ class Screener(threading.Thread):
                 published = self._tail().published
         screen(job, published, self._secret, db)
 
-    def _refuse(self, job: Job, problem: Problem) -> None:
+    def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)
         job.fail(problem)

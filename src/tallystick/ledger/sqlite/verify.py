@@ -68,7 +68,7 @@ def verify(db: apsw.Connection, published: Callable[[], Published], builtin: Cat
         secret = file.secret(db)
         for logged in _log(db, state.sequence):
             # Asked anew each time: chunks of runs that were merged since are deleted after a while.
-            _replay_entry(db, replay, published(), secret, row)
+            _replay_entry(db, replay, published(), secret, logged)
             progress(replay.events, state.sequence)
         if replay.events != state.sequence:
             replay.fault("log", f"holds {replay.events} events, of {state.sequence} that were acknowledged")
