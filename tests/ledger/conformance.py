@@ -938,6 +938,37 @@ class ManyAtOnce:
             assert len((await usage(ledger, group_by=("language",))).rows) == 5
 
     @asynchronous
+    async def test_a_label_set_is_accepted_by_all_commits_at_once_or_by_none(self, desk: Desk) -> None:
+        """Where commits that overlap reach the bound together, what it admits is admitted to each of them."""
+        chance = random.Random(3)
+        async with desk.open(label_sets_max=8) as ledger:
+            await desk.send(ledger, *(audio(f"early {n}", language=str(n)) for n in range(3)))
+            batches = [chance.sample(range(20), 4) for _ in range(25)]
+            sends = [
+                desk.send(ledger, *(audio(f"{at} {n}", language=str(n)) for n in batch))
+                for at, batch in enumerate(batches)
+            ]
+            said: defaultdict[int, set[str]] = defaultdict(set)
+            for batch, words in zip(batches, await asyncio.gather(*sends), strict=True):
+                for n, word in zip(batch, words, strict=True):
+                    said[n].add(word)
+            assert all(words in ({"accepted"}, {EXCEEDED}) for words in said.values())
+            assert len({0, 1, 2} | {n for n, words in said.items() if words == {"accepted"}}) == 8
+            assert len((await usage(ledger, group_by=("language",))).rows) == 8
+
+    @pytest.mark.parametrize("bulk", [False, True], ids=["one by one", "bulk"])
+    @asynchronous
+    async def test_commits_of_one_kind_are_kept_in_the_order_of_the_calls(self, desk: Desk, bulk: bool) -> None:
+        """Of commits that wait together the first one called comes first in the log, and owns what they share."""
+        async with desk.open() as ledger:
+            batches = [desk.batch(ledger, audio(f"own {n}", n), audio("shared", n)) for n in range(20)]
+            commits = (ledger.commit(batch, create_accounts=True, bulk=bulk) for batch in batches)
+            verdicts = await asyncio.gather(*commits)
+            assert [set(verdict) for verdict in verdicts] == [set(), *[{1}] * 19]
+            kept = [await ledger.event("acme", "test", f"own {n}") for n in range(20)]
+            assert [event.sequence for event in kept if event is not None] == [1, *range(3, 22)]
+
+    @asynchronous
     async def test_an_account_is_created_once_by_many_commits_at_once(self, desk: Desk) -> None:
         """The first event of an account may come many times over; the account is one."""
         async with desk.open() as ledger:

@@ -35,7 +35,7 @@ from tests.ledger.build import StillClock, batch_of, instant, text_of
 
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_EXAMPLES", "40"))
 """Runs of the machine; more of them make a longer campaign."""
 
 NOW = instant("2024-05-01T12:00:00Z")
@@ -167,6 +167,8 @@ class Housekeeping:
 
 
 slices = st.sampled_from([1, 2, 3, 5, 1000, 1000])
+CHORES = ["fold", "fold", *["keep_identities"] * 3, "checkpoint", "restart", "crash"]
+chores = st.lists(st.tuples(st.sampled_from(CHORES), slices), max_size=2)
 
 
 class Twins(RuleBasedStateMachine):
@@ -198,10 +200,15 @@ class Twins(RuleBasedStateMachine):
             self._runner.close()
             self._folder.cleanup()
 
-    @rule(events=st.lists(event(), min_size=1, max_size=8), create_accounts=st.sampled_from([True, True, False]))
-    def commit(self, events: list[dict[str, Any]], create_accounts: bool) -> None:
+    @rule(
+        events=st.lists(event(), min_size=1, max_size=8),
+        create_accounts=st.sampled_from([True, True, False]),
+        chores=chores,
+    )
+    def commit(self, events: list[dict[str, Any]], create_accounts: bool, chores: list[tuple[str, int]]) -> None:
         self._sent.append(events)
         self._commit(events, create_accounts)
+        self.do(chores)
 
     @precondition(lambda self: self._sent)
     @rule(data=st.data())
@@ -209,6 +216,7 @@ class Twins(RuleBasedStateMachine):
         """Send what was sent before, in another order and mixed with other batches."""
         batches = data.draw(st.lists(st.sampled_from(self._sent), min_size=1, max_size=3))
         self._commit(data.draw(st.permutations([each for batch in batches for each in batch])), True)
+        self.do(data.draw(chores))
 
     @precondition(lambda self: self._sent)
     @rule(data=st.data())
@@ -248,8 +256,9 @@ class Twins(RuleBasedStateMachine):
             with pytest.raises(CatalogStale):
                 self._run(ledger.commit(stale, create_accounts=True))
 
-    @rule(queries=st.lists(usage_query(), min_size=1, max_size=4))
-    def ask(self, queries: list[UsageQuery]) -> None:
+    @rule(queries=st.lists(usage_query(), min_size=1, max_size=4), chores=chores)
+    def ask(self, queries: list[UsageQuery], chores: list[tuple[str, int]]) -> None:
+        self.do(chores)
         self._same(lambda ledger: ledger.usage(queries))
 
     @rule(each=event())
@@ -274,33 +283,22 @@ class Twins(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         self._clock.advance(seconds)
 
-    @rule()
-    def restart(self) -> None:
-        self._close()
-        self._open()
-
-    @rule()
-    def crash(self) -> None:
-        """Go on with a copy of the files as they are in the middle of things; the old ledger is let go of."""
-        copy = self._place.with_name(str(int(self._place.name) + 1))
-        copy.mkdir()
-        for name in ("ledger.db", "ledger.db-wal"):
-            shutil.copy(self._place / name, copy / name)
-        self._close()
-        self._place = copy
-        self._open()
-
-    @rule(slices=slices)
-    def fold(self, slices: int) -> None:
-        self._housekeeping.fold(slices)
-
-    @rule(slices=slices)
-    def keep_identities(self, slices: int) -> None:
-        self._housekeeping.keep_identities(slices)
-
-    @rule()
-    def checkpoint(self) -> None:
-        self._housekeeping.checkpoint()
+    @rule(chores=chores)
+    def do(self, chores: list[tuple[str, int]]) -> None:
+        """Do what a ledger does beside its callers, none of which any reply may show."""
+        for chore, slices in chores:
+            match chore:
+                case "fold":
+                    self._housekeeping.fold(slices)
+                case "keep_identities":
+                    self._housekeeping.keep_identities(slices)
+                case "checkpoint":
+                    self._housekeeping.checkpoint()
+                case "restart":
+                    self._close()
+                    self._open()
+                case "crash":
+                    self._crash()
 
     @invariant()
     def catalogs_are_the_same(self) -> None:
@@ -310,6 +308,16 @@ class Twins(RuleBasedStateMachine):
     def _open(self) -> None:
         self._ledger = self._run(open_ledger(self._place, self._settings, self._clock))
         self._housekeeping = Housekeeping(self._ledger)
+
+    def _crash(self) -> None:
+        """Go on with a copy of the files as they are in the middle of things; the old ledger is let go of."""
+        copy = self._place.with_name(str(int(self._place.name) + 1))
+        copy.mkdir()
+        for name in ("ledger.db", "ledger.db-wal"):
+            shutil.copy(self._place / name, copy / name)
+        self._close()
+        self._place = copy
+        self._open()
 
     def _close(self) -> None:
         self._housekeeping.close()
