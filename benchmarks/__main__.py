@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--events N] [--only b,d] [--rounds R]`: one run, one table, a verdict beside every floor."""
+"""`python -m benchmarks [--events N] [--only b,d]`: one run, one table, a verdict beside every floor."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Run:
     events: int
     only: frozenset[str]
     rounds: int
+    batches: frozenset[int]
     folder: Path
     postgres: str
 
@@ -89,6 +90,8 @@ def compared(rates: Rates, batch: int, floors: bool, case: str) -> Iterator[Line
 def rates(run: Run, parts: str, shape: traffic.Traffic, batches: dict[int, int], label: str) -> Iterator[Line]:
     """Measure and compare rates at each batch size."""
     for batch, most in batches.items():
+        if batch not in run.batches:
+            continue
         count = min(most, run.events)
         say(f"{label}{count:,} events in batches of {batch:,}")
         path = traffic.write(run.folder / "bodies", shape, count, batch)
@@ -175,6 +178,7 @@ def arguments() -> argparse.Namespace:
     reader.add_argument("--events", type=int, default=5_000_000, help="events of the long run (default 5,000,000)")
     reader.add_argument("--only", type=parts, default=frozenset(PARTS), help="parts to run, as in b,d (default all)")
     reader.add_argument("--rounds", type=int, default=3, help="how often rates are measured in turn (default 3)")
+    reader.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="batch sizes (default all)")
     reader.add_argument("--folder", default="/var/tmp", help="where files may lie meanwhile: on a disk (/var/tmp)")
     return reader.parse_args()
 
@@ -188,7 +192,8 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallystick-bench-")))
         wanted = asked.only & {"d", "w"}
         address = stack.enter_context(postgres.server()) if wanted else ""
-        table = text(lines(Run(asked.events, asked.only, asked.rounds, folder, address)))
+        run = Run(asked.events, asked.only, asked.rounds, frozenset(asked.batches), folder, address)
+        table = text(lines(run))
     print(table)
 
 
