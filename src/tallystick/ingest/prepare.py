@@ -170,14 +170,15 @@ def make_plan(catalog: Catalog) -> Plan | None:
             ("source", str),
             ("type", str),
             *((n, str | None, None) for n in ("specversion", "time", "subject", "account", "space", "data_base64")),
-            ("data", data_type | None, None),  # type: ignore[operator]
+            ("data", data_type | None, None),
         ],
         gc=False,
     )
+    list_of: Any = list
     members = [f"data.{name}" for name in sorted(texts | {"tags"})]
     distinct = tuple(dict.fromkeys(wanted.values()))
     return Plan(
-        decode=msgspec.json.Decoder(list[event_type]).decode,
+        decode=msgspec.json.Decoder(list_of[event_type]).decode,
         key=attrgetter("type", "specversion", "account", "space", "subject", "data_base64", *members),
         columns=distinct,
         column_of={name: distinct.index(column) for name, column in wanted.items()},
