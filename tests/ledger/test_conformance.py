@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.ledger.conformance")
-
-from tests.ledger.build import Desk  # noqa: E402 - what is asserted there is explained only if registered first
-from tests.ledger.conformance import Conformance, PersistentConformance  # noqa: E402
+from tallystick.ledger.memory import MemoryLedger
+from tests.ledger.build import Desk, asynchronous, audio, raw_of
+from tests.ledger.conformance import Conformance, PersistentConformance
 
 
 class TestMemory(Conformance):
@@ -18,6 +19,27 @@ class TestMemory(Conformance):
     @pytest.fixture
     def desk(self) -> Desk:
         return Desk("memory:")
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            pytest.param({"raw": raw_of(audio("1", 61))}, "link", id="another event"),
+            pytest.param({"time": 0}, "time", id="another time"),
+            pytest.param({"postings": ()}, "postings", id="no postings"),
+        ],
+    )
+    @asynchronous
+    async def test_verify_finds_what_was_changed_behind_its_back(
+        self, desk: Desk, change: dict[str, Any], says: str
+    ) -> None:
+        """An event that is not what was kept any more is a fault, and the fault says which event and what of it."""
+        async with desk.open() as ledger:
+            assert isinstance(ledger, MemoryLedger)
+            await desk.send(ledger, audio("0"), audio("1"), audio("2"))
+            ledger._events[1] = replace(ledger._events[1], **change)
+            faults = (await ledger.verify()).faults
+            assert {fault.where for fault in faults} >= {"event 2"}
+            assert any(f"its {says} should be" in fault.detail for fault in faults)
 
 
 class TestSqlite(Conformance, PersistentConformance):

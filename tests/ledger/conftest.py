@@ -1,0 +1,5 @@
+"""What holds for the tests of ledgers: a failed assertion of the shared suite is explained like any other."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.ledger.conformance")
