@@ -193,8 +193,12 @@ def main() -> None:
         wanted = asked.only & {"d", "w"}
         address = stack.enter_context(postgres.server()) if wanted else ""
         run = Run(asked.events, asked.only, asked.rounds, frozenset(asked.batches), folder, address)
-        table = text(lines(run))
-    print(table)
+        done: list[Line] = []
+        try:
+            done.extend(lines(run))
+        finally:
+            # What was measured before a slice failed is worth seeing too.
+            print(text(done))
 
 
 if __name__ == "__main__":

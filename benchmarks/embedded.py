@@ -47,7 +47,7 @@ async def send(ledger: Ledger, body: bytes) -> int:
         now=system_clock(),
     )
     if intake.duplicate or intake.conflict or intake.rejected:
-        raise SystemExit(f"Not every event was accepted: {intake.receipts(False)[:3]}")
+        raise RuntimeError(f"Not every event was accepted: {intake.receipts(False)[:3]}")
     return intake.accepted
 
 

@@ -32,7 +32,7 @@ def server(folder: Path) -> Iterator[tuple[str, int, str]]:
             assert process.stdout is not None
             ready = process.stdout.readline()
             if not ready:
-                raise SystemExit("The server did not start.")
+                raise RuntimeError("The server did not start.")
             address = urlsplit(json.loads(ready)["url"])
             yield address.hostname or "", address.port or 0, key
         finally:
@@ -47,7 +47,7 @@ def post(connection: http.client.HTTPConnection, key: str, body: bytes) -> int:
     reply = connection.getresponse()
     answer = reply.read()
     if reply.status != 200:
-        raise SystemExit(f"The server answered {reply.status}: {answer[:500]!r}")
+        raise RuntimeError(f"The server answered {reply.status}: {answer[:500]!r}")
     return int(json.loads(answer)["accepted"])
 
 

@@ -146,7 +146,7 @@ async def resend(ledger: Ledger, old: Sequence[bytes]) -> None:
         now=system_clock(),
     )
     if intake.duplicate != len(old):
-        raise SystemExit(f"Of {len(old)} events that were kept, {intake.duplicate} were found.")
+        raise RuntimeError(f"Of {len(old)} events that were kept, {intake.duplicate} were found.")
 
 
 def come_back(folder: Path, old: Sequence[bytes]) -> Return:

@@ -36,7 +36,7 @@ class Wide:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What the traffic looks like; `shuffled_days` > 0 scatters every time over so many days instead."""
+    """What the traffic looks like; `shuffled_days` > 0 scatters every time over the days before."""
 
     accounts: int = 200
     label_sets: int = 20
@@ -64,7 +64,7 @@ def labels_of(number: int) -> str:
 def instants(traffic: Traffic, first: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return the times of events `first` … `first + count` in microseconds, some of them late."""
     if traffic.shuffled_days:
-        return START + rng.integers(0, traffic.shuffled_days * DAY, count, dtype=np.int64)
+        return START - rng.integers(0, traffic.shuffled_days * DAY, count, dtype=np.int64)
     times = START + (np.arange(first, first + count, dtype=np.int64) * SECOND) // traffic.events_per_s
     late = rng.random(count) < traffic.late_share
     times[late] -= rng.integers(0, traffic.late_days * DAY, int(late.sum()), dtype=np.int64)

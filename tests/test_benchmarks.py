@@ -39,6 +39,14 @@ def test_traffic_moves_on_and_some_of_it_is_late() -> None:
     assert max(times) == "2025-06-01T00:00:19.999000Z"
 
 
+def test_the_worst_case_is_scattered_over_three_years_and_never_ahead() -> None:
+    """Every month of the three years before has some of it, and none lies in the future of any clock."""
+    times = [event["time"] for event in decoded(traffic.WORST, 20_000)]
+    assert max(times) < "2025-06-01T00:00:01"
+    assert min(times) > "2022-06-01"
+    assert len({time[:7] for time in times}) == 36
+
+
 def test_traffic_is_the_same_every_time() -> None:
     """The same events come out whatever the size of the batches, and other ones of another seed."""
     one = b"".join(traffic.bodies(traffic.events(traffic.USUAL, 500), 7))
