@@ -23,7 +23,7 @@ from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.keeper import Keeper
 from tallystick.ledger.sqlite.screener import Screener
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
-from tallystick.ledger.sqlite.tail import Tail, load, source_and_id
+from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
 from tallystick.ledger.sqlite.writer import Lane, Work, Writer, unavailable
 from tallystick.model import Account, Batch, Catalog, Key, Labels, UsageQuery, UsageTable, Verdict
 from tallystick.settings import Settings
@@ -68,7 +68,7 @@ class SqliteLedger:
             self._secret = file.secret(db)
             self._tail = self._load(db)
             db.close()
-        except (apsw.Error, Damaged) as error:
+        except UNREADABLE as error:
             raise LedgerDamaged(
                 f"{folder} cannot be opened: {error}. Nothing was changed. Run verify on a copy, restore a backup."
             ) from error

@@ -97,6 +97,10 @@ def source_and_id(raws: Sequence[bytes]) -> tuple[list[str], list[str]]:
     return [e.source for e in decoded], [e.id for e in decoded]
 
 
+UNREADABLE = (apsw.Error, Damaged, msgspec.MsgspecError, ArithmeticError, LookupError, TypeError, ValueError)
+"""What `load` may raise on a damaged file: a flipped bit can turn any value into any other."""
+
+
 def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
     """Read the end of the log and everything that is folded from it in memory. `catalog` is the built-in one."""
     entry, last_link = _check_end(db)
