@@ -21,7 +21,7 @@ from tallystick.model import Total, UsageQuery
 from tests.faults.campaign import Run, examined, opened
 from tests.faults.hurry import hurry
 from tests.faults.images import crash_images
-from tests.faults.vfs import Disk, Failure, Trap
+from tests.faults.vfs import Disk, Failure, Trap, retried
 from tests.faults.workload import DAY, NOON, Record, Sample, TickingClock, binary_samples, flaws, send
 from tests.spoken import SpokenRecord, say
 
@@ -135,7 +135,7 @@ def amount(sample: Sample) -> int:
 async def aftermath(scene: Scene) -> list[str]:
     """Restart after the end, on what the page cache has and on what a power cut would have left at some point."""
     async with opened(scene.folder, scene.clock) as ledger:
-        found = await flaws(ledger, scene.record)
+        found = [*await flaws(ledger, scene.record), *retried(scene.disk.log)]
     run = Run(scene.disk, scene.record, scene.clock)
     start, end = scene.disk.sprung_at or 0, scene.disk.point
     points = [start + (end - start) * number // IMAGES for number in range(1, IMAGES + 1)]

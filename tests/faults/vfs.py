@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +28,7 @@ class Write:
     file: str
     offset: int
     data: bytes
+    handle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,18 @@ class _Log:
             self.ops.append(op)
 
 
+def retried(log: Sequence[Op]) -> list[str]:
+    """Say which handles wrote to a WAL again after a sync of theirs had failed: what they wrote before may be lost."""
+    failed: dict[int, int] = {}
+    found = []
+    for index, op in enumerate(log):
+        if isinstance(op, Sync) and op.failed and op.file.endswith("-wal"):
+            failed.setdefault(op.handle, index)
+        elif isinstance(op, Write) and op.handle in failed:
+            found.append(f"handle {op.handle} wrote at {index}, after its sync at {failed.pop(op.handle)} had failed")
+    return found
+
+
 def honest(file: str) -> bool:
     """Tell no lies about any file."""
     return False
@@ -278,7 +291,7 @@ class File(apsw.VFSFile):
             written = written[: len(written) // 2]
         if written:
             super().xWrite(written, offset)
-            self._disk.record(Write(self._name, offset, written))
+            self._disk.record(Write(self._name, offset, written, self._handle))
         if failure:
             raise error_of(failure, Call.WRITE)
 

@@ -85,6 +85,12 @@ def binary_samples(count: int) -> list[Sample]:
     return [_audio(n, 1 << n) for n in range(count)]
 
 
+def long_samples(count: int) -> list[Sample]:
+    """Make transcriptions so long that a double cannot hold their microseconds, and their sums pass 64 bits."""
+    rng = random.Random(7)
+    return [_audio(n, 10**18 - 2 * rng.randrange(10**9) - 1) for n in range(count)]
+
+
 def _audio(number: int, microseconds: int) -> Sample:
     rng = random.Random(number)
     account, model, time = rng.choice(ACCOUNTS), rng.choice(MODELS), NOON - rng.randrange(4 * DAY)

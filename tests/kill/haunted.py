@@ -23,11 +23,15 @@ TRY_AGAIN = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE}
 
 @dataclass(slots=True)
 class Haunted:
-    """The server of the moment; its address changes with every restart."""
+    """The server of the moment; its address changes with every restart.
+
+    `interruptions` are the kills that came while clients were still sending.
+    """
 
     data: Path
     server: Server
     kills: int = 0
+    interruptions: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def kill_and_restart(self) -> None:
@@ -101,6 +105,7 @@ def send_all(
         working = [pool.submit(client) for _ in range(clients)]
         for _ in range(kills):
             time.sleep(rng.uniform(*lifetimes_s))
+            house.interruptions += not all(one.done() for one in working)
             house.kill_and_restart()
         for one in working:
             one.result()
