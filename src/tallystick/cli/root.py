@@ -9,6 +9,7 @@ import click
 import tallystick
 
 COMMANDS = {
+    "demo": ("tallystick.cli.demo.command:demo", "Meter a made-up day on a server of its own and check the numbers."),
     "serve": ("tallystick.cli.serve:serve", "Take events and answer reports over HTTP."),
     "usage": ("tallystick.cli.usage:usage", "Print usage per time, account and label."),
     "report": ("tallystick.cli.report:report", "Print usage as one vendor's API reports it."),

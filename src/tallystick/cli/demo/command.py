@@ -1,0 +1,128 @@
+"""`tallystick demo`: from nothing to a metered, reported and proved day of usage."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from tallystick.cli.options import Failure
+
+if TYPE_CHECKING:
+    from tallystick.cli.demo.story import Story
+
+# What speaks HTTP or draws tables is imported where it is used, so that help is quick.
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WIDTH = 80
+
+
+class Told(BaseException):
+    """A signal came that tells the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@click.command()
+@click.option("--serve/--no-serve", envvar="SERVE", show_envvar=True, default=True, help="Go on serving afterwards.")
+@click.option("--data", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep the data here; must be empty.")
+@click.option("--port", default=0, show_default=True, metavar="N", help="Port to listen on; 0 picks a free one.")
+def demo(serve: bool, data: Path | None, port: int) -> None:
+    """Meter a made-up day and show the reports.
+
+    Starts a server over an empty folder, sends it the traffic of a day with repeats, conflicts, refused and late
+    events among it, prints receipts, usage and a vendor's report, and has the log verified. Ends with 1 if any number
+    is not what was made up.
+    """
+    if data is not None and data.exists() and (not data.is_dir() or any(data.iterdir())):
+        raise Failure(f"{data} is not an empty folder. Name another with --data, or leave it out.")
+    with told_by_signals(), folder(data) as place:
+        agreed = _run(place, port, stay=serve)
+    sys.exit(0 if agreed else 1)
+
+
+def _run(place: Path, port: int, *, stay: bool) -> bool:
+    from rich.console import Console
+
+    from tallystick.cli.demo import story, traffic
+    from tallystick.cli.demo.server import serving
+
+    console = Console(width=min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH, highlight=False)
+    with serving(place, port) as server:
+        console.print(f"A made-up day, {traffic.DAY:%Y-%m-%d}, for a server at {server.url}", soft_wrap=True)
+        console.print(f"with its data in {place}", soft_wrap=True)
+        try:
+            told = story.begin(server, console, traffic.make())
+            agreed = story.tell(told)
+            if agreed and stay:
+                _stay(told)
+        finally:
+            _ignore_signals()
+    return agreed
+
+
+def _stay(told: Story) -> None:
+    """Say how to look around, and wait until the demo or its server is told to end."""
+    from tallystick.cli.demo import story, traffic
+
+    server, key = told.server, told.keys[story.REPORTED]
+    server.disconnect()
+    told.heading(f"Serving at {server.url} (process {server.process.pid}); ctrl-c ends it. Try:")
+    day = f"{traffic.DAY:%Y-%m-%d}"
+    lines = (
+        f"OPERATOR_KEY={server.operator_key}",
+        f"KEY={key}  # of {story.REPORTED}",
+        'curl -s -H "Authorization: Bearer $KEY" \\',
+        f'  "{server.url}/v2/usage?since={day}&until={day}"',
+    )
+    told.console.print("\n".join(lines), soft_wrap=True, markup=False)
+    sys.stdout.flush()
+    try:
+        code = server.process.wait()
+    except Told:
+        return
+    if code != 0:
+        raise click.ClickException(f"the server has ended with {code}")
+
+
+@contextmanager
+def folder(data: Path | None) -> Iterator[Path]:
+    """Name the folder that was asked for, or one that is removed in the end."""
+    if data is not None:
+        yield data
+        return
+    with tempfile.TemporaryDirectory(prefix="tallystick-demo-") as made:
+        yield Path(made)
+
+
+@contextmanager
+def told_by_signals() -> Iterator[None]:
+    """Turn the signals that end a process into an exception, once, so that everything is put away."""
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        _ignore_signals()
+        raise Told(number)
+
+    before = [signal.signal(number, tell) for number in SIGNALS]
+    try:
+        yield
+    except Told as told:
+        sys.exit(128 + told.number)
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    """Let nothing interrupt what puts things away."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
