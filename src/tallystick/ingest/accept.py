@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.ingest.decode import Items, decode
-from tallystick.ingest.prepare import Prepared, Preparer
+from tallystick.ingest.prepare import Prepared, Preparer, join
 from tallystick.ledger.base import CatalogStale, Ledger
 from tallystick.model import Caller, Receipt, Status, Verdict
 from tallystick.settings import Settings
 
 PIECE_BYTES = 256 * 1024
 """How much is decoded at a stretch, before other requests have their turn."""
+PART_BYTES = 2 * 1024 * 1024
+"""How much is handed to the ledger at a time: so much that threads seldom wait for each other over it."""
 
 
 async def accept(
@@ -37,12 +39,12 @@ async def accept(
     of it is then a duplicate when the request is sent again.
     """
     items = decode(body, content_type, headers, batch_events_max=settings.batch_events_max)
-    pieces = list(_pieces(items))
+    parts = list(_parts(items, PART_BYTES))
     intake = Intake(items, dict(items.bad), np.zeros(len(items.raws), np.bool_))
     keeping = []
-    for rows in pieces:
-        piece = _Piece(items, rows, caller, ledger, settings, now)
-        keeping.append(asyncio.ensure_future(piece.keep(piece.prepare(), bulk=len(pieces) > 1)))
+    for rows in parts:
+        part = _Part(items, rows, caller, ledger, settings, now)
+        keeping.append(asyncio.ensure_future(part.keep(await part.prepare(), bulk=len(parts) > 1)))
         await asyncio.sleep(0)
     for kept in await asyncio.gather(*keeping, return_exceptions=True):
         if isinstance(kept, BaseException):
@@ -102,7 +104,7 @@ class _Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _Part:
     """Some neighbouring events of a request, decoded and kept together."""
 
     items: Items
@@ -112,12 +114,18 @@ class _Piece:
     settings: Settings
     now: int
 
-    def prepare(self) -> Prepared:
-        raws = [self.items.raws[row] for row in self.rows]
-        preparer = _preparer(self.settings)
-        return preparer.prepare(
-            raws, plain=self.items.plain, caller=self.caller, catalog=self.ledger.catalog, now=self.now
-        )
+    async def prepare(self) -> Prepared:
+        """Prepare the events a piece at a time, all under one catalog."""
+        preparer, catalog = _preparer(self.settings), self.ledger.catalog
+        pieces: list[Prepared] = []
+        for rows in _split(self.items, self.rows, PIECE_BYTES):
+            raws = [self.items.raws[row] for row in rows]
+            if pieces:
+                await asyncio.sleep(0)
+            pieces.append(
+                preparer.prepare(raws, plain=self.items.plain, caller=self.caller, catalog=catalog, now=self.now)
+            )
+        return join(pieces)
 
     async def keep(self, prepared: Prepared, *, bulk: bool) -> _Kept:
         """Commit what passed; prepare it again if the meters changed meanwhile."""
@@ -127,7 +135,7 @@ class _Piece:
                 judged = await self.ledger.commit(prepared.batch, create_accounts=creates, bulk=bulk)
                 break
             except CatalogStale:
-                prepared = self.prepare()
+                prepared = await self.prepare()
         rows = np.asarray(self.rows, np.int64)
         places = rows[prepared.index]
         verdicts = {int(rows[at]): verdict for at, verdict in prepared.refused.items()}
@@ -140,13 +148,18 @@ def _preparer(settings: Settings) -> Preparer:
     return Preparer(settings)
 
 
-def _pieces(items: Items) -> Iterator[Sequence[int]]:
-    """Split a request into pieces of about PIECE_BYTES, leaving out what is known to be no JSON."""
+def _parts(items: Items, size: int) -> Iterator[Sequence[int]]:
+    """Split a request into parts, leaving out what is known to be no JSON."""
     rows = [row for row in range(len(items.raws)) if row not in items.bad] if items.bad else range(len(items.raws))
+    return _split(items, rows, size)
+
+
+def _split(items: Items, rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Split rows into even parts of at most about `size` bytes of events."""
     if not len(rows):
         return
     sizes = np.cumsum([len(items.raws[row]) for row in rows])
-    parts = -(-int(sizes[-1]) // PIECE_BYTES)
+    parts = -(-int(sizes[-1]) // size)
     cuts = np.searchsorted(sizes, [int(sizes[-1]) * part // parts for part in range(1, parts)])
     start = 0
     for end in [*dict.fromkeys(cuts.tolist()), len(rows)]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -73,18 +73,45 @@ class Plan:
     """How events are read under one catalog, for one kind of caller; it learns shapes as they come."""
 
     decode: Callable[[bytes], list[Any]]
-    key: Callable[[Any], tuple[Any, ...]]
+    texts: slice
     columns: tuple[Column, ...]
     column_of: Mapping[str, int]
-    shapes: dict[tuple[Any, ...], Shape] = field(default_factory=dict)
+    heads: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    datas: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    shapes: dict[tuple[int, int], Shape] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def learn(self, key: tuple[Any, ...], account: str, postings: Sequence[Posting], sets: LabelSets) -> Shape:
+    def keys(self, heads: list[tuple[Any, ...]], events: list[Any]) -> list[tuple[int, int]]:
+        """Number the texts of each event: those around its data, and those in it. Equal texts, equal numbers."""
+        members = [texts[self.texts] for texts in map(msgspec.structs.astuple, map(_data, events))]
+        return list(
+            zip(_number(heads, self.heads, self.numbers), _number(members, self.datas, self.numbers), strict=True)
+        )
+
+    def learn(self, key: tuple[int, int], account: str, postings: Sequence[Posting], sets: LabelSets) -> Shape:
         if len(self.shapes) >= SHAPES_MAX:
             self.shapes.clear()
         feeds = tuple(Feed(sets.of(account, p), self.column_of[p.meter]) for p in postings)
         shape = self.shapes[key] = Shape(next(self.numbers), account, feeds)
         return shape
+
+
+_data = attrgetter("data")
+_head = attrgetter("type", "specversion", "account", "space", "subject", "data_base64")
+
+
+def _number(texts: list[tuple[Any, ...]], known: dict[tuple[Any, ...], int], numbers: Iterator[int]) -> list[int]:
+    """Return the number of each text, giving new ones to those that are not known; a number never comes twice."""
+    found = list(map(known.get, texts))
+    if None in found:
+        if len(known) >= SHAPES_MAX:
+            known.clear()
+        for at, number in enumerate(found):
+            if number is None:
+                found[at] = known.get(texts[at])
+                if found[at] is None:
+                    found[at] = known[texts[at]] = next(numbers)
+    return found  # type: ignore[return-value]  # every None was replaced
 
 
 class LabelSets:
@@ -154,11 +181,11 @@ def make_plan(catalog: Catalog) -> Plan | None:
     quantities = {column.member for column in wanted.values()}
     if quantities & texts:
         return None
+    members = sorted(texts | {"tags"})
     data_type = msgspec.defstruct(
         "Data",
         [
-            *((name, str | tuple[str, ...] | None, None) for name in ["tags"]),
-            *((name, str | None, None) for name in sorted(texts - {"tags"})),
+            *((name, str | tuple[str, ...] | None if name == "tags" else str | None, None) for name in members),
             *((name, Raw, Raw()) for name in sorted(quantities)),
         ],
         gc=False,
@@ -175,19 +202,19 @@ def make_plan(catalog: Catalog) -> Plan | None:
         gc=False,
     )
     list_of: Any = list
-    members = [f"data.{name}" for name in sorted(texts | {"tags"})]
     distinct = tuple(dict.fromkeys(wanted.values()))
     return Plan(
         decode=msgspec.json.Decoder(list_of[event_type]).decode,
-        key=attrgetter("type", "specversion", "account", "space", "subject", "data_base64", *members),
+        texts=slice(len(members)),
         columns=distinct,
         column_of={name: distinct.index(column) for name, column in wanted.items()},
     )
 
 
 _DATA_TEXTS = ("model", "billing", "license")
+NO_KEY = (-1, -1)
 ACCOUNT, SUBJECT, DATA_BASE64 = 2, 4, 5
-"""Places in a shape's key."""
+"""Places among the texts around an event's data."""
 
 
 def _column(meter: Meter) -> Column | None:
@@ -236,8 +263,9 @@ def _has_long_number(body: bytes) -> bool:
 
 def _may_be_deep(body: bytes, raws: Sequence[bytes], events: list[Any]) -> bool:
     """Say whether an event may be nested deeper than allowed; one with its data as its only object cannot be."""
-    opened = body.count(b"{") + body.count(b"[") - 1
-    if opened <= 2 * len(raws) and all(map(attrgetter("data"), events)):
+    # "[" and "{" differ in one bit.
+    opened = np.count_nonzero((np.frombuffer(body, np.uint8) | np.uint8(32)) == ord("{")) - 1
+    if opened <= 2 * len(raws) and None not in map(_data, events):
         return False
     return any(raw.count(b"{") + raw.count(b"[") > DEPTH_MAX for raw in raws)
 
@@ -321,34 +349,39 @@ class _Work:
 
     def _shapes(self, plan: Plan, events: list[Any], slow: set[int]) -> list[Shape | None]:
         """Return the shape of each event; one that is seen for the first time is judged by one of its events."""
-        try:
-            keys = list(map(plan.key, events))
-        except AttributeError:
-            # An event without data has no members to look at.
+        whole = events
+        if None in map(_data, events):
             slow.update(at for at, event in enumerate(events) if event.data is None)
-            keys = [() if event.data is None else plan.key(event) for event in events]
-        if any(key and key[SUBJECT] is not None for key in keys):
-            keys = [self._without_subject(key) for key in keys]
+            whole = [event for event in events if event.data is not None]
+        heads = list(map(_head, whole))
+        if any(map(itemgetter(SUBJECT), heads)):
+            heads = [self._without_subject(head) for head in heads]
+        keys = plan.keys(heads, whole)
+        if len(whole) < len(events):
+            rest = zip(heads, keys, strict=True)
+            heads, keys = map(
+                list, zip(*(next(rest) if e.data is not None else ((), NO_KEY) for e in events), strict=True)
+            )
         shapes: list[Shape | None] = list(map(plan.shapes.get, keys))
         if None in shapes:
             for at, shape in enumerate(shapes):
                 if shape is None and at not in slow:
-                    shapes[at] = plan.shapes.get(keys[at]) or self._learn(plan, keys[at], at)
+                    shapes[at] = plan.shapes.get(keys[at]) or self._learn(plan, heads[at], keys[at], at)
                 if shapes[at] is None:
                     slow.add(at)
         return shapes
 
-    def _without_subject(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _without_subject(self, head: tuple[Any, ...]) -> tuple[Any, ...]:
         """Leave a subject that names neither account nor space out of the shape: there may be one per person."""
-        subject = key[SUBJECT] if key else None
-        if subject is None or key[ACCOUNT] is None or "/" in subject:
-            return key
+        subject = head[SUBJECT]
+        if subject is None or head[ACCOUNT] is None or "/" in subject:
+            return head
         if not 1 <= len(subject) <= self.settings.text_length_max:
-            return key
-        return (*key[:SUBJECT], None, *key[SUBJECT + 1 :])
+            return head
+        return (*head[:SUBJECT], None, *head[SUBJECT + 1 :])
 
-    def _learn(self, plan: Plan, key: tuple[Any, ...], at: int) -> Shape | None:
-        judged = self.validate(at) if key[DATA_BASE64] is None else None
+    def _learn(self, plan: Plan, head: tuple[Any, ...], key: tuple[int, int], at: int) -> Shape | None:
+        judged = self.validate(at) if head[DATA_BASE64] is None else None
         if judged is None or isinstance(judged, Verdict):
             return None
         event, postings = judged
@@ -423,6 +456,35 @@ class _Work:
             self.catalog.version, self.now, raws, account, source, id, time, timed, at, sets, amounts, self.label_sets
         )
         return Prepared(batch, index, self.refused)
+
+
+def join(parts: Sequence[Prepared]) -> Prepared:
+    """Put pieces that were prepared one after the other together, as if they had been one."""
+    if len(parts) == 1:
+        return parts[0]
+    batches = [part.batch for part in parts]
+    counts = [len(part.batch) + len(part.refused) for part in parts]
+    starts = np.cumsum([0, *counts[:-1]]).tolist()
+    events = np.cumsum([0, *map(len, batches)]).tolist()
+    sets = np.cumsum([0, *(len(b.label_sets) for b in batches)]).tolist()
+    chain = itertools.chain.from_iterable
+    batch = Batch(
+        batches[0].catalog_version,
+        batches[0].received,
+        list(chain(b.raw for b in batches)),
+        list(chain(b.account for b in batches)),
+        list(chain(b.source for b in batches)),
+        list(chain(b.id for b in batches)),
+        np.concatenate([b.time for b in batches]),
+        np.concatenate([b.timed for b in batches]),
+        np.concatenate([b.posting_event + start for b, start in zip(batches, events, strict=False)]),
+        np.concatenate([b.posting_set + start for b, start in zip(batches, sets, strict=False)]),
+        np.concatenate([b.posting_amount for b in batches]),
+        list(chain(b.label_sets for b in batches)),
+    )
+    index = np.concatenate([part.index + start for part, start in zip(parts, starts, strict=True)])
+    refused = {at + start: v for part, start in zip(parts, starts, strict=True) for at, v in part.refused.items()}
+    return Prepared(batch, index, refused)
 
 
 def prepare(

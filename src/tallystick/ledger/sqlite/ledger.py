@@ -44,7 +44,7 @@ async def open_sqlite(folder: Path, settings: Settings, clock: Clock, *, vfs: st
 
 
 class SqliteLedger:
-    """One folder, one process: a writer thread, a screener before it, a keeper behind it, and two readers."""
+    """One folder, one process: a writer thread, two screeners before it, a keeper behind it, and two readers."""
 
     def __init__(self, folder: Path, settings: Settings, clock: Clock, vfs: str | None = None) -> None:
         file.check_sqlite(file.sqlite_version())
@@ -81,9 +81,17 @@ class SqliteLedger:
             queue_bytes_max=settings.queue_bytes_max,
             disk_free_bytes_min=settings.disk_free_bytes_min,
         )
-        self._screener = Screener(
-            connect=self._connect_reader, writer=self._writer, tail=self._now, secret=self._secret, clock=clock
-        )
+        self._screeners = {
+            lane: Screener(
+                lane,
+                connect=self._connect_reader,
+                writer=self._writer,
+                tail=self._now,
+                secret=self._secret,
+                clock=clock,
+            )
+            for lane in (Lane.URGENT, Lane.BULK)
+        }
         self._keeper = Keeper(
             folder,
             connect=self._connect_reader,
@@ -93,7 +101,7 @@ class SqliteLedger:
         )
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(READERS, "tallystick-reader")
-        for thread in (self._writer, self._screener, self._keeper):
+        for thread in (self._writer, *self._screeners.values(), self._keeper):
             thread.start()
 
     @property
@@ -107,7 +115,7 @@ class SqliteLedger:
         size = sum(map(len, batch.raw))
         self._writer.reserve(size)
         job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
-        self._screener.submit(job, Lane.BULK if bulk else Lane.URGENT)
+        self._screeners[Lane.BULK if bulk else Lane.URGENT].submit(job)
         return await job.future
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
@@ -135,7 +143,8 @@ class SqliteLedger:
             await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
-        self._screener.close()
+        for screener in self._screeners.values():
+            screener.close()
         self._keeper.stop()
         self._writer.close()
         self._keeper.join()

@@ -1,4 +1,4 @@
-"""The thread before the writer: it judges identities that are known, packs the rest, and keeps the order of calls."""
+"""The threads before the writer: they judge identities that are known, pack the rest, and keep the order of calls."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ log = structlog.get_logger(__name__)
 
 
 class Screener(threading.Thread):
-    """Takes jobs in, one lane before the other, and hands each to the writer."""
+    """Takes the jobs of one lane in, and hands each to the writer; a lane of its own keeps small ones from waiting."""
 
     def __init__(
         self,
+        lane: Lane,
         *,
         connect: Callable[[], apsw.Connection],
         writer: Writer,
@@ -32,19 +33,20 @@ class Screener(threading.Thread):
         secret: int,
         clock: Callable[[], int],
     ) -> None:
-        super().__init__(name="tallystick-screener", daemon=True)
+        super().__init__(name=f"tallystick-screener-{lane.name.lower()}", daemon=True)
+        self._lane = lane
         self._connect = connect
         self._writer = writer
         self._tail = tail
         self._secret = secret
         self._clock = clock
         self._ready = threading.Condition()
-        self._lanes: tuple[deque[Job], deque[Job]] = (deque(), deque())
+        self._jobs: deque[Job] = deque()
         self._closing = False
 
-    def submit(self, job: Job, lane: Lane) -> None:
+    def submit(self, job: Job) -> None:
         with self._ready:
-            self._lanes[lane].append(job)
+            self._jobs.append(job)
             self._ready.notify()
 
     def close(self) -> None:
@@ -56,8 +58,7 @@ class Screener(threading.Thread):
 
     def run(self) -> None:
         db = self._connect()
-        while (taken := self._take()) is not None:
-            job, lane = taken
+        while (job := self._take()) is not None:
             try:
                 self._screen(job, db)
             except (Problem, CatalogStale) as problem:
@@ -72,17 +73,14 @@ class Screener(threading.Thread):
                 log.exception("screening_failed")
                 self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
             else:
-                self._writer.submit(job, lane)
+                self._writer.submit(job, self._lane)
         db.close()
 
-    def _take(self) -> tuple[Job, Lane] | None:
+    def _take(self) -> Job | None:
         with self._ready:
-            while not (self._lanes[0] or self._lanes[1] or self._closing):
+            while not (self._jobs or self._closing):
                 self._ready.wait()
-            for lane in (Lane.URGENT, Lane.BULK):
-                if self._lanes[lane]:
-                    return self._lanes[lane].popleft(), lane
-            return None
+            return self._jobs.popleft() if self._jobs else None
 
     def _screen(self, job: Job, db: apsw.Connection) -> None:
         published = self._tail().published
