@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 import apsw
 import numpy as np
+import pytest
 
 from tallystick.errors import LedgerError
 from tallystick.ledger.sqlite import identity
@@ -45,14 +46,14 @@ async def collisions(folder: Path) -> list[str]:
     """Work in which nearly all fingerprints are equal to many others."""
     fingerprints = identity.fingerprints
 
-    def colliding(*arguments: object) -> identity.Fingerprints:
-        return fingerprints(*arguments) & np.uint64(COLLIDING_BITS)  # type: ignore[arg-type]
+    def colliding(
+        secret: int, accounts: Sequence[str], sources: Sequence[str], ids: Sequence[str]
+    ) -> identity.Fingerprints:
+        return fingerprints(secret, accounts, sources, ids) & np.uint64(COLLIDING_BITS)
 
-    identity.fingerprints = colliding  # type: ignore[assignment]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity, "fingerprints", colliding)
         return await restarts(folder)
-    finally:
-        identity.fingerprints = fingerprints
 
 
 async def rotten_end(folder: Path) -> list[str]:
