@@ -30,7 +30,7 @@ from tallystick.settings import Settings
 
 T = TypeVar("T")
 READERS = 2
-GROUP_BYTES_PER_MS = 1024 * 1024
+GROUP_BYTES_PER_MS = 128 * 1024
 """About what one millisecond of a commit writes and makes durable: turns commit_ms_max into bytes."""
 
 
