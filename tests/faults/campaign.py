@@ -90,6 +90,8 @@ async def _flaws_of(images: Iterable[Image], run: Run, folder: Path) -> list[str
     return found
 
 
-def flaws_of_campaign(folder: Path, images: int = IMAGES, lies: Callable[[str], bool] = honest) -> list[str]:
+def flaws_of_campaign(
+    folder: Path, images: int, first_seed: int = 1, lies: Callable[[str], bool] = honest
+) -> list[str]:
     """Run a campaign to its end, outside any event loop."""
-    return asyncio.run(campaign(folder, images, lies=lies))
+    return asyncio.run(campaign(folder, images, first_seed, lies))
