@@ -250,7 +250,7 @@ def _event(customer: Customer, work: Work) -> dict[str, Any]:
     event = {
         "specversion": "1.0",
         "id": work.id,
-        "source": f"/{work.account}/worker-{work.number % 4}",
+        "source": f"/{work.account}/node-{work.number % 4}",
         "type": "model.request" if work.millis is None else "audio.processed",
         "time": work.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "data": _data(work),
