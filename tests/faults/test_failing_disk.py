@@ -16,11 +16,12 @@ import pytest
 
 from tests.faults.campaign import opened
 from tests.faults.failing import EVENTS
+from tests.faults.hurry import hurry
 from tests.faults.vfs import Failure
 from tests.faults.workload import Record, TickingClock, binary_samples, counted, flaws
 from tests.spoken import hear
 
-FAILURES = int(os.environ.get("TALLYSTICK_TEST_FAILURES", "5"))
+FAILURES = int(os.environ.get("TALLYSTICK_TEST_FAILURES", "4"))
 """How many calls of each kind are made to fail; a long campaign sets thousands and so tries them all."""
 NEVER = 10**9
 DIED = 70
@@ -69,6 +70,12 @@ def _listen(folder: Path, arguments: Sequence[str]) -> list[Heard]:
         assert ended.returncode == DIED, ended.stderr
         heard[-1].ended = ended.returncode
     return heard
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read with the bounds that the failing process wrote with."""
+    hurry(monkeypatch.setattr)
 
 
 @functools.cache

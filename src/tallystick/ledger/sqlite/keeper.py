@@ -69,15 +69,18 @@ class Keeper(threading.Thread):
         self._closing.set()
 
     def run(self) -> None:
-        db = self._connect()
-        try:
-            while not self._closing.wait(LOOK_EVERY_S):
-                try:
-                    self.look(db)
-                except (Problem, Damaged, apsw.Error, OSError) as problem:
-                    # Nothing is lost: the log has it all, and the next look tries again.
-                    log.warning("keeping_postponed", error=str(problem))
-        finally:
+        db: apsw.Connection | None = None
+        while not self._closing.wait(LOOK_EVERY_S):
+            try:
+                db = db or self._connect()
+                self.look(db)
+            except (Problem, Damaged, apsw.Error, OSError) as problem:
+                # Nothing is lost: the log has it all, and the next look tries again.
+                log.warning("keeping_postponed", error=str(problem))
+            except Exception:
+                # What a damaged row turns into can be anything; without this thread memory would only grow.
+                log.exception("keeping_failed")
+        if db is not None:
             db.close()
 
     def look(self, db: apsw.Connection) -> None:

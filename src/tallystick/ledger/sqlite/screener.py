@@ -57,9 +57,11 @@ class Screener(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        db = self._connect()
+        db: apsw.Connection | None = None
         while (job := self._take()) is not None:
             try:
+                # Inside: a connection that cannot be had costs a job, never the thread.
+                db = db or self._connect()
                 self._screen(job, db)
             except (Problem, CatalogStale) as problem:
                 self._refuse(job, problem)
@@ -74,7 +76,8 @@ class Screener(threading.Thread):
                 self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
             else:
                 self._writer.submit(job, self._lane)
-        db.close()
+        if db is not None:
+            db.close()
 
     def _take(self) -> Job | None:
         with self._ready:
