@@ -23,6 +23,8 @@ from tests.faults.workload import TickingClock
 FLIPS = int(os.environ.get("TALLYSTICK_TEST_FLIPS", "150"))
 FILE = "ledger.db"
 EVENTS = 400
+CUTS = 10
+PAGE_BYTES = 4096
 
 
 def content_of(path: Path) -> str | None:
@@ -98,3 +100,18 @@ def test_a_flipped_bit_is_noticed_or_means_nothing(tmp_path: Path, monkeypatch: 
         shutil.rmtree(folder)
     assert not missed, f"of {FLIPS} flips, {harmless} of them harmless, these went unnoticed: {missed}"
     assert harmless < FLIPS // 2, "most flips hit nothing: this proves little"
+
+
+def test_a_file_that_was_cut_short_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the file ends too early, between pages or inside one, it is refused or verify reports a fault."""
+    content = asyncio.run(written(tmp_path / "live", monkeypatch))
+    rng, missed = random.Random(2), []
+    sizes = [rng.randrange(1, len(content)) for _ in range(CUTS)]
+    for size in [*sizes, *(size // PAGE_BYTES * PAGE_BYTES or PAGE_BYTES for size in sizes)]:
+        folder = tmp_path / "cut"
+        folder.mkdir()
+        (folder / FILE).write_bytes(content[:size])
+        if not asyncio.run(is_noticed(folder)):
+            missed.append(size)
+        shutil.rmtree(folder)
+    assert not missed
