@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from weakref import WeakKeyDictionary
+from functools import lru_cache, partial
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -18,10 +19,14 @@ from tallystick.ledger.base import CatalogStale, Ledger
 from tallystick.model import Caller, Receipt, Status, Verdict
 from tallystick.settings import Settings
 
-PIECE_BYTES = 64 * 1024
-"""How much is decoded at a stretch, before other requests have their turn: about a millisecond's work."""
-PART_BYTES = 1024 * 1024
-"""How much is handed to the ledger at a time: so much that threads seldom wait for each other over it."""
+T = TypeVar("T")
+
+INLINE_BYTES = 64 * 1024
+"""Up to here a request is prepared on the loop, in about a millisecond; larger ones on a thread of their own."""
+PART_BYTES = 2 * 1024 * 1024
+"""How much of a request is handed to the ledger at a time: so much that threads seldom wait for each other over it."""
+PIECE_BYTES = 256 * 1024
+"""How much is decoded at a stretch: what it takes in memory stays near the processor."""
 
 
 async def accept(
@@ -39,20 +44,20 @@ async def accept(
     Raises Problem for a body that cannot be taken apart, and when not everything could be made durable: what was kept
     of it is then a duplicate when the request is sent again.
     """
-    items = decode(body, content_type, headers, batch_events_max=settings.batch_events_max)
+    take_apart = partial(decode, body, content_type, headers, batch_events_max=settings.batch_events_max)
+    is_bulk = len(body) > INLINE_BYTES
+    items = await _beside(take_apart) if is_bulk else take_apart()
     intake = Intake(items, dict(items.bad), np.zeros(len(items.raws), np.bool_))
-    parts = [_Part(items, rows, caller, ledger, settings, now) for rows in _parts(items)]
     keeping: list[Awaitable[_Kept]] = []
-    for part in parts[:-1]:
-        keeping.append(asyncio.ensure_future(part.keep(await part.prepare(), bulk=True)))
-    if parts:
-        # The last part needs no task of its own, which spares a small request two turns of the loop.
-        keeping.append(parts[-1].keep(await parts[-1].prepare(), bulk=len(parts) > 1))
-    for kept in await asyncio.gather(*keeping, return_exceptions=True):
-        if isinstance(kept, BaseException):
-            raise kept
-        intake.verdicts.update(kept.verdicts)
-        intake.metered[kept.metered] = True
+    for rows in _split(items, _readable(items), PART_BYTES):
+        part = _Part(items, rows, caller, ledger, settings, now, is_bulk)
+        keep = part.keep(await part.prepare())
+        keeping.append(asyncio.ensure_future(keep) if is_bulk else keep)
+    for outcome in await asyncio.gather(*keeping, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        intake.verdicts.update(outcome.verdicts)
+        intake.metered[outcome.metered] = True
     return intake
 
 
@@ -115,30 +120,28 @@ class _Part:
     ledger: Ledger
     settings: Settings
     now: int
+    is_bulk: bool
 
     async def prepare(self) -> Prepared:
-        """Prepare the events a piece at a time, all under one catalog."""
-        preparer, catalog, plain = _preparer(self.settings), self.ledger.catalog, self.items.plain
-        pieces: list[Prepared] = []
-        rest = list(_split(self.items, self.rows, PIECE_BYTES))
-        while rest:
-            raws = [self.items.raws[row] for row in rest.pop(0)]
-            if pieces or rest:
-                async with _turn():
-                    pieces.append(
-                        preparer.prepare(raws, plain=plain, caller=self.caller, catalog=catalog, now=self.now)
-                    )
-                    await asyncio.sleep(0)
-            else:
-                pieces.append(preparer.prepare(raws, plain=plain, caller=self.caller, catalog=catalog, now=self.now))
-        return join(pieces)
+        return await _beside(self._prepare) if self.is_bulk else self._prepare()
 
-    async def keep(self, prepared: Prepared, *, bulk: bool) -> _Kept:
+    def _prepare(self) -> Prepared:
+        """Prepare the events, a piece at a time, all under one catalog."""
+        preparer, catalog = _preparer(self.settings, self.is_bulk), self.ledger.catalog
+        pieces = [[self.items.raws[row] for row in rows] for rows in _split(self.items, self.rows, PIECE_BYTES)]
+        return join(
+            [
+                preparer.prepare(raws, plain=self.items.plain, caller=self.caller, catalog=catalog, now=self.now)
+                for raws in pieces
+            ]
+        )
+
+    async def keep(self, prepared: Prepared) -> _Kept:
         """Commit what passed; prepare it again if the meters changed meanwhile."""
         creates = self.caller.account is None and self.settings.accounts_created_by_events
         while True:
             try:
-                judged = await self.ledger.commit(prepared.batch, create_accounts=creates, bulk=bulk)
+                judged = await self.ledger.commit(prepared.batch, create_accounts=creates, bulk=self.is_bulk)
                 break
             except CatalogStale:
                 prepared = await self.prepare()
@@ -149,23 +152,23 @@ class _Part:
         return _Kept(verdicts, places[prepared.batch.posting_event])
 
 
+_bulk = ThreadPoolExecutor(1, "tallystick-bulk")
+"""One thread for all large requests: their order is kept, and the loop answers others meanwhile."""
+
+
+async def _beside(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_bulk, work)
+
+
 @lru_cache(maxsize=8)
-def _preparer(settings: Settings) -> Preparer:
+def _preparer(settings: Settings, is_bulk: bool) -> Preparer:
+    """Return what remembers shapes, one for the loop and one for the bulk thread."""
     return Preparer(settings)
 
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-
-
-def _turn() -> asyncio.Lock:
-    """Return the lock under which large requests prepare: one piece per turn of the loop, however many there are."""
-    return _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-
-
-def _parts(items: Items) -> Iterator[Sequence[int]]:
-    """Split a request into parts, leaving out what is known to be no JSON."""
-    rows = [row for row in range(len(items.raws)) if row not in items.bad] if items.bad else range(len(items.raws))
-    return _split(items, rows, PART_BYTES)
+def _readable(items: Items) -> Sequence[int]:
+    """Return the rows that are not known to be no JSON."""
+    return [row for row in range(len(items.raws)) if row not in items.bad] if items.bad else range(len(items.raws))
 
 
 def _split(items: Items, rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -158,17 +158,17 @@ class Writer(threading.Thread):
         db.close()
 
     def _take(self) -> list[Work] | None:
-        """Wait for work; urgent work goes first and takes bulk along as far as a group goes. None = closed and done."""
+        """Wait for work, a group of one lane: urgent work neither waits for bulk nor takes it along. None = closed."""
         urgent, bulk, background = self._lanes
         with self._ready:
             while not (urgent or bulk or background or self._closing):
                 self._ready.wait()
             works: list[Work] = []
             room = self._group_bytes_max
-            for lane in (urgent, bulk):
-                while lane and (not works or room > 0):
-                    works.append(lane.popleft())
-                    room -= works[-1].bytes
+            lane = urgent or bulk
+            while lane and (not works or room > 0):
+                works.append(lane.popleft())
+                room -= works[-1].bytes
             if self._closing and not works:
                 return None
             # One slice of background work rides along with each group, so that neither starves the other.
