@@ -29,7 +29,7 @@ class SpokenRecord(Record):
 
 def hear(said: Sequence[str], samples: Mapping[str, Sample], record: Record) -> None:
     """Add what was said to a record."""
-    for word, *values in map(str.split, said):
+    for word, *values in filter(None, map(str.split, said)):
         match word:
             case "sending":
                 record.sending([samples[id] for id in values], 0)
