@@ -20,7 +20,7 @@ from tallystick.settings import Settings
 
 OPERATOR = Caller("benchmark", None, frozenset(Scope))
 SETTINGS = Settings()
-SWITCH_S = 0.0005
+SWITCH_S = 0.0001
 """How soon a waiting thread gets the interpreter: what `serve` sets."""
 
 

@@ -30,7 +30,7 @@ CONNECTIONS_MAX = 10_000
 READY_S_MAX = 30
 STOP_S_MAX = 2
 
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0001
 """How long a thread keeps the interpreter while another wants it; see `serve` below."""
 
 

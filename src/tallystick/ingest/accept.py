@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 INLINE_BYTES = 64 * 1024
 """Up to here a request is prepared on the loop, in about a millisecond; larger ones on a thread of their own."""
-PART_BYTES = 2 * 1024 * 1024
+PART_BYTES = 1024 * 1024
 """How much of a request is handed to the ledger at a time: so much that threads seldom wait for each other over it."""
 PIECE_BYTES = 256 * 1024
 """How much is decoded at a stretch: what it takes in memory stays near the processor."""

@@ -18,14 +18,35 @@ from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import identity, segment, series
 from tallystick.ledger.sqlite.file import EVENTS, rows
-from tallystick.ledger.sqlite.identity import Fingerprints, Hits, MemoryRun
+from tallystick.ledger.sqlite.identity import Fingerprints, Hits, MemoryRun, sorted_run
 from tallystick.ledger.sqlite.segment import Columns, Frame, Header, unpack_frame
+from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, Tail, quarter_cells
 from tallystick.model import Batch, Labels, LabelSet, Status, Verdict
 from tallystick.rollup import Cells, Ints
 
 DUPLICATE = (Verdict(Status.DUPLICATE), Verdict(Status.DUPLICATE, metered=True))
 FRAMES_READ_TOGETHER = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What a segment takes of its events, worked out before its place in the log is known.
+
+    `run` has the fingerprints, ascending, and the events' places among themselves; `index` is where the series'
+    numbers are from, and what holds only for it.
+    """
+
+    frames: Sequence[Frame]
+    columns: bytes
+    columns_digest: bytes
+    time_min: int
+    time_max: int
+    accounts: tuple[int, ...]
+    run: MemoryRun
+    repeated: frozenset[int]
+    cells: Cells
+    index: SeriesIndex
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +66,7 @@ class Job:
     posting_set: Ints = field(init=False)
     posting_amount: Ints = field(init=False)
     frames: Sequence[Frame] = ()
+    packed: Packed | None = None
 
     def __post_init__(self) -> None:
         batch = self.batch
@@ -59,13 +81,23 @@ class Job:
         self.posting_set = self.posting_set[kept_posting]
         self.posting_amount = self.posting_amount[kept_posting]
         self.rows, self.fingerprint, self.account = self.rows[alive], self.fingerprint[alive], self.account[alive]
-        self.frames = ()
+        self.frames, self.packed = (), None
 
-    def pack(self) -> None:
-        """Compress what is left; zstd and SHA-256 let go of the interpreter meanwhile."""
+    def pack_frames(self) -> None:
+        """Compress the events that are left; zstd and SHA-256 let go of the interpreter meanwhile."""
         raw = self.batch.raw
         raws = raw if len(self.rows) == len(raw) else [raw[i] for i in self.rows.tolist()]
         self.frames = segment.pack_frames(raws, self.account)
+
+    def pack(self, index: SeriesIndex) -> None:
+        """Pack what is left, all of it if every series has its number: the writer then has little more to do."""
+        self.pack_frames()
+        used = self.used_sets()
+        numbers = index.known([self.batch.label_sets[at] for at in used])
+        if numbers is not None:
+            table = np.zeros(len(self.batch.label_sets), np.int64)
+            table[used] = numbers
+            self.packed = pack([self], {self: table}, index)
 
     def used_sets(self) -> list[int]:
         """Return which of the batch's label sets are still in use, ascending."""
@@ -104,7 +136,7 @@ class Kept:
     raw: bytes
 
 
-def screen(job: Job, published: Published, secret: int, db: apsw.Connection) -> None:
+def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: apsw.Connection) -> None:
     """Judge what is known before `published`, so that the writer need only look at newer commits; pack the rest."""
     batch, accounts = job.batch, published.catalog.accounts
     job.screened_through = published.sequence
@@ -126,7 +158,7 @@ def screen(job: Job, published: Published, secret: int, db: apsw.Connection) -> 
     if not alive.all():
         job.keep(alive)
     if len(job.rows):
-        job.pack()
+        job.pack(index)
 
 
 def _judge_hits(job: Job, hits: Hits, kept: Mapping[int, Kept], alive: NDArray[np.bool_]) -> None:
@@ -185,7 +217,7 @@ class LabelSetBound:
     """Keeps label sets per (account, meter, UTC month) under a bound; counts only where the bound is in reach."""
 
     def __init__(self, label_sets_max: int, load: Callable[[int, str], dict[int, set[Labels]]]) -> None:
-        self._max = label_sets_max
+        self.most = label_sets_max
         self._load = load
         self._used: dict[Strand, dict[int, set[Labels]]] = {}
 
@@ -195,21 +227,21 @@ class LabelSetBound:
     def tight(self, tail: Tail, label_sets: Sequence[LabelSet], numbers: dict[str, int]) -> set[Strand]:
         """Return the strands that may pass the bound in some month if all of `label_sets` were taken."""
         strange = tail.series.strange(label_sets, numbers)
-        if not strange and len(tail.series) <= self._max:
+        if len(strange) + len(tail.series) <= self.most:
             return set()
         sizes = {(numbers[s.account], s.meter): 0 for s in label_sets}
         for label_set in strange:
             sizes[numbers[label_set.account], label_set.meter] += 1
         strands = tail.series.strands
         known = {key: len(strands[key].numbers) if key in strands else 0 for key in sizes}
-        return {key for key, more in sizes.items() if known[key] + more > self._max}
+        return {key for key, more in sizes.items() if known[key] + more > self.most}
 
     def admits(self, strand: Strand, month: int, labels: Labels) -> bool:
         """Say whether a label set may be used in a month, and count it if so."""
         if strand not in self._used:
             self._used[strand] = self._load(*strand)
         used = self._used[strand].setdefault(month, set())
-        if labels not in used and len(used) >= self._max:
+        if labels not in used and len(used) >= self.most:
             return False
         used.add(labels)
         return True
@@ -236,32 +268,36 @@ class Group:
         live = [job for job in current if len(job.rows)]
         if not live:
             return
-        series_of, made = self._series(live, numbers)
-        for job in live:
-            if not job.frames:
-                job.pack()
-        first = published.sequence + 1
-        columns = _columns(live, series_of)
-        columns_digest, columns_body = segment.pack_columns(columns)
-        frames = [frame for job in live for frame in job.frames]
-        firsts = (first + np.cumsum([0, *(frame.count for frame in frames[:-1])])).tolist()
+        packed, made = self._packed(live, numbers)
+        first, count = published.sequence + 1, len(packed.run)
+        firsts = (first + np.cumsum([0, *(frame.count for frame in packed.frames[:-1])])).tolist()
         header = Header(
             entry=tail.entry + 1,
             first=first,
-            count=len(columns.time),
+            count=count,
             recorded=self._now,
             catalog_version=tail.catalog.version,
-            time_min=int(columns.time.min()),
-            time_max=int(columns.time.max()),
-            accounts=tuple(np.unique(np.concatenate([job.account for job in live])).tolist()),
-            frames=tuple((at, frame.digest) for at, frame in zip(firsts, frames, strict=True)),
-            columns=columns_digest,
+            time_min=packed.time_min,
+            time_max=packed.time_max,
+            accounts=packed.accounts,
+            frames=tuple((at, frame.digest) for at, frame in zip(firsts, packed.frames, strict=True)),
+            columns=packed.columns_digest,
             series=tuple(made),
         )
-        self._insert(db, header, columns_body, firsts, frames)
-        run = _identities(live, first)
-        cells = quarter_cells(columns)
-        self._after = (first + header.count - 1, run, cells)
+        self._insert(db, header, packed.columns, firsts, packed.frames)
+        run = MemoryRun(packed.run.fingerprint, packed.run.sequence + first, first + count - 1)
+        self._after = (first + count - 1, run, packed.cells)
+
+    def _packed(self, live: Sequence[Job], numbers: dict[str, int]) -> tuple[Packed, Sequence[segment.NewSeries]]:
+        """Return what the screening packed, if it holds for what is written now, else pack it."""
+        ready = live[0].packed
+        if len(live) == 1 and ready is not None and ready.index is self._tail.series:
+            return ready, ()
+        series_of, made = self._series(live, numbers)
+        for job in live:
+            if not job.frames:
+                job.pack_frames()
+        return pack(live, series_of, self._tail.series), made
 
     def publish(self) -> None:
         if self._after is not None:
@@ -301,6 +337,8 @@ class Group:
         return series_of, made
 
     def _bound_label_sets(self, jobs: Sequence[Job], numbers: dict[str, int]) -> None:
+        if len(self._tail.series) + sum(len(job.batch.label_sets) for job in jobs) <= self._bound.most:
+            return
         used = [job.batch.label_sets[i] for job in jobs for i in job.used_sets()]
         tight = self._bound.tight(self._tail, used, numbers)
         if tight:
@@ -367,22 +405,30 @@ def _settle(jobs: Sequence[Job], published: Published, db: apsw.Connection) -> N
     """Judge what commits since the screening, and events of the same group, have made known."""
     for job in jobs:
         if len(job.rows) and job.screened_through < published.sequence:
-            order = np.argsort(job.fingerprint, kind="stable")
-            found = published.identities.probe_after(job.fingerprint[order], job.screened_through)
+            run = job.packed.run if job.packed else sorted_run(job.fingerprint, np.arange(len(job.rows)))
+            order = run.sequence
+            found = published.identities.probe_after(run.fingerprint, job.screened_through)
             if len(found.row):
                 alive = np.ones(len(job.rows), np.bool_)
                 hits = Hits(order[found.row], found.sequence)
                 _judge_hits(job, hits, kept_events(db, found.sequence), alive)
                 if not alive.all():
                     job.keep(alive)
-    fingerprints = np.concatenate([job.fingerprint for job in jobs]) if jobs else np.empty(0, np.uint64)
-    fingerprints.sort()
-    repeated = fingerprints[1:][fingerprints[1:] == fingerprints[:-1]]
-    if len(repeated):
-        _settle_repeated(jobs, set(repeated.tolist()))
+    if len(jobs) == 1 and jobs[0].packed is not None:
+        repeated = jobs[0].packed.repeated
+    else:
+        repeated = _repeated([job.fingerprint for job in jobs])
+    if repeated:
+        _settle_repeated(jobs, repeated)
 
 
-def _settle_repeated(jobs: Sequence[Job], repeated: set[int]) -> None:
+def _repeated(parts: Sequence[Fingerprints]) -> frozenset[int]:
+    """Return the fingerprints that are there more than once."""
+    together = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.uint64)
+    return frozenset(together[1:][together[1:] == together[:-1]].tolist())
+
+
+def _settle_repeated(jobs: Sequence[Job], repeated: frozenset[int]) -> None:
     """Of events in one group that may be one identity, take the first and judge the others against it."""
     taken: dict[int, list[Kept]] = {}
     for job in jobs:
@@ -400,6 +446,25 @@ def _settle_repeated(jobs: Sequence[Job], repeated: set[int]) -> None:
             job.keep(alive)
 
 
+def pack(jobs: Sequence[Job], series_of: Mapping[Job, Ints], index: SeriesIndex) -> Packed:
+    """Pack jobs into what one segment takes."""
+    columns = _columns(jobs, series_of)
+    digest, body = segment.pack_columns(columns)
+    fingerprint = np.concatenate([job.fingerprint for job in jobs])
+    return Packed(
+        [frame for job in jobs for frame in job.frames],
+        body,
+        digest,
+        int(columns.time.min()),
+        int(columns.time.max()),
+        tuple(np.unique(np.concatenate([job.account for job in jobs])).tolist()),
+        sorted_run(fingerprint, np.arange(len(fingerprint))),
+        _repeated([fingerprint]),
+        quarter_cells(columns),
+        index,
+    )
+
+
 def _columns(jobs: Sequence[Job], series_of: Mapping[Job, Ints]) -> Columns:
     offsets = np.cumsum([0, *(len(job.rows) for job in jobs)])
     return Columns(
@@ -409,8 +474,3 @@ def _columns(jobs: Sequence[Job], series_of: Mapping[Job, Ints]) -> Columns:
         np.concatenate([series_of[job][job.posting_set] for job in jobs]),
         np.concatenate([job.posting_amount for job in jobs]),
     )
-
-
-def _identities(jobs: Sequence[Job], first: int) -> MemoryRun:
-    together = np.concatenate([job.fingerprint for job in jobs])
-    return identity.sorted_run(together, np.arange(first, first + len(together)))

@@ -25,6 +25,8 @@ CHUNK = 4096
 CHUNK_BITS = 24
 FLUSH_ENTRIES = 1 << 17
 """Entries in memory at which they become a stored run; a restart reads at most about as many events again."""
+MERGE_AT_ONCE = 4_000
+"""Entries of a run in memory at which it is left alone: merging it would hold up the commit that does it."""
 FAN_IN = 4
 MERGE_ENTRIES_MAX = 1 << 30
 """A merged run's sequences are kept as u32 offsets from its first."""
@@ -154,7 +156,7 @@ class Identities:
     def add(self, run: MemoryRun) -> Identities:
         """Return the index with one more commit in it; runs of like size are merged, so few are left to probe."""
         memory = list(self.memory)
-        while len(memory) > self.frozen and len(memory[-1]) < 2 * len(run):
+        while len(memory) > self.frozen and len(memory[-1]) < min(2 * len(run), MERGE_AT_ONCE):
             run = merge_runs([memory.pop(), run])
         return replace(self, memory=(*memory, run))
 

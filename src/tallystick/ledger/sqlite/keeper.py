@@ -16,6 +16,7 @@ import apsw
 import numpy as np
 import structlog
 
+from tallystick import rollup
 from tallystick.errors import Problem
 from tallystick.ledger.sqlite import identity, reading, rollups
 from tallystick.ledger.sqlite.file import FILE_NAME, row, rows
@@ -101,7 +102,7 @@ class Keeper(threading.Thread):
         overlay = published.overlay
         events = published.sequence - overlay.frozen_through
         return (
-            len(overlay.frozen) > 0
+            bool(overlay.frozen)
             or overlay.active_cells >= FOLD_CELLS
             or (overlay.active_cells > 0 and (events >= FOLD_EVENTS or self._idle_s >= FOLD_IDLE_S))
         )
@@ -109,13 +110,14 @@ class Keeper(threading.Thread):
     def fold(self, db: apsw.Connection) -> None:
         """Write what is not folded yet into the rollups, some accounts at a time."""
         tail = self._tail()
-        if len(tail.published.overlay.frozen) == 0:
+        if not tail.published.overlay.frozen:
             self._do(tail, then=lambda: _change_overlay(tail, lambda o: o.freeze(tail.published.sequence)))
         overlay = tail.published.overlay
         done = reading.folded(db)
-        account_of = np.array(tail.series.accounts, np.int64)[overlay.frozen.series]
+        frozen = rollup.merge(overlay.frozen) if overlay.frozen else rollup.nothing()
+        account_of = np.array(tail.series.accounts, np.int64)[frozen.series]
         for accounts in _slices(account_of, done, overlay.frozen_through):
-            cells = overlay.frozen.take(np.isin(account_of, accounts))
+            cells = frozen.take(np.isin(account_of, accounts))
             change = rollups.fold(db, cells, tail.series, accounts)
             self._do(tail, partial(change.write, through=overlay.frozen_through))
         self._do(tail, partial(_all_folded, overlay.frozen_through), lambda: _change_overlay(tail, Overlay.melt))

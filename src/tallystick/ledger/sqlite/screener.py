@@ -86,7 +86,8 @@ class Screener(threading.Thread):
             return self._jobs.popleft() if self._jobs else None
 
     def _screen(self, job: Job, db: apsw.Connection) -> None:
-        published = self._tail().published
+        tail = self._tail()
+        published = tail.published
         if job.batch.catalog_version != published.catalog.version:
             raise CatalogStale
         if job.create_accounts:
@@ -95,8 +96,9 @@ class Screener(threading.Thread):
                 work = CatalogWork(self._tail, create_accounts(missing), "event", self._clock())
                 self._writer.submit(work, Lane.URGENT)
                 work.future.result()
-                published = self._tail().published
-        screen(job, published, self._secret, db)
+                tail = self._tail()
+                published = tail.published
+        screen(job, published, tail.series, self._secret, db)
 
     def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)

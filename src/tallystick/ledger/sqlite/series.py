@@ -55,6 +55,11 @@ class SeriesIndex:
         """Return what a series stands for: account number, meter, meter version, labels."""
         return self._keys[number]
 
+    def known(self, label_sets: Sequence[LabelSet]) -> Ints | None:
+        """Return the numbers of label sets met before, or None if one may be new; for any thread."""
+        numbers = list(map(self._memo.get, label_sets))
+        return None if None in numbers else np.array(numbers, np.int64)
+
     def strange(self, label_sets: Sequence[LabelSet], account_numbers: dict[str, int]) -> list[LabelSet]:
         """Return those label sets that have no number yet."""
         known, memo = self._numbers, self._memo

@@ -13,7 +13,7 @@ from tallystick import rollup, windows
 from tallystick.ledger.sqlite import identity, series
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.file import CATALOG, EVENTS, row, rows, secret
-from tallystick.ledger.sqlite.identity import Identities
+from tallystick.ledger.sqlite.identity import MERGE_AT_ONCE, Identities
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.model import Catalog
@@ -28,7 +28,7 @@ class Overlay:
     cross that border, so an account's rollups are met at one or the other end of `frozen`, and never inside it.
     """
 
-    frozen: Cells
+    frozen: tuple[Cells, ...]
     frozen_through: int
     active: tuple[Cells, ...] = ()
 
@@ -37,8 +37,8 @@ class Overlay:
 
         An account's rollups end before a part, or at its border or further: never inside it.
         """
-        parts = [(self.frozen, self.frozen_through), *((cells, sequence) for cells in self.active)]
-        return [(cells, border) for cells, border in parts if len(cells)]
+        frozen = [(cells, self.frozen_through) for cells in self.frozen]
+        return [*frozen, *((cells, sequence) for cells in self.active)]
 
     @property
     def active_cells(self) -> int:
@@ -47,15 +47,15 @@ class Overlay:
     def add(self, cells: Cells) -> Overlay:
         """Return the overlay with one more commit in it; parts of like size are merged, so few are left to read."""
         active = list(self.active)
-        while active and len(active[-1]) < 2 * len(cells):
+        while active and len(active[-1]) < min(2 * len(cells), MERGE_AT_ONCE):
             cells = rollup.merge([active.pop(), cells])
         return replace(self, active=(*active, cells))
 
     def freeze(self, through: int) -> Overlay:
-        return Overlay(rollup.merge(self.active) if self.active else rollup.nothing(), through)
+        return Overlay(self.active, through)
 
     def melt(self) -> Overlay:
-        return replace(self, frozen=rollup.nothing())
+        return replace(self, frozen=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +157,13 @@ def _load_overlay(db: apsw.Connection) -> Overlay:
     statement = f"SELECT first, columns FROM log WHERE kind = {EVENTS} AND first > ? ORDER BY first"
     for first, body in rows(db, statement, (base,)):
         cells = quarter_cells(unpack_columns(body))
-        (frozen if first <= further else active).append(cells)
-    overlay = Overlay(rollup.merge(frozen) if frozen else rollup.nothing(), further)
-    return overlay.add(rollup.merge(active)) if active else overlay
+        if len(cells):
+            (frozen if first <= further else active).append(cells)
+    return Overlay(_merged(frozen), further, _merged(active))
+
+
+def _merged(parts: Sequence[Cells]) -> tuple[Cells, ...]:
+    return (rollup.merge(parts),) if parts else ()
 
 
 def quarter_cells(columns: Columns) -> Cells:

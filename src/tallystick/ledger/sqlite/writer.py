@@ -171,8 +171,8 @@ class Writer(threading.Thread):
                 room -= works[-1].bytes
             if self._closing and not works:
                 return None
-            # One slice of background work rides along with each group, so that neither starves the other.
-            if background and not self._closing:
+            # One slice of background work rides along with each bulk group, so that neither starves the other.
+            if background and lane is not urgent and not self._closing:
                 works.append(background.popleft())
             return works
 
