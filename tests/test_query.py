@@ -35,7 +35,7 @@ def test_an_empty_or_repeated_parameter_is_refused(parameters: tuple[tuple[str, 
 
 def test_no_question_needs_no_ledger() -> None:
     """A report that asks nothing is answered with no tables, without disturbing the ledger."""
-    assert asyncio.run(query.run(None, ())) == ()  # type: ignore[arg-type]
+    assert asyncio.run(query.run(None, ())) == ()  # type: ignore[arg-type]  # a stand-in ledger
 
 
 @pytest.mark.parametrize(

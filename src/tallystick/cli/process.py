@@ -81,7 +81,7 @@ class Listening(Server):
 
     def _init_shared_socket(self) -> None:
         # Its type stub knows nothing of the constructor, which takes a file descriptor that it then owns.
-        self._shd: Any = SocketHolder(self._bound.detach(), False, BACKLOG)  # type: ignore[call-arg]
+        self._shd: Any = SocketHolder(self._bound.detach(), False, BACKLOG)  # type: ignore[call-arg]  # granian types this as for its other servers
 
 
 async def run(settings: Settings, bound: socket.socket) -> bool:

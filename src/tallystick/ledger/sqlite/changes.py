@@ -49,7 +49,7 @@ class CatalogWork(Generic[T]):
     def publish(self) -> None:
         tail = self.tail()
         tail.published = replace(tail.published, catalog=tail.catalog)
-        self.future.set_result(self._result)  # type: ignore[arg-type]
+        self.future.set_result(self._result)  # type: ignore[arg-type]  # write set it
 
     def fail(self, problem: Problem) -> None:
         self.future.set_exception(problem)
