@@ -130,7 +130,7 @@ def test_clips_sum_to_the_files_own_durations_per_speaker_and_day(tmp_path: Path
         expected[day, clip.speaker] += clip.milliseconds
     with haunted(tmp_path) as house:
         sent = list(batches([clip.raw for clip in everything], 4000, seed=1))
-        send_all(house, sent, clients=3, kills=KILLS, lifetimes_s=(0.2, 1.0), seed=1)
+        send_all(house, sent, clients=3, kills=KILLS, seed=1)
         assert house.interruptions == KILLS
         end = FIRST_DAY + timedelta(days=DAYS)
         asked = {"from": FIRST_DAY.isoformat(), "to": end.isoformat(), "window": "day", "group_by": "billing"}
@@ -153,7 +153,7 @@ def test_requests_sum_to_the_files_own_tokens_per_quarter_hour(tmp_path: Path) -
         expected["tokens_out"][quarter] += call.tokens_out
     with haunted(tmp_path) as house:
         sent = list(batches([call.raw for call in everything], 300, seed=2))
-        send_all(house, sent, clients=3, kills=KILLS, lifetimes_s=(0.05, 0.2), seed=2)
+        send_all(house, sent, clients=3, kills=KILLS, seed=2)
         assert house.interruptions == KILLS
         asked = {"from": "2023-11-16T00:00:00Z", "to": "2023-11-17T00:00:00Z", "window": "minute15"}
         tables = {name: usage(house, meter=name, **asked) for name in expected}

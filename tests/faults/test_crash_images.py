@@ -13,6 +13,8 @@ from tests.faults.hurry import hurry
 from tests.faults.vfs import Disk, Sync, Truncate
 from tests.faults.workload import counted
 
+RUNS_MAX = 8
+
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,16 +22,28 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch.setattr)
 
 
+def reached(folder: Path, seed: int) -> set[str]:
+    """Say which of the rare things happened in a run; a busy machine may leave no time for some of them."""
+    with Disk() as disk:
+        asyncio.run(recorded(folder, disk, seed))
+        moved = {Sync, Truncate} <= {type(op) for op in disk.log if op.file == "ledger.db"}
+    db = apsw.Connection(str(folder / "ledger.db"))
+    happened = {
+        "a checkpoint": moved,
+        "a fold": db.execute("SELECT through > 0 FROM folded WHERE account = 0").get,
+        "rollups": db.execute("SELECT count(*) > 0 FROM rollup").get,
+        "a merge of identity runs": db.execute("SELECT max(run) > count(*) FROM identity_run").get,
+    }
+    db.close()
+    return {what for what, did in happened.items() if did}
+
+
 def test_the_work_reaches_what_a_ledger_does_rarely(tmp_path: Path) -> None:
     """Among what a crash may interrupt are folds, stored and merged identity runs, checkpoints and a restart."""
-    with Disk() as disk:
-        asyncio.run(recorded(tmp_path, disk, seed=1))
-        assert {Sync, Truncate} <= {type(op) for op in disk.log if op.file == "ledger.db"}
-    db = apsw.Connection(str(tmp_path / "ledger.db"))
-    assert db.execute("SELECT through > 0 FROM folded WHERE account = 0").get
-    assert db.execute("SELECT count(*) > 0 FROM rollup").get
-    assert db.execute("SELECT max(run) > count(*) FROM identity_run").get, "no runs were merged"
-    db.close()
+    left = {"a checkpoint", "a fold", "rollups", "a merge of identity runs"}
+    for seed in range(RUNS_MAX):
+        left -= reached(tmp_path / str(seed), seed)
+    assert not left
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from typing import Any
 from tests.server import Answer, Server, start
 
 RETRY_S = 0.02
+LOOK_S = 0.001
 PATIENCE_S = 120
 TRY_AGAIN = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE}
 
@@ -84,12 +85,13 @@ def send_all(
     *,
     clients: int,
     kills: int,
-    lifetimes_s: tuple[float, float],
     seed: int,
     acked: Callable[[int], None] = lambda number: None,
 ) -> None:
-    """Have clients send batches, each until it is acknowledged, while the server is killed this many times."""
-    rng, left = random.Random(seed), iter(list(enumerate(batches)))
+    """Have clients send batches, each until it is acknowledged; kill the server at as many points on the way."""
+    left, done = iter(list(enumerate(batches))), list[int]()
+    # Only the first four fifths: a kill is to come while much is still to be sent.
+    points = sorted(random.Random(seed).sample(range(len(batches) * 4 // 5), kills))
     lock = threading.Lock()
 
     def client() -> None:
@@ -100,12 +102,14 @@ def send_all(
                 return house.server.disconnect()
             house.send(batch)
             acked(number)
+            done.append(number)
 
     with ThreadPoolExecutor(clients) as pool:
         working = [pool.submit(client) for _ in range(clients)]
-        for _ in range(kills):
-            time.sleep(rng.uniform(*lifetimes_s))
-            house.interruptions += not all(one.done() for one in working)
+        for point in points:
+            while len(done) < point and not any(one.done() for one in working):
+                time.sleep(LOOK_S)
+            house.interruptions += not any(one.done() for one in working)
             house.kill_and_restart()
         for one in working:
             one.result()

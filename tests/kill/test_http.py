@@ -48,7 +48,7 @@ def test_a_killed_server_keeps_what_it_acknowledged_and_counts_retries_once(tmp_
 
     with haunted(tmp_path / "data") as house:
         raws = [[sample.raw for sample in batch] for batch in batches]
-        send_all(house, raws, clients=CLIENTS, kills=KILLS, lifetimes_s=(0.05, 0.6), seed=5, acked=acked)
+        send_all(house, raws, clients=CLIENTS, kills=KILLS, seed=5, acked=acked)
         assert house.interruptions == KILLS
     assert len(record.acked) == len(samples)
     found = asyncio.run(examined(tmp_path / "data", record))
