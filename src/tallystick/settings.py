@@ -72,6 +72,10 @@ class Settings:
     )
     disk_free_bytes_min: int = setting(64 * MIB, "Free space below which events are refused with 507; reads go on.")
 
+    verify_bytes_per_s: int = setting(
+        4 * MIB, "How much of the log is read and checked again per second, round and round; 0 = none.", min=0
+    )
+
     body_wait_s_max: int = setting(30, "Longest wait for the next part of a request body, in seconds.", min=1)
     drain_s_max: int = setting(15, "Longest wait at the end for requests that were already taken, in seconds.")
     log_level: str = setting("info", "Least severe log lines written: debug, info, warning or error.")

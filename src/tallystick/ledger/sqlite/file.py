@@ -57,8 +57,11 @@ class Lock:
     """Keeps a folder to one process; the kernel lets go of it when the process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = (folder / LOCK_NAME).open("a+")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: IO[str] = (folder / LOCK_NAME).open("a+")
+        except OSError as error:
+            raise LedgerError(f"{folder} cannot be used as a data folder: {error.strerror}. Name another.") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

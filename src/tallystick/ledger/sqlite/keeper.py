@@ -22,6 +22,7 @@ from tallystick.ledger.sqlite import identity, reading, rollups
 from tallystick.ledger.sqlite.file import FILE_NAME, row, rows
 from tallystick.ledger.sqlite.identity import CHUNK, CHUNK_BITS, Identities, MemoryRun, StoredRun
 from tallystick.ledger.sqlite.reading import Folded
+from tallystick.ledger.sqlite.scrub import Scrub
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Overlay, Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Task, Writer, unavailable
@@ -51,6 +52,7 @@ class Keeper(threading.Thread):
         writer: Writer,
         tail: Callable[[], Tail],
         identity_bytes_max: int,
+        verify_bytes_per_s: int,
     ) -> None:
         super().__init__(name="tallystick-keeper", daemon=True)
         self._wal = folder / f"{FILE_NAME}-wal"
@@ -58,6 +60,8 @@ class Keeper(threading.Thread):
         self._writer = writer
         self._tail = tail
         self._identity_bytes_max = identity_bytes_max
+        self._verify_bytes = int(verify_bytes_per_s * LOOK_EVERY_S)
+        self.scrub = Scrub()
         self._closing = threading.Event()
         self._idle_s = 0.0
         self._seen = 0
@@ -97,6 +101,8 @@ class Keeper(threading.Thread):
             self.merge_identities(db, group)
         self._drop_doomed()
         self.checkpoint(db)
+        if self._verify_bytes:
+            self.scrub.step(db, self._verify_bytes)
 
     def _fold_is_due(self, published: Published) -> bool:
         overlay = published.overlay

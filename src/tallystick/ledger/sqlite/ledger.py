@@ -98,6 +98,7 @@ class SqliteLedger:
             writer=self._writer,
             tail=self._now,
             identity_bytes_max=settings.identity_bytes_max,
+            verify_bytes_per_s=settings.verify_bytes_per_s,
         )
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(READERS, "tallystick-reader")
@@ -119,7 +120,7 @@ class SqliteLedger:
         return await job.future
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
-        return await self._read(lambda db: reading.usage(db, lambda: self._tail.published, self._tail.series, queries))
+        return await self._read(lambda db: reading.usage(db, self._now, self._keeper.scrub.damaged, queries))
 
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         return await self._read(lambda db: self._event(db, account, source, id))

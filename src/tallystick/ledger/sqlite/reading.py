@@ -13,9 +13,10 @@ from tallystick import rollup, windows
 from tallystick.ledger.sqlite import rollups
 from tallystick.ledger.sqlite.file import EVENTS, rows
 from tallystick.ledger.sqlite.rollups import Grain
-from tallystick.ledger.sqlite.segment import unpack_columns
+from tallystick.ledger.sqlite.scrub import EVERYONE
+from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.series import SeriesIndex
-from tallystick.ledger.sqlite.tail import Published
+from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.model import AsOf, Total, UsageQuery, UsageRow, UsageTable
 from tallystick.rollup import Cells, Ints
 
@@ -169,21 +170,34 @@ def folded(db: apsw.Connection) -> Folded:
 
 
 def usage(
-    db: apsw.Connection, published: Callable[[], Published], index: SeriesIndex, queries: Sequence[UsageQuery]
+    db: apsw.Connection, tail: Callable[[], Tail], damaged: frozenset[int], queries: Sequence[UsageQuery]
 ) -> list[UsageTable]:
-    """Answer queries from one read transaction and the state that belongs to it."""
+    """Answer queries from one read transaction and the state that belongs to it.
+
+    Raises Damaged if one reads an account of `damaged` (EVERYONE = all).
+    """
     while True:
-        state = published()
+        now = tail()
+        state, index = now.published, now.series
         with db:
             done = folded(db)
             # Commits and a whole fold came between the two lines above; what was folded is not in `state` yet.
             if done.last > state.sequence:
                 continue
-            return [_answer(db, state, done, index, query) for query in queries]
+            chosen = [select(query, state, index) for query in queries]
+            if damaged and any(_touches(damaged, each.accounts) for each in chosen):
+                raise Damaged("verify found entries of the log that are not what was written")
+            pairs = zip(queries, chosen, strict=True)
+            return [_answer(db, state, done, index, query, selection) for query, selection in pairs]
 
 
-def _answer(db: apsw.Connection, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery) -> UsageTable:
-    chosen = select(query, state, index)
+def _touches(damaged: frozenset[int], accounts: Ints) -> bool:
+    return len(accounts) > 0 and (EVERYONE in damaged or not damaged.isdisjoint(accounts.tolist()))
+
+
+def _answer(
+    db: apsw.Connection, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
+) -> UsageTable:
     cells = rollup.nothing()
     if len(chosen.series):
         parts = list(_parts(db, state, done, index, query, chosen))

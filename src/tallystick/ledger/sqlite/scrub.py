@@ -1,0 +1,76 @@
+"""The log read again and again behind the work, a little at a time, so that damage is known before it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import apsw
+import msgspec
+import structlog
+
+from tallystick.ledger.sqlite import segment
+from tallystick.ledger.sqlite.file import EVENTS, rows
+from tallystick.ledger.sqlite.segment import GENESIS, Damaged, Header
+
+log = structlog.get_logger(__name__)
+
+EVERYONE = 0
+"""Stands among account numbers, which begin at 1, for a damaged entry that does not say whose it is."""
+
+
+@dataclass(slots=True)
+class Scrub:
+    """Goes round the log; `damaged` are the accounts with usage in entries that are not what was written."""
+
+    damaged: frozenset[int] = frozenset()
+    _entry: int = 0
+    _link: bytes = GENESIS
+    _found: set[int] = field(default_factory=set)
+
+    def step(self, db: apsw.Connection, bytes_max: int) -> None:
+        """Check the next entries, about `bytes_max` of the file, at least one; start over behind the last."""
+        read = 0
+        statement = """SELECT entry, kind, first, count, header, columns, link FROM log WHERE entry > ?
+            ORDER BY entry LIMIT 64"""
+        some = list(rows(db, statement, (self._entry,)))
+        for entry, kind, first, count, header, columns, link in some:
+            read += len(header) + len(columns or b"")
+            self._entry, self._link = entry, segment.link(self._link, header)
+            if self._link != link:
+                # A header that is not what was written does not say whose usage it covers.
+                self._link = link
+                self._note(entry, "its link does not follow", (EVERYONE,))
+            elif kind == EVENTS:
+                said = msgspec.msgpack.decode(header, type=Header)
+                size, problem = _check(db, first, count, said, columns)
+                read += size
+                if problem:
+                    self._note(entry, problem, said.accounts)
+            if read >= bytes_max:
+                return
+        if some:
+            return
+        self.damaged = frozenset(self._found)
+        self._entry, self._link, self._found = 0, GENESIS, set()
+
+    def _note(self, entry: int, problem: str, accounts: Sequence[int]) -> None:
+        log.error("log_damaged", entry=entry, problem=problem)
+        self._found.update(accounts)
+        self.damaged |= self._found
+
+
+def _check(db: apsw.Connection, first: int, count: int, said: Header, columns: bytes) -> tuple[int, str]:
+    """Compare a segment with the digests in its header; returns how much was read, and what is wrong."""
+    size, digests = 0, dict(said.frames)
+    try:
+        if segment.columns_digest(columns) != said.columns:
+            return size, "its postings are not what was written"
+        statement = "SELECT first, body FROM frame WHERE first >= ? AND first < ?"
+        for at, body in rows(db, statement, (first, first + count)):
+            size += len(body)
+            if segment.frame_digest(body) != digests.pop(at, None):
+                return size, f"the frame of event {at} is not what was written"
+    except Damaged as error:
+        return size, str(error)
+    return size, "frames are missing" if digests else ""
