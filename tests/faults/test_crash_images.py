@@ -13,7 +13,8 @@ from tests.faults.hurry import hurry
 from tests.faults.vfs import Disk, Sync, Truncate
 from tests.faults.workload import counted
 
-RUNS_MAX = 8
+RUNS_MAX = 60
+"""Runs in which every rare thing must have happened once; the first few do, unless the machine has no time."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,8 @@ def test_the_work_reaches_what_a_ledger_does_rarely(tmp_path: Path) -> None:
     left = {"a checkpoint", "a fold", "rollups", "a merge of identity runs"}
     for seed in range(RUNS_MAX):
         left -= reached(tmp_path / str(seed), seed)
+        if not left:
+            break
     assert not left
 
 
