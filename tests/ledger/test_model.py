@@ -145,8 +145,7 @@ class Housekeeping:
     def _keep_identities(self) -> None:
         if self._tail().published.identities.memory_entries:
             self._keeper.store_identities(self._db)
-        while group := self._tail().published.identities.mergeable():
-            self._keeper.merge_identities(self._db, group)
+        self._keeper.merge_identities(self._db)
 
     def checkpoint(self) -> None:
         self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()

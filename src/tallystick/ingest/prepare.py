@@ -26,6 +26,9 @@ from tallystick.model import Batch, Caller, Catalog, LabelSet, Meter, Posting, V
 from tallystick.settings import Settings
 
 SHAPES_MAX = 50_000
+TEXTS_MAX = 150_000
+"""Texts and shapes remembered for all callers together, looked at every CALLS_PER_LOOK pieces."""
+CALLS_PER_LOOK = 32
 ESCAPES = re.compile(rb"\\[bfnrtu]")
 UNSAFE_RAW = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
 BEYOND = re.compile(rb"[0-9][eE][+-]?[0-9]{16}")
@@ -88,6 +91,10 @@ class Plan:
             zip(_number(heads, self.heads, self.numbers), _number(members, self.datas, self.numbers), strict=True)
         )
 
+    @property
+    def size(self) -> int:
+        return 1 + len(self.heads) + len(self.datas) + len(self.shapes)
+
     def learn(self, key: tuple[int, int], account: str, postings: Sequence[Posting], sets: LabelSets) -> Shape:
         if len(self.shapes) >= SHAPES_MAX:
             self.shapes.clear()
@@ -136,6 +143,7 @@ class Preparer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._plans: dict[tuple[int, str | None, bool], Plan | None] = {}
+        self._calls = 0
         self._sets = LabelSets()
 
     def prepare(self, raws: Sequence[bytes], *, plain: bool, caller: Caller, catalog: Catalog, now: int) -> Prepared:
@@ -151,9 +159,10 @@ class Preparer:
 
     def _plan(self, catalog: Catalog, account: str | None, plain: bool) -> Plan | None:
         key = (catalog.version, account, plain)
+        self._calls += 1
+        if self._calls % CALLS_PER_LOOK == 0 and sum(plan.size for plan in self._plans.values() if plan) > TEXTS_MAX:
+            self._plans.clear()
         if key not in self._plans:
-            if len(self._plans) >= 1000:
-                self._plans.clear()
             self._plans[key] = make_plan(catalog)
         return self._plans[key]
 

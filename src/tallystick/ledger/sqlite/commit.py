@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import identity, segment, series
 from tallystick.ledger.sqlite.file import EVENTS, rows
 from tallystick.ledger.sqlite.identity import Fingerprints, Hits, MemoryRun, sorted_run
-from tallystick.ledger.sqlite.segment import Columns, Frame, Header, unpack_frame
+from tallystick.ledger.sqlite.segment import Columns, Damaged, Frame, Header, unpack_frame
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, Tail, quarter_cells
 from tallystick.model import Batch, Labels, LabelSet, Status, Verdict
@@ -114,7 +115,13 @@ class Job:
         raise TypeError("jobs are published together, as a Group")
 
     def fail(self, problem: Problem | CatalogStale) -> None:
-        self.future.get_loop().call_soon_threadsafe(_set_exception, self.future, problem)
+        tell(self.future.get_loop(), _set_exception, self.future, problem)
+
+
+def tell(loop: asyncio.AbstractEventLoop, say: Callable[..., None], *what: object) -> None:
+    """Have a loop told, from another thread; one that was closed meanwhile has nobody left to hear it."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(say, *what)
 
 
 def _set_exception(future: asyncio.Future[Any], problem: Exception) -> None:
@@ -163,6 +170,8 @@ def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: 
 
 def _judge_hits(job: Job, hits: Hits, kept: Mapping[int, Kept], alive: NDArray[np.bool_]) -> None:
     for row, sequence in zip(hits.row.tolist(), hits.sequence.tolist(), strict=True):
+        if sequence not in kept:
+            raise Damaged(f"event {sequence} is not in its frame")
         if alive[row]:
             verdict = judge(job, row, kept[sequence])
             if verdict is not None:
@@ -217,34 +226,46 @@ class LabelSetBound:
     """Keeps label sets per (account, meter, UTC month) under a bound; counts only where the bound is in reach."""
 
     def __init__(self, label_sets_max: int, load: Callable[[int, str], dict[int, set[Labels]]]) -> None:
-        self.most = label_sets_max
+        self._max = label_sets_max
         self._load = load
         self._used: dict[Strand, dict[int, set[Labels]]] = {}
 
     def forget(self) -> None:
         self._used.clear()
 
-    def tight(self, tail: Tail, label_sets: Sequence[LabelSet], numbers: dict[str, int]) -> set[Strand]:
-        """Return the strands that may pass the bound in some month if all of `label_sets` were taken."""
-        strange = tail.series.strange(label_sets, numbers)
-        if len(strange) + len(tail.series) <= self.most:
-            return set()
-        sizes = {(numbers[s.account], s.meter): 0 for s in label_sets}
-        for label_set in strange:
-            sizes[numbers[label_set.account], label_set.meter] += 1
-        strands = tail.series.strands
-        known = {key: len(strands[key].numbers) if key in strands else 0 for key in sizes}
-        return {key for key, more in sizes.items() if known[key] + more > self.most}
-
-    def admits(self, strand: Strand, month: int, labels: Labels) -> bool:
-        """Say whether a label set may be used in a month, and count it if so."""
-        if strand not in self._used:
-            self._used[strand] = self._load(*strand)
-        used = self._used[strand].setdefault(month, set())
-        if labels not in used and len(used) >= self.most:
+    def is_far(self, tail: Tail, more: int) -> bool:
+        """Say whether no strand can pass the bound with `more` label sets."""
+        if len(tail.series) + more > self._max:
             return False
-        used.add(labels)
+        self._used.clear()
         return True
+
+    def tight(self, tail: Tail, label_sets: Sequence[LabelSet]) -> set[Strand]:
+        """Return the strands that may pass the bound in some month if all of `label_sets` were taken.
+
+        What was counted of the others is forgotten: nobody counts what is used of them from here on.
+        """
+        accounts, strands = tail.catalog.accounts, tail.series.strands
+        sizes = {(accounts[s.account].number, s.meter): 0 for s in label_sets}
+        for label_set in tail.series.strange(label_sets, accounts):
+            sizes[accounts[label_set.account].number, label_set.meter] += 1
+        known = {strand: len(strands[strand].numbers) if strand in strands else 0 for strand in sizes}
+        tight = {strand for strand, more in sizes.items() if known[strand] + more > self._max}
+        for strand in sizes.keys() - tight:
+            self._used.pop(strand, None)
+        return tight
+
+    def admits(self, uses: Sequence[tuple[Strand, int, Labels]]) -> Strand | None:
+        """Count the label sets that one event uses, each in its month; the strand of one too many, and none counts."""
+        for strand, month, labels in uses:
+            if strand not in self._used:
+                self._used[strand] = self._load(*strand)
+            used = self._used[strand].setdefault(month, set())
+            if labels not in used and len(used) >= self._max:
+                return strand
+        for strand, month, labels in uses:
+            self._used[strand][month].add(labels)
+        return None
 
 
 class Group:
@@ -262,13 +283,13 @@ class Group:
         """Judge what the screening could not see, and write what is left: a constant number of statements."""
         tail, published = self._tail, self._tail.published
         current = [job for job in self.jobs if self._is_current(job)]
-        _settle(current, published, db)
-        numbers = {name: account.number for name, account in tail.catalog.accounts.items()}
-        self._bound_label_sets(current, numbers)
+        for job in current:
+            _settle(job, published, db)
+        _take_in_order(current, tail, self._bound)
         live = [job for job in current if len(job.rows)]
         if not live:
             return
-        packed, made = self._packed(live, numbers)
+        packed, made = self._packed(live)
         first, count = published.sequence + 1, len(packed.run)
         firsts = (first + np.cumsum([0, *(frame.count for frame in packed.frames[:-1])])).tolist()
         header = Header(
@@ -288,12 +309,12 @@ class Group:
         run = MemoryRun(packed.run.fingerprint, packed.run.sequence + first, first + count - 1)
         self._after = (first + count - 1, run, packed.cells)
 
-    def _packed(self, live: Sequence[Job], numbers: dict[str, int]) -> tuple[Packed, Sequence[segment.NewSeries]]:
+    def _packed(self, live: Sequence[Job]) -> tuple[Packed, Sequence[segment.NewSeries]]:
         """Return what the screening packed, if it holds for what is written now, else pack it."""
         ready = live[0].packed
         if len(live) == 1 and ready is not None and ready.index is self._tail.series:
             return ready, ()
-        series_of, made = self._series(live, numbers)
+        series_of, made = self._series(live)
         for job in live:
             if not job.frames:
                 job.pack_frames()
@@ -314,7 +335,7 @@ class Group:
         for job in self.jobs:
             loops.setdefault(job.future.get_loop(), []).append(job)
         for loop, jobs in loops.items():
-            loop.call_soon_threadsafe(_set_results, jobs)
+            tell(loop, _set_results, jobs)
 
     def fail(self, problem: Problem) -> None:
         for job in self.jobs:
@@ -326,37 +347,16 @@ class Group:
         job.fail(CatalogStale())
         return False
 
-    def _series(self, jobs: Sequence[Job], numbers: dict[str, int]) -> tuple[dict[Job, Ints], list[segment.NewSeries]]:
+    def _series(self, jobs: Sequence[Job]) -> tuple[dict[Job, Ints], list[segment.NewSeries]]:
         series_of, made = {}, []
         for job in jobs:
             used = job.used_sets()
-            given, new = self._tail.series.numbers([job.batch.label_sets[i] for i in used], numbers)
+            label_sets = [job.batch.label_sets[i] for i in used]
+            given, new = self._tail.series.numbers(label_sets, self._tail.catalog.accounts)
             series_of[job] = np.zeros(len(job.batch.label_sets), np.int64)
             series_of[job][used] = given
             made += new
         return series_of, made
-
-    def _bound_label_sets(self, jobs: Sequence[Job], numbers: dict[str, int]) -> None:
-        if len(self._tail.series) + sum(len(job.batch.label_sets) for job in jobs) <= self._bound.most:
-            return
-        used = [job.batch.label_sets[i] for job in jobs for i in job.used_sets()]
-        tight = self._bound.tight(self._tail, used, numbers)
-        if tight:
-            for job in jobs:
-                self._refuse_label_sets(job, tight, numbers)
-
-    def _refuse_label_sets(self, job: Job, tight: set[Strand], numbers: dict[str, int]) -> None:
-        label_sets = job.batch.label_sets
-        months = windows.month(job.batch.time[job.rows])
-        alive = np.ones(len(job.rows), np.bool_)
-        for row, at in zip(job.posting_event.tolist(), job.posting_set.tolist(), strict=True):
-            label_set = label_sets[at]
-            strand = (numbers[label_set.account], label_set.meter)
-            if strand in tight and alive[row] and not self._bound.admits(strand, int(months[row]), label_set.labels):
-                alive[row] = False
-                job.verdicts[int(job.rows[row])] = _label_sets_exceeded(label_set.meter)
-        if not alive.all():
-            job.keep(alive)
 
     def _insert(
         self, db: apsw.Connection, header: Header, columns: bytes, firsts: Sequence[int], frames: Sequence[Frame]
@@ -401,25 +401,18 @@ def _label_sets_exceeded(meter: str) -> Verdict:
     )
 
 
-def _settle(jobs: Sequence[Job], published: Published, db: apsw.Connection) -> None:
-    """Judge what commits since the screening, and events of the same group, have made known."""
-    for job in jobs:
-        if len(job.rows) and job.screened_through < published.sequence:
-            run = job.packed.run if job.packed else sorted_run(job.fingerprint, np.arange(len(job.rows)))
-            order = run.sequence
-            found = published.identities.probe_after(run.fingerprint, job.screened_through)
-            if len(found.row):
-                alive = np.ones(len(job.rows), np.bool_)
-                hits = Hits(order[found.row], found.sequence)
-                _judge_hits(job, hits, kept_events(db, found.sequence), alive)
-                if not alive.all():
-                    job.keep(alive)
-    if len(jobs) == 1 and jobs[0].packed is not None:
-        repeated = jobs[0].packed.repeated
-    else:
-        repeated = _repeated([job.fingerprint for job in jobs])
-    if repeated:
-        _settle_repeated(jobs, repeated)
+def _settle(job: Job, published: Published, db: apsw.Connection) -> None:
+    """Judge what the commits since the screening have made known."""
+    if not len(job.rows) or job.screened_through >= published.sequence:
+        return
+    run = job.packed.run if job.packed else sorted_run(job.fingerprint, np.arange(len(job.rows)))
+    found = published.identities.probe_after(run.fingerprint, job.screened_through, db)
+    if len(found.row):
+        alive = np.ones(len(job.rows), np.bool_)
+        hits = Hits(run.sequence[found.row], found.sequence)
+        _judge_hits(job, hits, kept_events(db, found.sequence), alive)
+        if not alive.all():
+            job.keep(alive)
 
 
 def _repeated(parts: Sequence[Fingerprints]) -> frozenset[int]:
@@ -428,22 +421,52 @@ def _repeated(parts: Sequence[Fingerprints]) -> frozenset[int]:
     return frozenset(together[1:][together[1:] == together[:-1]].tolist())
 
 
-def _settle_repeated(jobs: Sequence[Job], repeated: frozenset[int]) -> None:
-    """Of events in one group that may be one identity, take the first and judge the others against it."""
+def _take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound) -> None:
+    """Judge what depends on the events before it in the group: a repeated identity, one label set too many.
+
+    A refused event claims neither its identity nor its label sets, so both are decided event by event.
+    """
+    if len(jobs) == 1 and jobs[0].packed is not None:
+        repeated = jobs[0].packed.repeated
+    else:
+        repeated = _repeated([job.fingerprint for job in jobs])
+    tight: set[Strand] = set()
+    if not bound.is_far(tail, sum(len(job.batch.label_sets) for job in jobs)):
+        tight = bound.tight(tail, [job.batch.label_sets[at] for job in jobs for at in job.used_sets()])
+    if not repeated and not tight:
+        return
     taken: dict[int, list[Kept]] = {}
     for job in jobs:
         alive = np.ones(len(job.rows), np.bool_)
+        uses = _uses(job, tail, tight)
         for row, fingerprint in enumerate(job.fingerprint.tolist()):
-            if fingerprint in repeated:
-                others = taken.setdefault(fingerprint, [])
-                verdict = next((v for other in others if (v := judge(job, row, other)) is not None), None)
-                if verdict is None:
-                    others.append(Kept(int(job.account[row]), job.batch.raw[int(job.rows[row])]))
-                else:
-                    job.verdicts[int(job.rows[row])] = verdict
-                    alive[row] = False
+            others = taken.get(fingerprint, ())
+            verdict = next((v for other in others if (v := judge(job, row, other)) is not None), None)
+            if verdict is None and row in uses:
+                full = bound.admits(uses[row])
+                verdict = _label_sets_exceeded(full[1]) if full is not None else None
+            if verdict is not None:
+                job.verdicts[int(job.rows[row])] = verdict
+                alive[row] = False
+            elif fingerprint in repeated:
+                kept = Kept(int(job.account[row]), job.batch.raw[int(job.rows[row])])
+                taken.setdefault(fingerprint, []).append(kept)
         if not alive.all():
             job.keep(alive)
+
+
+def _uses(job: Job, tail: Tail, tight: set[Strand]) -> dict[int, list[tuple[Strand, int, Labels]]]:
+    """Return which label sets of tight strands each row uses, in which month."""
+    uses: dict[int, list[tuple[Strand, int, Labels]]] = {}
+    if not tight:
+        return uses
+    months = windows.month(job.batch.time[job.rows])
+    for row, at in zip(job.posting_event.tolist(), job.posting_set.tolist(), strict=True):
+        label_set = job.batch.label_sets[at]
+        strand = (tail.catalog.accounts[label_set.account].number, label_set.meter)
+        if strand in tight:
+            uses.setdefault(row, []).append((strand, int(months[row]), label_set.labels))
+    return uses
 
 
 def pack(jobs: Sequence[Job], series_of: Mapping[Job, Ints], index: SeriesIndex) -> Packed:

@@ -75,7 +75,7 @@ class MemoryRun:
         return _spread(rows, left[rows], right, self.sequence)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StoredRun:
     """A run in the file. `heads` are the upper halves of all fingerprints, or None where they did not fit."""
 
@@ -147,9 +147,13 @@ class Identities:
         parts = [run.probe(wanted) for run in self.memory]
         return Hits.join([*parts, *(run.probe(wanted, db) for run in self.stored)])
 
-    def probe_after(self, wanted: Fingerprints, sequence: int) -> Hits:
-        """Return what was kept under `wanted` after `sequence`: the commits since an earlier probe."""
-        hits = Hits.join([run.probe(wanted) for run in self.memory if run.last > sequence])
+    def probe_after(self, wanted: Fingerprints, sequence: int, db: apsw.Connection) -> Hits:
+        """Return what was kept under `wanted` (ascending) after `sequence`: the commits since an earlier probe.
+
+        They may have been stored meanwhile: a job can wait that long.
+        """
+        parts = [run.probe(wanted) for run in self.memory if run.last > sequence]
+        hits = Hits.join([*parts, *(run.probe(wanted, db) for run in self.stored if run.last > sequence)])
         newer = hits.sequence > sequence
         return Hits(hits.row[newer], hits.sequence[newer])
 
@@ -167,8 +171,9 @@ class Identities:
         return Identities(self.memory[self.frozen :], 0, (*self.stored, run))
 
     def merged(self, old: Sequence[StoredRun], new: StoredRun) -> Identities:
-        kept = [run for run in self.stored if run not in old]
-        at = self.stored.index(old[0])
+        gone = {run.number for run in old}
+        at = next(place for place, run in enumerate(self.stored) if run.number in gone)
+        kept = [run for run in self.stored if run.number not in gone]
         return replace(self, stored=(*kept[:at], new, *kept[at:]))
 
     def mergeable(self) -> Sequence[StoredRun]:
@@ -201,18 +206,18 @@ def pack_chunks(run: MemoryRun, first_sequence: int) -> Iterator[bytes]:
 
 
 def unpack_chunk(body: bytes, run: StoredRun) -> MemoryRun:
-    entries = _entries(body, run.number)
-    if xxhash.xxh3_64_digest(memoryview(body)[:-8]) != body[-8:]:
-        raise Damaged(f"identity run {run.number}: a chunk is not what was written")
+    entries = _checked_entries(body, run.number)
     fingerprint = np.frombuffer(body, "<u8", entries)
     sequence = np.frombuffer(body, "<u4", entries, 8 * entries).astype(np.int64) + run.first
     return MemoryRun(fingerprint, sequence, run.last)
 
 
-def _entries(body: bytes, run: int) -> int:
+def _checked_entries(body: bytes, run: int) -> int:
     entries, rest = divmod(len(body) - 8, 12)
     if rest or entries < 1:
         raise Damaged(f"identity run {run}: a chunk has the wrong length")
+    if xxhash.xxh3_64_digest(memoryview(body)[:-8]) != body[-8:]:
+        raise Damaged(f"identity run {run}: a chunk is not what was written")
     return entries
 
 
@@ -266,15 +271,16 @@ def load_runs(db: apsw.Connection, heads_bytes_max: int) -> tuple[StoredRun, ...
 def load_run(
     db: apsw.Connection, number: int, first: int, last: int, entries: int, *, with_heads: bool = True
 ) -> StoredRun:
-    """Read one stored run's directory from its chunks."""
+    """Read one stored run's directory from its chunks, each of them checked: a wrong one would hide events."""
     low = number << CHUNK_BITS
-    column = "body" if with_heads else "substr(body, 1, 8)"
-    statement = f"SELECT {column} FROM identity_chunk WHERE id >= ? AND id < ? ORDER BY id"
-    firsts, parts = [], []
+    firsts: list[bytes] = []
+    parts: list[NDArray[np.uint32]] = []
+    statement = "SELECT body FROM identity_chunk WHERE id >= ? AND id < ? ORDER BY id"
     for (body,) in rows(db, statement, (low, low + (1 << CHUNK_BITS))):
+        fingerprint = np.frombuffer(body, "<u8", _checked_entries(body, number))
         firsts.append(body[:8])
         if with_heads:
-            parts.append((np.frombuffer(body, "<u8", _entries(body, number)) >> np.uint64(32)).astype(np.uint32))
+            parts.append((fingerprint >> np.uint64(32)).astype(np.uint32))
     heads = np.concatenate(parts) if parts else None
     if len(firsts) != -(-entries // CHUNK) or (heads is not None and len(heads) != entries):
         raise Damaged(f"identity run {number}: chunks are missing")

@@ -39,6 +39,7 @@ WAL_PASSIVE_BYTES = 32 * 1024 * 1024
 WAL_RESTART_BYTES = 256 * 1024 * 1024
 LOOK_EVERY_S = 0.1
 DOOMED_LOOKS = 100
+BUSY_MS = 5000
 
 
 class Keeper(threading.Thread):
@@ -78,13 +79,10 @@ class Keeper(threading.Thread):
         while not self._closing.wait(LOOK_EVERY_S):
             try:
                 db = db or self._connect()
-                self.look(db)
-            except (Problem, Damaged, apsw.Error, OSError) as problem:
-                # Nothing is lost: the log has it all, and the next look tries again.
+            except (apsw.Error, OSError) as problem:
                 log.warning("keeping_postponed", error=str(problem))
-            except Exception:
-                # What a damaged row turns into can be anything; without this thread memory would only grow.
-                log.exception("keeping_failed")
+                continue
+            self.look(db)
         if db is not None:
             db.close()
 
@@ -93,16 +91,29 @@ class Keeper(threading.Thread):
         published = self._tail().published
         self._idle_s = self._idle_s + LOOK_EVERY_S if published.sequence == self._seen else 0.0
         self._seen = published.sequence
+        # Each by itself, so that damage met by one does not keep the others from being done.
         if self._fold_is_due(published):
-            self.fold(db)
+            self._try(self.fold, db)
         if published.identities.memory_entries >= identity.FLUSH_ENTRIES or published.identities.frozen:
-            self.store_identities(db)
-        while (group := self._tail().published.identities.mergeable()) and not self._closing.is_set():
-            self.merge_identities(db, group)
-        self._drop_doomed()
-        self.checkpoint(db)
+            self._try(self.store_identities, db)
+        if published.identities.mergeable():
+            self._try(self.merge_identities, db)
+        self._try(self._drop_doomed, db)
+        self._try(self.checkpoint, db)
         if self._verify_bytes:
-            self.scrub.step(db, self._verify_bytes)
+            self._try(self.scrub.step, db, self._verify_bytes)
+
+    def _try(self, duty: Callable[..., None], *arguments: object) -> None:
+        if self._closing.is_set():
+            return
+        try:
+            duty(*arguments)
+        except (Problem, Damaged, apsw.Error, OSError) as problem:
+            # Nothing is lost: the log has it all, and the next look tries again.
+            log.warning("keeping_postponed", duty=duty.__name__, error=str(problem))
+        except Exception:
+            # What a damaged row turns into can be anything; without this thread memory would only grow.
+            log.exception("keeping_failed", duty=duty.__name__)
 
     def _fold_is_due(self, published: Published) -> bool:
         overlay = published.overlay
@@ -110,7 +121,8 @@ class Keeper(threading.Thread):
         return (
             bool(overlay.frozen)
             or overlay.active_cells >= FOLD_CELLS
-            or (overlay.active_cells > 0 and (events >= FOLD_EVENTS or self._idle_s >= FOLD_IDLE_S))
+            or events >= FOLD_EVENTS
+            or (overlay.active_cells > 0 and self._idle_s >= FOLD_IDLE_S)
         )
 
     def fold(self, db: apsw.Connection) -> None:
@@ -138,9 +150,13 @@ class Keeper(threading.Thread):
         first = int(run.sequence.min())
         self._store(tail, db, [run], first, run.last, lambda i, stored: i.stored_frozen(stored), ())
 
-    def merge_identities(self, db: apsw.Connection, group: Sequence[StoredRun]) -> None:
-        """Merge neighbouring stored runs into one; the old ones serve until the new one is complete."""
+    def merge_identities(self, db: apsw.Connection) -> None:
+        """Merge neighbouring stored runs into one, while there are any; the old ones serve until it is complete."""
         tail = self._tail()
+        while (group := tail.published.identities.mergeable()) and not self._closing.is_set():
+            self._merge(tail, db, group)
+
+    def _merge(self, tail: Tail, db: apsw.Connection, group: Sequence[StoredRun]) -> None:
         parts = identity.merged_parts(group, db)
         first, last = group[0].first, group[-1].last
         self._store(tail, db, parts, first, last, lambda i, stored: i.merged(group, stored), group)
@@ -184,7 +200,7 @@ class Keeper(threading.Thread):
             lambda: _change_identities(tail, lambda identities: swap(identities, stored)),
         )
 
-    def _drop_doomed(self) -> None:
+    def _drop_doomed(self, db: apsw.Connection) -> None:
         """Delete the chunks of merged runs, when no one who met the old index can still be reading them."""
         tail = self._tail()
         self._looks += 1
@@ -196,7 +212,10 @@ class Keeper(threading.Thread):
         """Move the WAL into the file; a reader in the way makes it partial, and it goes on at the next look."""
         size = self._wal.stat().st_size if self._wal.exists() else 0
         if size >= WAL_RESTART_BYTES:
+            # It waits with the write lock in its hands; a reader in its way must not stop the writer.
+            db.set_busy_timeout(0)
             db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+            db.set_busy_timeout(BUSY_MS)
         elif size >= WAL_PASSIVE_BYTES and self._idle_or_grown(size):
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 

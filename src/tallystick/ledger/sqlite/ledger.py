@@ -178,7 +178,7 @@ class SqliteLedger:
         self._check_open()
         work = CatalogWork(self._now, decide, actor, self._clock())
         self._writer.submit(work, Lane.URGENT)
-        return await asyncio.wrap_future(work.future)
+        return await asyncio.shield(asyncio.wrap_future(work.future))
 
     async def _read(self, ask: Callable[[apsw.Connection], T]) -> T:
         self._check_open()

@@ -33,7 +33,11 @@ class Scrub:
         read = 0
         statement = """SELECT entry, kind, first, count, header, columns, link FROM log WHERE entry > ?
             ORDER BY entry LIMIT 64"""
-        some = list(rows(db, statement, (self._entry,)))
+        try:
+            some = list(rows(db, statement, (self._entry,)))
+        except apsw.CorruptError as error:
+            self._note(self._entry + 1, str(error), (EVERYONE,))
+            raise
         for entry, kind, first, count, header, columns, link in some:
             read += len(header) + len(columns or b"")
             self._entry, self._link = entry, segment.link(self._link, header)
@@ -71,6 +75,6 @@ def _check(db: apsw.Connection, first: int, count: int, said: Header, columns: b
             size += len(body)
             if segment.frame_digest(body) != digests.pop(at, None):
                 return size, f"the frame of event {at} is not what was written"
-    except Damaged as error:
+    except (Damaged, apsw.CorruptError) as error:
         return size, str(error)
     return size, "frames are missing" if digests else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import apsw
@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from tallystick.ledger.sqlite.segment import NewSeries
-from tallystick.model import Labels, LabelSet
+from tallystick.model import Account, Labels, LabelSet
 from tallystick.rollup import Ints
 
 _labels = msgspec.json.Decoder(Labels)
@@ -60,16 +60,16 @@ class SeriesIndex:
         numbers = list(map(self._memo.get, label_sets))
         return None if None in numbers else np.array(numbers, np.int64)
 
-    def strange(self, label_sets: Sequence[LabelSet], account_numbers: dict[str, int]) -> list[LabelSet]:
+    def strange(self, label_sets: Sequence[LabelSet], accounts: Mapping[str, Account]) -> list[LabelSet]:
         """Return those label sets that have no number yet."""
         known, memo = self._numbers, self._memo
         return [
             s
             for s in label_sets
-            if s not in memo and (account_numbers[s.account], s.meter, s.meter_version, s.labels) not in known
+            if s not in memo and (accounts[s.account].number, s.meter, s.meter_version, s.labels) not in known
         ]
 
-    def numbers(self, label_sets: Sequence[LabelSet], account_numbers: dict[str, int]) -> tuple[Ints, list[NewSeries]]:
+    def numbers(self, label_sets: Sequence[LabelSet], accounts: Mapping[str, Account]) -> tuple[Ints, list[NewSeries]]:
         """Return the numbers of label sets, and those that were given just now; the caller keeps these in the file."""
         memo, made = self._memo, []
         numbers = list(map(memo.get, label_sets))
@@ -78,7 +78,7 @@ class SeriesIndex:
                 label_set = label_sets[at]
                 new = NewSeries(
                     len(self.accounts),
-                    account_numbers[label_set.account],
+                    accounts[label_set.account].number,
                     label_set.meter,
                     label_set.meter_version,
                     label_set.labels,

@@ -10,23 +10,25 @@ import apsw
 import msgspec
 import numpy as np
 
-from tallystick import rollup, windows
+from tallystick import rollup
 from tallystick.envelope import Unreadable, event_of, read
 from tallystick.errors import LedgerError
 from tallystick.ledger.base import Fault, Proof
 from tallystick.ledger.sqlite import file, identity, reading, rollups, segment
+from tallystick.ledger.sqlite.commit import kept_events
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.file import CATALOG, EVENTS, row, rows
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, Header
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.series import load as load_series
-from tallystick.ledger.sqlite.tail import Published, source_and_id
+from tallystick.ledger.sqlite.tail import Published, quarter_cells, source_and_id
 from tallystick.metering import meter
 from tallystick.model import Catalog, Posting, Verdict
 from tallystick.rollup import Cells, Ints
 
 FAULTS_MAX = 1000
+TABLES = ("meta", "log", "frame", "series", "identity_run", "identity_chunk", "rollup", "folded")
 TEXT_LENGTH_ANY = 1 << 30
 """Kept events passed the bound that was set then; it may have been lowered since."""
 Progress = Callable[[int, int], None]
@@ -90,9 +92,11 @@ def verify(db: apsw.Connection, published: Callable[[], Published], builtin: Cat
 
 
 def _check_pages(db: apsw.Connection, replay: Replay) -> None:
-    for (line,) in rows(db, "PRAGMA quick_check(20)"):
-        if line != "ok":
-            replay.fault("file", line)
+    # Table by table, so that no read transaction grows old; with their indexes, through which reports find things.
+    for table in TABLES:
+        for (line,) in rows(db, f"PRAGMA integrity_check({table})"):
+            if line != "ok":
+                replay.fault("file", line)
 
 
 def _log(db: apsw.Connection, sequence: int) -> Iterator[tuple[Any, ...]]:
@@ -155,8 +159,7 @@ def _replay_segment(
         return
     _check_events(replay, header, columns, events, where)
     _check_identities(db, replay, state, secret, header, events, where)
-    quarters = windows.quarter(columns.time)[columns.posting_event]
-    replay.fold(rollup.of_postings(rollup.key(columns.posting_series, quarters), columns.posting_amount))
+    replay.fold(quarter_cells(columns))
 
 
 def _frames(db: apsw.Connection, replay: Replay, header: Header, where: str) -> FrameEvents:
@@ -220,6 +223,18 @@ def _check_identities(
     own = hits.sequence == header.first + order[hits.row]
     for at in np.setdiff1d(np.arange(header.count), order[hits.row[own]]).tolist():
         replay.fault(where, f"event {header.first + at} is not in the identity index")
+    earlier = np.flatnonzero(hits.sequence < header.first + order[hits.row])
+    others = kept_events(db, hits.sequence[earlier])
+    for hit in earlier.tolist():
+        at, sequence = int(order[hits.row[hit]]), int(hits.sequence[hit])
+        other = others[sequence]
+        if (other.account, *_named(other.raw)) == (events.accounts[at], sources[at], ids[at]):
+            replay.fault(where, f"event {header.first + at} has the identity of event {sequence}: it counts twice")
+
+
+def _named(raw: bytes) -> tuple[str, str]:
+    sources, ids = source_and_id([raw])
+    return sources[0], ids[0]
 
 
 def _check_series(db: apsw.Connection, replay: Replay) -> None:
@@ -237,23 +252,20 @@ def _check_rollups(db: apsw.Connection, replay: Replay, published: Callable[[], 
             done = reading.folded(db)
             if done.last > state.sequence:
                 continue
-            kept: dict[Grain, list[Cells]] = {grain: [] for grain in Grain}
-            for account, name, grain, period, size, body in rows(
-                db, "SELECT account, meter, grain, period, cells, body FROM rollup"
-            ):
-                cells = rollups.unpack(body)
-                if not _is_in_place(replay.series, cells, Grain(grain), account, name, period) or size != len(cells):
-                    replay.fault("rollups", f"cells of account {account}, meter {name!r} are kept in the wrong place")
-                kept[Grain(grain)].append(cells)
+            found = list(rows(db, "SELECT account, meter, grain, period, cells, body FROM rollup"))
         break
-    account_of = np.array(replay.series.accounts, np.int64)
-    later = _later(db, replay.events, state.sequence)
+    later = _later(db, replay, state.sequence)
     due = rollup.merge([*replay.cells, *later]) if replay.cells or later else rollup.nothing()
-    due = due.take(due.series < len(account_of))
+    kept: dict[Grain, list[Cells]] = {grain: [] for grain in Grain}
+    for account, name, grain, period, size, body in found:
+        cells = rollups.unpack(body)
+        if not _is_in_place(replay.series, cells, Grain(grain), account, name, period) or size != len(cells):
+            replay.fault("rollups", f"cells of account {account}, meter {name!r} are kept in the wrong place")
+        kept[Grain(grain)].append(cells)
+    account_of = np.array(replay.series.accounts, np.int64)
     lacking = [
         cells.take(done.lacking(border)(account_of[cells.series]))
         for cells, border in state.overlay.parts(state.sequence)
-        if int(cells.series.max()) < len(account_of)
     ]
     for grain in Grain:
         parts = [*kept[grain], *(rollups.coarse(cells, grain) for cells in lacking)]
@@ -261,14 +273,17 @@ def _check_rollups(db: apsw.Connection, replay: Replay, published: Callable[[], 
         _compare_cells(replay, grain, have, rollups.coarse(due, grain))
 
 
-def _later(db: apsw.Connection, after: int, through: int) -> list[Cells]:
-    """Return the cells of commits that came while the log was replayed; the next run proves their events."""
-    statement = f"SELECT columns FROM log WHERE kind = {EVENTS} AND first > ? AND first <= ?"
+def _later(db: apsw.Connection, replay: Replay, through: int) -> list[Cells]:
+    """Return the cells of commits that came while the log was replayed, and learn their series.
+
+    The next run proves their events.
+    """
+    statement = f"SELECT header, columns FROM log WHERE kind = {EVENTS} AND first > ? AND first <= ? ORDER BY first"
     later = []
-    for (body,) in rows(db, statement, (after, through)):
-        columns = segment.unpack_columns(body)
-        quarters = windows.quarter(columns.time)[columns.posting_event]
-        later.append(rollup.of_postings(rollup.key(columns.posting_series, quarters), columns.posting_amount))
+    for header, body in rows(db, statement, (replay.events, through)):
+        for new in msgspec.msgpack.decode(header, type=Header).series:
+            replay.series.add(new)
+        later.append(quarter_cells(segment.unpack_columns(body)))
     return later
 
 
@@ -295,11 +310,10 @@ def _compare_cells(replay: Replay, grain: Grain, have: Cells, due: Cells) -> Non
 
 def _check_counts(db: apsw.Connection, replay: Replay, published: Callable[[], Published]) -> None:
     """Nothing may be kept beside what the log accounts for."""
-    identities = published().identities
-    entries = sum(map(len, identities.memory)) + sum(map(len, identities.stored))
-    sequence = published().sequence
-    if entries not in (published().sequence, sequence):
-        replay.fault("identity index", f"holds {entries} entries for {sequence} events")
+    state = published()
+    entries = sum(map(len, state.identities.memory)) + sum(map(len, state.identities.stored))
+    if entries != state.sequence:
+        replay.fault("identity index", f"holds {entries} entries for {state.sequence} events")
     frames = row(db, "SELECT count(*) FROM frame WHERE first <= ?", (replay.events,))[0]
     if frames != replay.frames:
         replay.fault("frames", f"{frames} are kept and the log accounts for {replay.frames}")

@@ -18,11 +18,13 @@ import structlog
 
 from tallystick.errors import Code, Problem
 from tallystick.ledger.sqlite.file import row
+from tallystick.ledger.sqlite.segment import Damaged
 
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = 1
 REOPEN_WAIT_S = 0.2
+URGENT_IN_A_ROW = 8
 
 
 class Lane(IntEnum):
@@ -106,7 +108,7 @@ class Writer(threading.Thread):
         self._lanes: tuple[deque[Work], ...] = (deque(), deque(), deque())
         self._queued_bytes = 0
         self._closing = False
-        self._healthy = True
+        self._urgent_in_a_row = 0
 
     def reserve(self, size: int) -> None:
         """Take room in the queue for work that is coming; raises Problem when there is none."""
@@ -165,7 +167,10 @@ class Writer(threading.Thread):
                 self._ready.wait()
             works: list[Work] = []
             room = self._group_bytes_max
-            lane = urgent or bulk
+            # Small commits that never cease must not keep the others waiting for ever.
+            others_turn = self._urgent_in_a_row >= URGENT_IN_A_ROW and bool(bulk or background)
+            lane = bulk if others_turn else urgent or bulk
+            self._urgent_in_a_row = self._urgent_in_a_row + 1 if lane is urgent else 0
             while lane and (not works or room > 0):
                 works.append(lane.popleft())
                 room -= works[-1].bytes
@@ -178,23 +183,32 @@ class Writer(threading.Thread):
 
     def _write(self, db: apsw.Connection, works: list[Work]) -> bool:
         """Write one group; false when the connection is not to be trusted any more."""
-        problem = self._disk_problem(works)
-        if problem is not None:
-            self._fail(works, problem)
-            return True
         try:
+            problem = self._disk_problem(works)
+            if problem is not None:
+                self._fail(works, problem)
+                return True
             db.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            self._fail(works, unavailable("The ledger's file is busy. Nothing of this request was kept."))
+            return True
+        except (apsw.Error, OSError) as error:
+            return self._refuse(works, error)
+        try:
             combined = self._combine(works)
             for work in combined:
                 work.write(db)
             db.execute("COMMIT")
-        except (apsw.Error, OSError, MemoryError) as error:
-            log.error("commit_failed", error=str(error))
-            self._fail(works, _problem_of(error))
-            return False
+        except (apsw.Error, OSError, MemoryError, Damaged) as error:
+            return self._refuse(works, error)
         for work in combined:
             work.publish()
         return True
+
+    def _refuse(self, works: Sequence[Work], error: Exception) -> bool:
+        log.error("commit_failed", error=str(error))
+        self._fail(works, _problem_of(error))
+        return False
 
     def _disk_problem(self, works: Sequence[Work]) -> Problem | None:
         free = shutil.disk_usage(self._folder).free
@@ -241,4 +255,6 @@ class Writer(threading.Thread):
 def _problem_of(error: Exception) -> Problem:
     if isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno == 28):
         return Problem(Code.DISK_FULL, "The disk is full. Nothing of this request was kept.", retry_after_s=60)
+    if isinstance(error, Damaged):
+        return Problem(Code.UNPROVEN, f"What this must be compared with is damaged ({error}). Run verify.")
     return unavailable("The ledger could not write. Nothing of this request was acknowledged; send it again.")
