@@ -20,7 +20,7 @@ from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import identity, segment, series
 from tallystick.ledger.sqlite.file import EVENTS, rows
 from tallystick.ledger.sqlite.identity import Fingerprints, Hits, MemoryRun, sorted_run
-from tallystick.ledger.sqlite.segment import Columns, Damaged, Frame, Header, unpack_frame
+from tallystick.ledger.sqlite.segment import Columns, Damaged, Frame, Header, unpack_events
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, Tail, quarter_cells
 from tallystick.model import Batch, Labels, LabelSet, Status, Verdict
@@ -206,16 +206,17 @@ def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
     """Read kept events by sequence, frame by frame."""
     kept: dict[int, Kept] = {}
     wanted = np.unique(sequences)
-    statement = """SELECT DISTINCT (SELECT max(first) FROM frame WHERE first <= s.value) FROM carray(?) s"""
+    statement = "SELECT DISTINCT (SELECT max(first) FROM frame WHERE first <= s.value) AS f FROM carray(?) s ORDER BY f"
     for start in range(0, len(wanted), FRAMES_READ_TOGETHER):
         some = np.ascontiguousarray(wanted[start : start + FRAMES_READ_TOGETHER])
         firsts = np.array([first for (first,) in rows(db, statement, (apsw.carray(some),))], np.int64)
         frames = "SELECT first, body FROM frame WHERE first IN carray(?) ORDER BY first"
-        for first, body in rows(db, frames, (apsw.carray(firsts),)):
-            events = unpack_frame(body)
-            a, b = np.searchsorted(some, [first, first + len(events.raws)])
-            for sequence in some[a:b].tolist():
-                kept[sequence] = Kept(events.accounts[sequence - first], events.raws[sequence - first])
+        starts = np.append(np.searchsorted(some, firsts), len(some)).tolist()
+        found = rows(db, frames, (apsw.carray(firsts),))
+        for (first, body), a, b in zip(found, starts[:-1], starts[1:], strict=True):
+            wanted_here = some[a:b].tolist()
+            events = unpack_events(body, [sequence - first for sequence in wanted_here])
+            kept.update(zip(wanted_here, map(Kept, events.accounts, events.raws), strict=True))
     return kept
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,8 +27,12 @@ from numpy.typing import NDArray
 
 from tallystick.rollup import Ints
 
-FRAME_BYTES_MAX = 32 * 1024
+FRAME_BYTES_MAX = 16 * 1024
 GENESIS = bytes(32)
+
+
+_local = threading.local()
+"""A decompressor per thread: making one costs as much as using it, and one is not for several threads."""
 
 
 class Damaged(Exception):
@@ -120,19 +125,27 @@ def pack_frames(raws: Sequence[bytes], accounts: NDArray[np.uint32]) -> list[Fra
 
 def unpack_frame(body: bytes) -> FrameEvents:
     """Unpack a frame; raises Damaged when its bytes are not a frame's."""
+    return unpack_events(body, None)
+
+
+def unpack_events(body: bytes, places: Sequence[int] | None) -> FrameEvents:
+    """Unpack the events at some places of a frame (ascending; None = all); raises Damaged if it cannot."""
     payload = _decompress(body)
     try:
         (n,) = struct.unpack_from("<I", payload)
         lengths = np.frombuffer(payload, "<u4", n, 4)
-        accounts = np.frombuffer(payload, "<u4", n, 4 + 4 * n)
+        accounts = np.frombuffer(payload, "<u4", n, 4 + 4 * n).tolist()
     except (struct.error, ValueError) as error:
         raise Damaged(f"frame too short: {error}") from error
-    start = 4 + 8 * n
-    ends = (np.cumsum(lengths, dtype=np.int64) + start).tolist()
+    ends = (np.cumsum(lengths, dtype=np.int64) + (4 + 8 * n)).tolist()
     if n == 0 or ends[-1] != len(payload):
         raise Damaged("frame lengths do not add up")
-    raws = [payload[a:b] for a, b in pairwise([start, *ends])]
-    return FrameEvents(raws, accounts.tolist())
+    starts = [4 + 8 * n, *ends[:-1]]
+    if places is None:
+        return FrameEvents([payload[a:b] for a, b in zip(starts, ends, strict=True)], accounts)
+    if places and places[-1] >= n:
+        raise Damaged(f"frame holds {n} events, too few")
+    return FrameEvents([payload[starts[at] : ends[at]] for at in places], [accounts[at] for at in places])
 
 
 def frame_digest(body: bytes) -> bytes:
@@ -185,8 +198,10 @@ def columns_digest(body: bytes) -> bytes:
 
 
 def _decompress(body: bytes) -> bytes:
+    if not hasattr(_local, "zstd"):
+        _local.zstd = zstandard.ZstdDecompressor()
     try:
-        return zstandard.ZstdDecompressor().decompress(body)
+        return bytes(_local.zstd.decompress(body))
     except zstandard.ZstdError as error:
         raise Damaged(f"zstd: {error}") from error
 
