@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -15,12 +15,14 @@ from tallystick.ledger.sqlite.file import EVENTS, rows
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.scrub import EVERYONE
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
-from tallystick.ledger.sqlite.series import SeriesIndex
+from tallystick.ledger.sqlite.series import Selection, SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, Tail
-from tallystick.model import AsOf, Total, UsageQuery, UsageRow, UsageTable
+from tallystick.model import Account, AsOf, Total, UsageQuery, UsageRow, UsageTable
 from tallystick.rollup import Cells, Ints
 
 QUARTERS_PER_DAY = 96
+SELECTIONS_MAX = 8
+"""Groupings remembered per account and meter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +97,28 @@ def _ranges(parts: Sequence[tuple[Ints, Ints, Ints]]) -> Ranges:
     return Ranges(start[keep][order], end[keep][order], bucket[keep][order])
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The series a query reads, ascending, and the group of each (an index into `groups`, which are in row order)."""
-
-    series: Ints
-    group: Ints
-    groups: Sequence[tuple[str | None, ...]]
-    accounts: Ints
-
-    def place(self, series: Ints) -> tuple[Ints, Ints]:
-        """Return the rows whose series is read, and the group of each."""
-        if len(self.series) == 0:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        at = np.minimum(np.searchsorted(self.series, series), len(self.series) - 1)
-        chosen = np.flatnonzero(self.series[at] == series)
-        return chosen, self.group[at[chosen]]
-
-
 def select(query: UsageQuery, published: Published, index: SeriesIndex) -> Selection:
     """Find the series of a query and group them by its labels."""
     accounts, meter = published.catalog.accounts, published.catalog.meters.get(query.meter)
     known = {"account", *(name for name, _ in meter.labels)} if meter is not None else set()
     if not known.issuperset((*query.group_by, *query.where)):
         return Selection(np.empty(0, np.int64), np.empty(0, np.int64), (), np.empty(0, np.int64))
-    names = accounts.keys() if query.accounts is None else [a for a in dict.fromkeys(query.accounts) if a in accounts]
+    names = list(accounts if query.accounts is None else (a for a in dict.fromkeys(query.accounts) if a in accounts))
+    strand = index.strands.get((accounts[names[0]].number, query.meter)) if len(names) == 1 else None
+    if strand is None or query.where:
+        return _group(query, names, accounts, index)
+    # What most reports ask again and again; it holds until the account meets a new label set.
+    size = len(strand.numbers)
+    remembered = strand.selections.get(query.group_by)
+    if remembered is None or len(remembered.series) != size:
+        remembered = _group(query, names, accounts, index)
+        if len(strand.selections) >= SELECTIONS_MAX:
+            strand.selections.clear()
+        strand.selections[query.group_by] = remembered
+    return remembered
+
+
+def _group(query: UsageQuery, names: Sequence[str], accounts: Mapping[str, Account], index: SeriesIndex) -> Selection:
     numbers: list[int] = []
     groups: list[tuple[str | None, ...]] = []
     read: list[int] = []

@@ -17,12 +17,34 @@ _labels = msgspec.json.Decoder(Labels)
 MEMO_MAX = 200_000
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The series a query reads, ascending, and the group of each (an index into `groups`, which are in row order)."""
+
+    series: Ints
+    group: Ints
+    groups: Sequence[tuple[str | None, ...]]
+    accounts: Ints
+
+    def place(self, series: Ints) -> tuple[Ints, Ints]:
+        """Return the rows whose series is read, and the group of each."""
+        if len(self.series) == 0:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        at = np.minimum(np.searchsorted(self.series, series), len(self.series) - 1)
+        chosen = np.flatnonzero(self.series[at] == series)
+        return chosen, self.group[at[chosen]]
+
+
 @dataclass(slots=True)
 class Strand:
-    """The series of one account and one meter, in order of their numbers; it only ever grows."""
+    """The series of one account and one meter, in order of their numbers; it only ever grows.
+
+    `selections` remembers groupings of all of them, by the labels they are grouped by.
+    """
 
     numbers: list[int] = field(default_factory=list)
     labels: list[Labels] = field(default_factory=list)
+    selections: dict[tuple[str, ...], Selection] = field(default_factory=dict)
 
 
 class SeriesIndex:
