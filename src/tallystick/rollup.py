@@ -86,15 +86,6 @@ def nothing() -> Cells:
     return Cells(empty, empty, empty, empty, empty, empty)
 
 
-def add(a: Total, b: Total) -> Total:
-    """Merge two totals."""
-    if a.min is None or a.max is None:
-        return b
-    if b.min is None or b.max is None:
-        return a
-    return Total(a.count + b.count, a.sum + b.sum, min(a.min, b.min), max(a.max, b.max))
-
-
 def _reduce(cells: Cells) -> Cells:
     if len(cells) == 0:
         return cells

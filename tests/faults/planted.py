@@ -17,6 +17,7 @@ import apsw
 import numpy as np
 
 from tallystick import rollup
+from tallystick.ledger import verdicts
 from tallystick.ledger.sqlite import commit, file, keeper, screener, tail
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Overlay
@@ -49,7 +50,7 @@ def identity_claimed_before_the_write() -> None:
         for row, index in enumerate(job.rows.tolist()):
             identity = (batch.account[index], batch.source[index], batch.id[index])
             if identity in claimed:
-                job.verdicts[index], alive[row] = commit.DUPLICATE[1], False
+                job.verdicts[index], alive[row] = verdicts.duplicate(metered=True), False
             claimed.add(identity)
         job.keep(alive)
 
@@ -115,7 +116,7 @@ def truncate_on_a_bad_end() -> None:
 
 def hits_not_confirmed() -> None:
     """Believe a fingerprint without looking at the event that it stands for."""
-    put(commit, "judge", lambda job, row, kept: commit.DUPLICATE[job.is_metered(int(job.rows[row]))])
+    put(commit, "judge", lambda job, row, kept: verdicts.duplicate(metered=job.is_metered(int(job.rows[row]))))
 
 
 def float_sums() -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from tallystick import windows
 from tallystick.envelope import event_of, read, same_content
-from tallystick.errors import Code, Problem
+from tallystick.errors import Problem
+from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import identity, segment, series
 from tallystick.ledger.sqlite.file import EVENTS, rows
@@ -23,10 +24,9 @@ from tallystick.ledger.sqlite.identity import Fingerprints, Hits, MemoryRun, sor
 from tallystick.ledger.sqlite.segment import Columns, Damaged, Frame, Header, unpack_events
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, Tail, quarter_cells
-from tallystick.model import Batch, Labels, LabelSet, Status, Verdict
+from tallystick.model import Batch, Labels, LabelSet, Verdict
 from tallystick.rollup import Cells, Ints
 
-DUPLICATE = (Verdict(Status.DUPLICATE), Verdict(Status.DUPLICATE, metered=True))
 FRAMES_READ_TOGETHER = 128
 
 
@@ -152,12 +152,7 @@ def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: 
     job.account = np.fromiter([numbers[name] for name in batch.account], np.uint32, len(batch))
     alive = job.account != 0
     for row in np.flatnonzero(~alive).tolist():
-        job.verdicts[row] = Verdict(
-            Status.REJECTED,
-            code=Code.ACCOUNT_UNKNOWN,
-            pointer="/account",
-            detail=f"There is no account {batch.account[row]!r}. Create it, or send the name of one that exists.",
-        )
+        job.verdicts[row] = verdicts.account_unknown(batch.account[row])
     order = np.argsort(job.fingerprint, kind="stable")
     found = published.identities.probe(job.fingerprint[order], db)
     if len(found.row):
@@ -187,19 +182,14 @@ def judge(job: Job, row: int, kept: Kept) -> Verdict | None:
     batch = job.batch
     sent = batch.raw[index]
     if kept.raw == sent:
-        return DUPLICATE[job.is_metered(index)]
+        return verdicts.duplicate(metered=job.is_metered(index))
     before, now = read(kept.raw), read(sent)
     if (before["source"], before["id"]) != (now["source"], now["id"]):
         return None
     account, received = batch.account[index], batch.received
     if same_content(event_of(before, account, received), event_of(now, account, received)):
-        return DUPLICATE[job.is_metered(index)]
-    return Verdict(
-        Status.CONFLICT,
-        code=Code.ID_REUSED,
-        pointer="/id",
-        detail="An event with this account, source and id is kept with other content. Give the new event its own id.",
-    )
+        return verdicts.duplicate(metered=job.is_metered(index))
+    return verdicts.CONFLICT
 
 
 def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
@@ -392,16 +382,6 @@ class Group:
         tail.entry, tail.link = header.entry, chained
 
 
-def _label_sets_exceeded(meter: str) -> Verdict:
-    return Verdict(
-        Status.REJECTED,
-        code=Code.LABEL_SETS_EXCEEDED,
-        pointer="/data",
-        detail=f"Meter {meter!r} already has as many label sets as label_sets_max allows in the month of this event. "
-        "Use fewer label values or raise the setting, then send it again.",
-    )
-
-
 def _settle(job: Job, published: Published, db: apsw.Connection) -> None:
     """Judge what the commits since the screening have made known."""
     if not len(job.rows) or job.screened_through >= published.sequence:
@@ -445,7 +425,7 @@ def _take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound) -> Non
             verdict = next((v for other in others if (v := judge(job, row, other)) is not None), None)
             if verdict is None and row in uses:
                 full = bound.admits(uses[row])
-                verdict = _label_sets_exceeded(full[1]) if full is not None else None
+                verdict = verdicts.label_sets_exceeded(full[1]) if full is not None else None
             if verdict is not None:
                 job.verdicts[int(job.rows[row])] = verdict
                 alive[row] = False
