@@ -18,7 +18,8 @@ import numpy as np
 
 from tallystick import rollup
 from tallystick.ledger import verdicts
-from tallystick.ledger.sqlite import commit, file, keeper, screener, tail
+from tallystick.ledger.sqlite import commit, file, job, judging, keeper, screener, tail
+from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Overlay
 from tallystick.ledger.sqlite.writer import Writer
@@ -34,17 +35,17 @@ def ack_before_commit() -> None:
 
     def hasty(self: commit.Group, db: apsw.Connection) -> None:
         write(self, db)
-        for job in self.jobs:
-            job.future.get_loop().call_soon_threadsafe(commit._set_results, [job])
+        for each in self.jobs:
+            each.future.get_loop().call_soon_threadsafe(job.set_results, [each])
 
     put(commit.Group, "write", hasty)
 
 
 def identity_claimed_before_the_write() -> None:
     """Remember an identity as taken when its event is first seen, whatever becomes of the write."""
-    screen, claimed = commit.screen, set[tuple[str, str, str]]()
+    screen, claimed = judging.screen, set[tuple[str, str, str]]()
 
-    def claiming(job: commit.Job, *rest: Any) -> None:
+    def claiming(job: Job, *rest: Any) -> None:
         screen(job, *rest)
         batch, alive = job.batch, np.ones(len(job.rows), np.bool_)
         for row, index in enumerate(job.rows.tolist()):
@@ -116,7 +117,8 @@ def truncate_on_a_bad_end() -> None:
 
 def hits_not_confirmed() -> None:
     """Believe a fingerprint without looking at the event that it stands for."""
-    put(commit, "judge", lambda job, row, kept: verdicts.duplicate(metered=job.is_metered(int(job.rows[row]))))
+    for module in (judging, commit):
+        put(module, "judge", lambda job, row, kept: verdicts.duplicate(metered=job.is_metered(int(job.rows[row]))))
 
 
 def float_sums() -> None:

@@ -15,7 +15,7 @@ import pytest
 from tallystick.errors import LedgerDamaged, Problem
 from tallystick.ledger.open import open_ledger
 from tallystick.ledger.sqlite import file, identity, keeper, reading, series, verify
-from tallystick.ledger.sqlite.commit import Job
+from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.writer import Lane, Task
 from tallystick.model import Account

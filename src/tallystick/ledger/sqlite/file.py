@@ -16,6 +16,8 @@ from tallystick.ledger.sqlite.segment import Damaged
 
 SQLITE_VERSION_MIN = (3, 51, 3)
 """Older releases can lose committed transactions when a WAL is reset (the WAL-reset bug)."""
+WRITER_CACHE_KIB, READER_CACHE_KIB = 8 * 1024, 2 * 1024
+"""Private to each connection, and there are seven; what they read again and again is in the system's cache as well."""
 APPLICATION_ID = 0x746C6C79  # "tlly"
 FILE_NAME = "ledger.db"
 LOCK_NAME = "lock"
@@ -95,7 +97,7 @@ def connect(folder: Path, *, vfs: str | None = None, writes: bool = False) -> ap
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if writes else 0)
     db = apsw.Connection(str(folder / FILE_NAME), flags=flags, vfs=vfs)
     db.set_busy_timeout(5000)
-    db.execute("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384")
+    db.execute(f"PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{WRITER_CACHE_KIB if writes else READER_CACHE_KIB}")
     if writes:
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute("PRAGMA journal_mode = WAL").fetchall()

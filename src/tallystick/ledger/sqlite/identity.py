@@ -7,8 +7,10 @@ its chunks are read when an upper half matches.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import apsw
 import numpy as np
@@ -27,7 +29,11 @@ FLUSH_ENTRIES = 1 << 17
 """Entries in memory at which they become a stored run; a restart reads at most about as many events again."""
 MERGE_AT_ONCE = 4_000
 """Entries of a run in memory at which it is left alone: merging it would hold up the commit that does it."""
+FEW = 4
+"""Identities that are looked up one by one: numpy lets go of the interpreter at every call, and others take it."""
 FAN_IN = 4
+PART = 1 << 18
+"""Entries merged at once."""
 MERGE_ENTRIES_MAX = 1 << 30
 """A merged run's sequences are kept as u32 offsets from its first."""
 
@@ -68,11 +74,11 @@ class MemoryRun:
         return len(self.fingerprint)
 
     def probe(self, wanted: Fingerprints) -> Hits:
-        left = np.searchsorted(self.fingerprint, wanted)
-        near = np.minimum(left, len(self) - 1)
-        rows = np.flatnonzero(self.fingerprint[near] == wanted)
-        right = np.searchsorted(self.fingerprint, wanted[rows], side="right")
-        return _spread(rows, left[rows], right, self.sequence)
+        rows = _present(self.fingerprint, wanted)
+        if len(rows) == 0:
+            return Hits.join(())
+        left, right = (np.searchsorted(self.fingerprint, wanted[rows], side=side) for side in _SIDES)
+        return _spread(rows, left, right, self.sequence)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,9 +104,7 @@ class StoredRun:
         if self.heads is None:
             likely = np.flatnonzero(wanted >= self.chunk_first[0])
         else:
-            heads = (wanted >> np.uint64(32)).astype(np.uint32)
-            near = np.minimum(np.searchsorted(self.heads, heads), self.entries - 1)
-            likely = np.flatnonzero(self.heads[near] == heads)
+            likely = _present(self.heads, (wanted >> np.uint64(32)).astype(np.uint32))
         if len(likely) == 0:
             return Hits.join(())
         # Equal fingerprints may reach over a chunk's end: the chunk before the one that fits is looked into as well.
@@ -158,11 +162,15 @@ class Identities:
         return Hits(hits.row[newer], hits.sequence[newer])
 
     def add(self, run: MemoryRun) -> Identities:
-        """Return the index with one more commit in it; runs of like size are merged, so few are left to probe."""
-        memory = list(self.memory)
-        while len(memory) > self.frozen and len(memory[-1]) < min(2 * len(run), MERGE_AT_ONCE):
-            run = merge_runs([memory.pop(), run])
-        return replace(self, memory=(*memory, run))
+        """Return the index with one more commit in it."""
+        return replace(self, memory=(*self.memory, run))
+
+    def tidied(self) -> Identities:
+        """Return the same index with its newest runs merged where they are of like size, so few are left to probe."""
+        alike = newest_alike([len(run) for run in self.memory[self.frozen :]])
+        if alike < 2:
+            return self
+        return replace(self, memory=(*self.memory[:-alike], merge_runs(self.memory[-alike:])))
 
     def freeze(self) -> Identities:
         return replace(self, frozen=len(self.memory))
@@ -184,6 +192,16 @@ class Identities:
             if max(entries) <= FAN_IN * min(entries) and sum(entries) <= MERGE_ENTRIES_MAX:
                 return group
         return ()
+
+
+def newest_alike(sizes: Sequence[int]) -> int:
+    """Say how many of the newest parts to merge into one: each is small beside those after it, and small enough."""
+    alike, size = 0, 0
+    for part in reversed(sizes):
+        if alike and part >= min(2 * size, MERGE_AT_ONCE):
+            break
+        alike, size = alike + 1, size + part
+    return alike
 
 
 def sorted_run(fingerprint: Fingerprints, sequence: Ints) -> MemoryRun:
@@ -222,12 +240,12 @@ def _checked_entries(body: bytes, run: int) -> int:
 
 
 def merged_parts(runs: Sequence[StoredRun], db: apsw.Connection) -> Iterator[MemoryRun]:
-    """Yield the union of stored runs in ascending parts of about a million entries: memory stays bounded.
+    """Yield the union of stored runs in ascending parts of about PART entries: memory stays bounded.
 
     All parts but the last hold whole chunks.
     """
     total = sum(map(len, runs))
-    parts = max(1, total >> 20)
+    parts = max(1, total // PART)
     bounds = [(p << 64) // parts for p in range(1, parts)]
     readers = [_Scan(run, db) for run in runs]
     rest: list[MemoryRun] = []
@@ -285,6 +303,20 @@ def load_run(
     if len(firsts) != -(-entries // CHUNK) or (heads is not None and len(heads) != entries):
         raise Damaged(f"identity run {number}: chunks are missing")
     return StoredRun(number, first, last, entries, np.frombuffer(b"".join(firsts), "<u8"), heads)
+
+
+_SIDES: Sequence[Literal["left", "right"]] = ("left", "right")
+
+
+def _present(sorted_values: NDArray[np.unsignedinteger[Any]], wanted: NDArray[np.unsignedinteger[Any]]) -> Ints:
+    """Return the rows of `wanted` that are among the values, which are not none."""
+    if len(wanted) <= FEW:
+        values = memoryview(sorted_values)  # type: ignore[arg-type]  # numpy's stubs do not say that it is a buffer
+        last = len(values) - 1
+        found = [row for row, one in enumerate(wanted.tolist()) if values[min(bisect_left(values, one), last)] == one]
+        return np.array(found, np.int64)
+    near = np.minimum(np.searchsorted(sorted_values, wanted), len(sorted_values) - 1)
+    return np.flatnonzero(sorted_values[near] == wanted)
 
 
 def _spread(rows: Ints, left: Ints, right: Ints, sequence: Ints) -> Hits:

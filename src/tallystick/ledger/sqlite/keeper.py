@@ -6,6 +6,7 @@ is cut short is done again after a restart, from the log.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -92,16 +93,26 @@ class Keeper(threading.Thread):
         self._idle_s = self._idle_s + LOOK_EVERY_S if published.sequence == self._seen else 0.0
         self._seen = published.sequence
         # Each by itself, so that damage met by one does not keep the others from being done.
-        if self._fold_is_due(published):
-            self._try(self.fold, db)
-        if published.identities.memory_entries >= identity.FLUSH_ENTRIES or published.identities.frozen:
-            self._try(self.store_identities, db)
-        if published.identities.mergeable():
-            self._try(self.merge_identities, db)
+        duties = self._duties(published)
+        for duty in duties:
+            self._try(duty, db)
+        if duties:
+            give_back()
         self._try(self._drop_doomed, db)
         self._try(self.checkpoint, db)
         if self._verify_bytes:
             self._try(self.scrub.step, db, self._verify_bytes)
+
+    def _duties(self, published: Published) -> list[Callable[[apsw.Connection], None]]:
+        """Return what is due of the work that grows with the log."""
+        identities = published.identities
+        stores = identities.memory_entries >= identity.FLUSH_ENTRIES or identities.frozen > 0
+        due = (
+            (self._fold_is_due(published), self.fold),
+            (stores, self.store_identities),
+            (bool(identities.mergeable()), self.merge_identities),
+        )
+        return [duty for is_due, duty in due if is_due]
 
     def _try(self, duty: Callable[..., None], *arguments: object) -> None:
         if self._closing.is_set():
@@ -249,6 +260,13 @@ class Keeper(threading.Thread):
         task.wait()
         if self._tail() is not tail:
             raise unavailable("The ledger was read again from its file.")
+
+
+def give_back() -> None:
+    """Return memory that is free to the system: the C library would keep what merging large columns leaves behind."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _slices(account_of: Ints, done: Folded, through: int) -> Iterator[list[int]]:

@@ -18,9 +18,12 @@ from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.ledger.base import KeptEvent, Proof
 from tallystick.ledger.sqlite import changes, file, identity, keeper, reading, verify
 from tallystick.ledger.sqlite.changes import CatalogWork, Decide
-from tallystick.ledger.sqlite.commit import Group, Job, LabelSetBound, kept_events
+from tallystick.ledger.sqlite.commit import Group
 from tallystick.ledger.sqlite.file import EVENTS
+from tallystick.ledger.sqlite.job import Job
+from tallystick.ledger.sqlite.judging import kept_events
 from tallystick.ledger.sqlite.keeper import Keeper
+from tallystick.ledger.sqlite.label_sets import LabelSetBound
 from tallystick.ledger.sqlite.screener import Screener
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
@@ -77,6 +80,7 @@ class SqliteLedger:
             connect=partial(file.connect, folder, vfs=vfs, writes=True),
             combine=self._combine,
             recover=self._recover,
+            tidy=self._tidy,
             group_bytes_max=settings.commit_ms_max * GROUP_BYTES_PER_MS,
             queue_bytes_max=settings.queue_bytes_max,
             disk_free_bytes_min=settings.disk_free_bytes_min,
@@ -165,6 +169,10 @@ class SqliteLedger:
     def _recover(self, db: apsw.Connection) -> None:
         self._bound.forget()
         self._tail = self._load(db)
+
+    def _tidy(self) -> None:
+        tail = self._tail
+        tail.published = tail.published.tidied()
 
     def _combine(self, works: Sequence[Work]) -> Sequence[Work]:
         """Make one group of the jobs; changes to the catalog go before it, background work behind."""

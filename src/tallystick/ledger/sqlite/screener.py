@@ -12,7 +12,8 @@ import structlog
 from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
-from tallystick.ledger.sqlite.commit import Job, screen
+from tallystick.ledger.sqlite.job import Job
+from tallystick.ledger.sqlite.judging import screen
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from tallystick.rollup import Ints
 
-FRAME_BYTES_MAX = 16 * 1024
+FRAME_BYTES_MAX = 12 * 1024
 GENESIS = bytes(32)
 
 

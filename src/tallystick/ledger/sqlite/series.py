@@ -77,42 +77,40 @@ class SeriesIndex:
         """Return what a series stands for: account number, meter, meter version, labels."""
         return self._keys[number]
 
-    def known(self, label_sets: Sequence[LabelSet]) -> Ints | None:
-        """Return the numbers of label sets met before, or None if one may be new; for any thread."""
+    def known(self, label_sets: Sequence[LabelSet], accounts: Mapping[str, Account]) -> Ints:
+        """Return the numbers of label sets, 0 for what has none yet; for any thread."""
         numbers = list(map(self._memo.get, label_sets))
-        return None if None in numbers else np.array(numbers, np.int64)
+        for at, number in enumerate(numbers):
+            if number is None:
+                numbers[at] = found = self._number(label_sets[at], accounts)
+                if found:
+                    self._remember(label_sets[at], found)
+        return np.array(numbers, np.int64)
 
-    def strange(self, label_sets: Sequence[LabelSet], accounts: Mapping[str, Account]) -> list[LabelSet]:
-        """Return those label sets that have no number yet."""
-        known, memo = self._numbers, self._memo
-        return [
-            s
-            for s in label_sets
-            if s not in memo and (accounts[s.account].number, s.meter, s.meter_version, s.labels) not in known
-        ]
+    def _number(self, label_set: LabelSet, accounts: Mapping[str, Account]) -> int:
+        account = accounts[label_set.account].number
+        return self._numbers.get((account, label_set.meter, label_set.meter_version, label_set.labels), 0)
+
+    def _remember(self, label_set: LabelSet, number: int) -> None:
+        # From several threads: each step is one operation of a dict, and a number never changes.
+        if len(self._memo) >= MEMO_MAX:
+            self._memo.clear()
+        self._memo[label_set] = number
 
     def numbers(self, label_sets: Sequence[LabelSet], accounts: Mapping[str, Account]) -> tuple[Ints, list[NewSeries]]:
         """Return the numbers of label sets, and those that were given just now; the caller keeps these in the file."""
-        memo, made = self._memo, []
-        numbers = list(map(memo.get, label_sets))
-        for at, number in enumerate(numbers):
-            if number is None:
-                label_set = label_sets[at]
-                new = NewSeries(
-                    len(self.accounts),
-                    accounts[label_set.account].number,
-                    label_set.meter,
-                    label_set.meter_version,
-                    label_set.labels,
-                )
-                number = self._numbers.get((new.account, new.meter, new.meter_version, new.labels))
-                if number is None:
-                    self.add(new)
-                    made.append(new)
-                    number = new.number
-                if len(memo) >= MEMO_MAX:
-                    memo.clear()
-                memo[label_set] = numbers[at] = number
+        made = []
+        numbers = []
+        for label_set in label_sets:
+            number = self._number(label_set, accounts)
+            if not number:
+                number = len(self.accounts)
+                account = accounts[label_set.account].number
+                new = NewSeries(number, account, label_set.meter, label_set.meter_version, label_set.labels)
+                self.add(new)
+                made.append(new)
+            self._remember(label_set, number)
+            numbers.append(number)
         return np.array(numbers, np.int64), made
 
 

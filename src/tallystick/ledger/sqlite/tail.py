@@ -13,7 +13,7 @@ from tallystick import rollup, windows
 from tallystick.ledger.sqlite import identity, series
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.file import CATALOG, EVENTS, row, rows, secret
-from tallystick.ledger.sqlite.identity import MERGE_AT_ONCE, Identities
+from tallystick.ledger.sqlite.identity import Identities, newest_alike
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.model import Catalog
@@ -45,11 +45,15 @@ class Overlay:
         return sum(map(len, self.active))
 
     def add(self, cells: Cells) -> Overlay:
-        """Return the overlay with one more commit in it; parts of like size are merged, so few are left to read."""
-        active = list(self.active)
-        while active and len(active[-1]) < min(2 * len(cells), MERGE_AT_ONCE):
-            cells = rollup.merge([active.pop(), cells])
-        return replace(self, active=(*active, cells))
+        """Return the overlay with one more commit in it."""
+        return replace(self, active=(*self.active, cells))
+
+    def tidied(self) -> Overlay:
+        """Return the same overlay with its newest parts merged where they are of like size: few are left to read."""
+        alike = newest_alike([len(cells) for cells in self.active])
+        if alike < 2:
+            return self
+        return replace(self, active=(*self.active[:-alike], rollup.merge(self.active[-alike:])))
 
     def freeze(self, through: int) -> Overlay:
         return Overlay(self.active, through)
@@ -67,6 +71,13 @@ class Published:
     identities: Identities
     overlay: Overlay
     catalog: Catalog
+
+    def tidied(self) -> Published:
+        """Return the same with little left apart that can be merged."""
+        identities, overlay = self.identities.tidied(), self.overlay.tidied()
+        if identities is self.identities and overlay is self.overlay:
+            return self
+        return replace(self, identities=identities, overlay=overlay)
 
 
 @dataclass(slots=True)

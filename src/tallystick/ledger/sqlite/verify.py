@@ -15,9 +15,9 @@ from tallystick.envelope import Unreadable, event_of, read
 from tallystick.errors import LedgerError
 from tallystick.ledger.base import Fault, Proof
 from tallystick.ledger.sqlite import file, identity, reading, rollups, segment
-from tallystick.ledger.sqlite.commit import kept_events
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.file import CATALOG, EVENTS, row, rows
+from tallystick.ledger.sqlite.judging import kept_events
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, Header
 from tallystick.ledger.sqlite.series import SeriesIndex

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_S = 1
 REOPEN_WAIT_S = 0.2
 URGENT_IN_A_ROW = 8
+UNTIDY_MAX = 16
+"""Groups after which memory is tidied though somebody waits."""
 
 
 class Lane(IntEnum):
@@ -92,6 +94,7 @@ class Writer(threading.Thread):
         connect: Callable[[], apsw.Connection],
         combine: Combine,
         recover: Callable[[apsw.Connection], None],
+        tidy: Callable[[], None],
         group_bytes_max: int,
         queue_bytes_max: int,
         disk_free_bytes_min: int,
@@ -101,6 +104,7 @@ class Writer(threading.Thread):
         self._connect = connect
         self._combine = combine
         self._recover = recover
+        self._tidy = tidy
         self._group_bytes_max = group_bytes_max
         self._queue_bytes_max = queue_bytes_max
         self._disk_free_bytes_min = disk_free_bytes_min
@@ -150,12 +154,17 @@ class Writer(threading.Thread):
 
     def _loop(self) -> None:
         db = self._connect()
+        untidy = 0
         while (works := self._take()) is not None:
             size = sum(work.bytes for work in works)
             if not self._write(db, works):
                 db = self._reopen(db)
             with self._ready:
                 self._queued_bytes -= size
+            untidy += 1
+            if untidy >= UNTIDY_MAX or not self._lanes[Lane.URGENT]:
+                self._tidy()
+                untidy = 0
         self._fail(self._lanes[Lane.BACKGROUND], unavailable("The ledger is closed."))
         db.close()
 
