@@ -16,7 +16,7 @@ from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import segment, series
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.identity import MemoryRun
-from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, repeated, set_results, tell
+from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, repeated, run_of, set_results, tell
 from tallystick.ledger.sqlite.judging import Kept, judge, settle
 from tallystick.ledger.sqlite.label_sets import LabelSetBound, uses_of
 from tallystick.ledger.sqlite.segment import Frame, Header
@@ -41,8 +41,8 @@ class Group:
         current = [job for job in self.jobs if self._is_current(job)]
         for job in current:
             settle(job, published, db)
-        take_in_order(current, tail, self._bound)
-        live = [job for job in current if len(job.rows)]
+        take_in_order(_left(current), tail, self._bound)
+        live = _left(current)
         if not live:
             return
         packed, postings, made = self._pack(live)
@@ -143,15 +143,16 @@ class Group:
         tail.entry, tail.link = header.entry, chained
 
 
+def _left(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if len(job.rows)]
+
+
 def take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound) -> None:
     """Judge what depends on the events before it in the group: a repeated identity, one label set too many.
 
     A refused event claims neither its identity nor its label sets, so both are decided event by event.
     """
-    if len(jobs) == 1 and jobs[0].packed is not None:
-        twice = jobs[0].packed.repeated
-    else:
-        twice = repeated([job.fingerprint for job in jobs])
+    twice = repeated(run_of(jobs).fingerprint) if jobs else ()
     tight = bound.tight(tail, jobs)
     if not twice and not tight:
         return

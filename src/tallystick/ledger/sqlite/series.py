@@ -52,6 +52,7 @@ class SeriesIndex:
 
     def __init__(self) -> None:
         self.strands: dict[tuple[int, str], Strand] = {}
+        self.widest = 0
         self.accounts: list[int] = [0]
         self.meters: list[str] = [""]
         self._numbers: dict[tuple[int, str, int, Labels], int] = {}
@@ -70,6 +71,7 @@ class SeriesIndex:
         strand = self.strands.setdefault((new.account, new.meter), Strand())
         strand.labels.append(new.labels)
         strand.numbers.append(new.number)
+        self.widest = max(self.widest, len(strand.numbers))
         self.accounts.append(new.account)
         self.meters.append(new.meter)
 
