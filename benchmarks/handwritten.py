@@ -1,7 +1,7 @@
 """(d) What one would write by hand on PostgreSQL: the same events, identities, postings and rollups, durable.
 
-A batch is decoded, copied into a staging table, inserted where its identity is new, and only what was new is added to
-the rollups, at the quarter hours, days and months that the embedded ledger keeps. Label sets are interned.
+A batch is decoded and checked, copied into a staging table, inserted where its identity is new, and only that is added
+to the rollups, at the quarter hours, days and months that the embedded ledger keeps. Label sets are interned.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, LiteralString
@@ -23,6 +23,9 @@ from benchmarks import traffic
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 MILLION = Decimal(1_000_000)
+QUANTITY_MAX = 10**12
+TEXT_MAX = 256
+AHEAD = timedelta(minutes=5)
 LABELS = (
     "technology",
     "vendor",
@@ -118,11 +121,25 @@ class Series:
             self.numbers.update((key, number) for number, key in rows)
 
 
+def check(event: Typed, key: Key, latest: datetime) -> None:
+    """Refuse what must not be counted; the traffic has nothing of it, but whoever bills by the numbers has to look."""
+    texts = (event.id, event.source, event.type, *filter(None, key))
+    if not all(map(str.isprintable, texts)) or max(map(len, texts)) > TEXT_MAX or not (event.id and event.source):
+        raise ValueError(f"{event.id}: text")
+    if event.type != "audio.processed" or event.data.get("status", "success") != "success":
+        raise ValueError(f"{event.id}: type or status")
+    if not 0 <= event.data["duration"] <= QUANTITY_MAX or event.time > latest:
+        raise ValueError(f"{event.id}: range")
+
+
 def rows(body: bytes, series: Series) -> Iterator[tuple[object, ...]]:
     """Yield the staging rows of a batch."""
     raws = SPLIT.decode(body)
     events = [EVENT.decode(raw) for raw in raws]
     keys = [(event.account, *map(event.data.get, LABELS)) for event in events]
+    latest = datetime.now(UTC) + AHEAD
+    for event, key in zip(events, keys, strict=True):
+        check(event, key, latest)
     series.intern(key for key in keys if key not in series.numbers)
     for raw, event, key in zip(raws, events, keys, strict=True):
         micros = (event.time - EPOCH) // MICROSECOND

@@ -1,0 +1,209 @@
+"""One batch on its way into the log: what is left of it, its verdicts, and what the screening worked out for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from tallystick.errors import Problem
+from tallystick.ledger.base import CatalogStale
+from tallystick.ledger.sqlite import segment
+from tallystick.ledger.sqlite.identity import Fingerprints, MemoryRun, sorted_run
+from tallystick.ledger.sqlite.segment import Columns, Frame
+from tallystick.ledger.sqlite.series import SeriesIndex
+from tallystick.ledger.sqlite.tail import quarter_cells
+from tallystick.model import Account, Batch, Verdict
+from tallystick.rollup import Cells, Ints
+
+Strand = tuple[int, str]
+"""An account's number and a meter: what label sets are counted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """A segment's columns, packed, and what they add to the rollups; only once every series has its number."""
+
+    columns: bytes
+    digest: bytes
+    cells: Cells
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What a segment takes of its events, worked out before its place in the log is known.
+
+    `run` has the fingerprints, ascending, and the events' places among themselves.
+    """
+
+    frames: Sequence[Frame]
+    time_min: int
+    time_max: int
+    accounts: tuple[int, ...]
+    run: MemoryRun
+
+
+@dataclass(slots=True)
+class Numbering:
+    """The series of a job's label sets in `index`, as far as they had numbers when it was screened."""
+
+    index: SeriesIndex
+    table: Ints
+    unknown: Sequence[int]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One batch on its way. `rows` are the indexes of its events that are still to be kept, all columns follow it."""
+
+    batch: Batch
+    create_accounts: bool
+    future: asyncio.Future[Mapping[int, Verdict]]
+    bytes: int
+    rows: Ints = field(init=False)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    fingerprint: Fingerprints = field(init=False)
+    screened_through: int = 0
+    account: NDArray[np.uint32] = field(init=False)
+    posting_event: Ints = field(init=False)
+    posting_set: Ints = field(init=False)
+    posting_amount: Ints = field(init=False)
+    run: MemoryRun | None = None
+    packed: Packed | None = None
+    numbering: Numbering | None = None
+    postings: Postings | None = None
+
+    def __post_init__(self) -> None:
+        batch = self.batch
+        self.rows = np.arange(len(batch))
+        self.posting_event, self.posting_set = batch.posting_event, batch.posting_set
+        self.posting_amount = batch.posting_amount
+
+    def keep(self, alive: NDArray[np.bool_]) -> None:
+        """Go on with the rows that are alive (a mask over `rows`); the others have their verdict."""
+        kept_posting = alive[self.posting_event]
+        self.posting_event = (np.cumsum(alive) - 1)[self.posting_event[kept_posting]]
+        self.posting_set = self.posting_set[kept_posting]
+        self.posting_amount = self.posting_amount[kept_posting]
+        self.rows, self.fingerprint, self.account = self.rows[alive], self.fingerprint[alive], self.account[alive]
+        self.run = self.packed = self.numbering = self.postings = None
+
+    def prepare(self, index: SeriesIndex, accounts: Mapping[str, Account]) -> None:
+        """Work out what is left to work out, all of it if every series has its number: the writer has little to do."""
+        self.packed = pack([self])
+        numbering = self.number(index, accounts)
+        if not numbering.unknown:
+            self.postings = pack_postings([self])
+
+    def number(self, index: SeriesIndex, accounts: Mapping[str, Account]) -> Numbering:
+        """Look up the series of the label sets that are in use; what is there and holds for `index` is returned."""
+        if self.numbering is not None and self.numbering.index is index:
+            return self.numbering
+        used = self.used_sets()
+        numbers = index.known([self.batch.label_sets[at] for at in used.tolist()], accounts)
+        table = np.zeros(len(self.batch.label_sets), np.int64)
+        table[used] = numbers
+        self.postings = None
+        self.numbering = Numbering(index, table, used[numbers == 0].tolist())
+        return self.numbering
+
+    def used_sets(self) -> Ints:
+        """Return which of the batch's label sets are still in use, ascending."""
+        return np.unique(self.posting_set)
+
+    def strands(self, accounts: Mapping[str, Account]) -> Counter[Strand]:
+        """Return every strand that is in use, with how many of its label sets have no number yet."""
+        unknown = set(self.numbering.unknown) if self.numbering else set()
+        counts: Counter[Strand] = Counter()
+        for at in self.used_sets().tolist():
+            label_set = self.batch.label_sets[at]
+            counts[accounts[label_set.account].number, label_set.meter] += at in unknown
+        return counts
+
+    def is_metered(self, index: int) -> bool:
+        at = int(np.searchsorted(self.batch.posting_event, index))
+        return at < len(self.batch.posting_event) and int(self.batch.posting_event[at]) == index
+
+    def write(self, db: apsw.Connection) -> None:
+        raise TypeError("jobs are written together, as a Group")
+
+    def publish(self) -> None:
+        raise TypeError("jobs are published together, as a Group")
+
+    def fail(self, problem: Problem | CatalogStale) -> None:
+        tell(self.future.get_loop(), _set_exception, self.future, problem)
+
+
+def tell(loop: asyncio.AbstractEventLoop, say: Callable[..., None], *what: object) -> None:
+    """Have a loop told, from another thread; one that was closed meanwhile has nobody left to hear it."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(say, *what)
+
+
+def _set_exception(future: asyncio.Future[Any], problem: Exception) -> None:
+    if not future.done():
+        future.set_exception(problem)
+
+
+def set_results(jobs: Sequence[Job]) -> None:
+    """Give each job's caller its verdicts; in the loop of the callers."""
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_result(job.verdicts)
+
+
+def repeated(ascending: Fingerprints) -> frozenset[int]:
+    """Return the fingerprints that are there more than once."""
+    return frozenset(ascending[1:][ascending[1:] == ascending[:-1]].tolist())
+
+
+def run_of(jobs: Sequence[Job]) -> MemoryRun:
+    """Return the fingerprints of jobs, ascending, and the places of their events among all of them."""
+    if len(jobs) == 1 and jobs[0].run is not None:
+        return jobs[0].run
+    fingerprint = np.concatenate([job.fingerprint for job in jobs])
+    return sorted_run(fingerprint, np.arange(len(fingerprint)))
+
+
+def pack(jobs: Sequence[Job]) -> Packed:
+    """Pack the events of jobs; zstd and SHA-256 let go of the interpreter meanwhile."""
+    time = np.concatenate([job.batch.time[job.rows] for job in jobs])
+    return Packed(
+        [frame for job in jobs for frame in (job.packed.frames if job.packed else _frames(job))],
+        int(time.min()),
+        int(time.max()),
+        tuple(np.unique(np.concatenate([job.account for job in jobs])).tolist()),
+        run_of(jobs),
+    )
+
+
+def _frames(job: Job) -> list[Frame]:
+    raw = job.batch.raw
+    raws = raw if len(job.rows) == len(raw) else [raw[i] for i in job.rows.tolist()]
+    return segment.pack_frames(raws, job.account)
+
+
+def pack_postings(jobs: Sequence[Job]) -> Postings:
+    """Pack the columns of jobs whose series all have numbers."""
+    columns = _columns(jobs)
+    digest, body = segment.pack_columns(columns)
+    return Postings(body, digest, quarter_cells(columns))
+
+
+def _columns(jobs: Sequence[Job]) -> Columns:
+    offsets = np.cumsum([0, *(len(job.rows) for job in jobs)])
+    tables = [job.numbering.table for job in jobs if job.numbering is not None]
+    return Columns(
+        np.concatenate([job.batch.time[job.rows] for job in jobs]),
+        np.concatenate([job.batch.timed[job.rows] for job in jobs]),
+        np.concatenate([job.posting_event + offset for job, offset in zip(jobs, offsets, strict=False)]),
+        np.concatenate([table[job.posting_set] for job, table in zip(jobs, tables, strict=True)]),
+        np.concatenate([job.posting_amount for job in jobs]),
+    )

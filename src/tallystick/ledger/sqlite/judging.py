@@ -1,0 +1,111 @@
+"""What an event is beside those that are kept: new, a duplicate or a conflict; a fingerprint alone decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from tallystick.envelope import event_of, read, same_content
+from tallystick.ledger import verdicts
+from tallystick.ledger.sqlite import identity
+from tallystick.ledger.sqlite.file import rows
+from tallystick.ledger.sqlite.identity import Hits, sorted_run
+from tallystick.ledger.sqlite.job import Job
+from tallystick.ledger.sqlite.segment import Damaged, unpack_events
+from tallystick.ledger.sqlite.tail import Published
+from tallystick.model import Verdict
+from tallystick.rollup import Ints
+
+FRAMES_READ_TOGETHER = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An event to compare with: whose it is and the bytes that were sent."""
+
+    account: int
+    raw: bytes
+
+
+def screen(job: Job, published: Published, secret: int, db: apsw.Connection) -> None:
+    """Judge what is known before `published`, so that the writer need only look at newer commits."""
+    batch, accounts = job.batch, published.catalog.accounts
+    job.screened_through = published.sequence
+    job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
+    numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
+    job.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
+    alive = job.account != 0
+    for row in np.flatnonzero(~alive).tolist():
+        job.verdicts[row] = verdicts.account_unknown(batch.account[row])
+    run = job.run = sorted_run(job.fingerprint, np.arange(len(job.rows)))
+    found = published.identities.probe(run.fingerprint, db)
+    if len(found.row):
+        hits = Hits(run.sequence[found.row], found.sequence)
+        _judge_hits(job, hits, kept_events(db, found.sequence), alive)
+    if not alive.all():
+        job.keep(alive)
+
+
+def _judge_hits(job: Job, hits: Hits, kept: Mapping[int, Kept], alive: NDArray[np.bool_]) -> None:
+    for row, sequence in zip(hits.row.tolist(), hits.sequence.tolist(), strict=True):
+        if sequence not in kept:
+            raise Damaged(f"event {sequence} is not in its frame")
+        if alive[row]:
+            verdict = judge(job, row, kept[sequence])
+            if verdict is not None:
+                job.verdicts[int(job.rows[row])] = verdict
+                alive[row] = False
+
+
+def judge(job: Job, row: int, kept: Kept) -> Verdict | None:
+    """Say what the event at `row` is beside a kept one: a duplicate, a conflict, or (None) another identity."""
+    index = int(job.rows[row])
+    if kept.account != int(job.account[row]):
+        return None
+    batch = job.batch
+    sent = batch.raw[index]
+    if kept.raw == sent:
+        return verdicts.duplicate(metered=job.is_metered(index))
+    before, now = read(kept.raw), read(sent)
+    if (before["source"], before["id"]) != (now["source"], now["id"]):
+        return None
+    account, received = batch.account[index], batch.received
+    if same_content(event_of(before, account, received), event_of(now, account, received)):
+        return verdicts.duplicate(metered=job.is_metered(index))
+    return verdicts.CONFLICT
+
+
+def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
+    """Read kept events by sequence, frame by frame."""
+    kept: dict[int, Kept] = {}
+    wanted = np.unique(sequences)
+    statement = "SELECT DISTINCT (SELECT max(first) FROM frame WHERE first <= s.value) AS f FROM carray(?) s ORDER BY f"
+    for start in range(0, len(wanted), FRAMES_READ_TOGETHER):
+        some = np.ascontiguousarray(wanted[start : start + FRAMES_READ_TOGETHER])
+        firsts = np.array([first for (first,) in rows(db, statement, (apsw.carray(some),))], np.int64)
+        frames = "SELECT first, body FROM frame WHERE first IN carray(?) ORDER BY first"
+        starts = np.append(np.searchsorted(some, firsts), len(some)).tolist()
+        found = rows(db, frames, (apsw.carray(firsts),))
+        for (first, body), a, b in zip(found, starts[:-1], starts[1:], strict=True):
+            wanted_here = some[a:b].tolist()
+            events = unpack_events(body, [sequence - first for sequence in wanted_here])
+            kept.update(zip(wanted_here, map(Kept, events.accounts, events.raws), strict=True))
+    return kept
+
+
+def settle(job: Job, published: Published, db: apsw.Connection) -> None:
+    """Judge what the commits since the screening have made known."""
+    if not len(job.rows) or job.screened_through >= published.sequence:
+        return
+    run = job.run or sorted_run(job.fingerprint, np.arange(len(job.rows)))
+    found = published.identities.probe_after(run.fingerprint, job.screened_through, db)
+    if len(found.row):
+        alive = np.ones(len(job.rows), np.bool_)
+        hits = Hits(run.sequence[found.row], found.sequence)
+        _judge_hits(job, hits, kept_events(db, found.sequence), alive)
+        if not alive.all():
+            job.keep(alive)
