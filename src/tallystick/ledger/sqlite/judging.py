@@ -16,6 +16,7 @@ from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.identity import Hits, sorted_run
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.segment import Damaged, unpack_events
+from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published
 from tallystick.model import Verdict
 from tallystick.rollup import Ints
@@ -31,8 +32,8 @@ class Kept:
     raw: bytes
 
 
-def screen(job: Job, published: Published, secret: int, db: apsw.Connection) -> None:
-    """Judge what is known before `published`, so that the writer need only look at newer commits."""
+def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: apsw.Connection) -> None:
+    """Judge what is known before `published`, so that the writer need only look at newer commits; pack the rest."""
     batch, accounts = job.batch, published.catalog.accounts
     job.screened_through = published.sequence
     job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
@@ -48,6 +49,8 @@ def screen(job: Job, published: Published, secret: int, db: apsw.Connection) -> 
         _judge_hits(job, hits, kept_events(db, found.sequence), alive)
     if not alive.all():
         job.keep(alive)
+    if len(job.rows):
+        job.prepare(index, accounts)
 
 
 def _judge_hits(job: Job, hits: Hits, kept: Mapping[int, Kept], alive: NDArray[np.bool_]) -> None:

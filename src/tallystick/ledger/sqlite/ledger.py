@@ -24,7 +24,7 @@ from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.judging import kept_events
 from tallystick.ledger.sqlite.keeper import Keeper
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
-from tallystick.ledger.sqlite.screener import Packer, Screener
+from tallystick.ledger.sqlite.screener import Screener
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
 from tallystick.ledger.sqlite.writer import Lane, Work, Writer, unavailable
@@ -85,11 +85,6 @@ class SqliteLedger:
             queue_bytes_max=settings.queue_bytes_max,
             disk_free_bytes_min=settings.disk_free_bytes_min,
         )
-        self._packer = Packer(Lane.BULK, writer=self._writer, tail=self._now)
-        hand_on: dict[Lane, Callable[[Job], None]] = {
-            Lane.URGENT: partial(self._writer.submit, lane=Lane.URGENT),
-            Lane.BULK: self._packer.submit,
-        }
         self._screeners = {
             lane: Screener(
                 lane,
@@ -98,7 +93,6 @@ class SqliteLedger:
                 tail=self._now,
                 secret=self._secret,
                 clock=clock,
-                hand_on=hand_on[lane],
             )
             for lane in (Lane.URGENT, Lane.BULK)
         }
@@ -112,7 +106,7 @@ class SqliteLedger:
         )
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(READERS, "tallystick-reader")
-        for thread in (self._writer, self._packer, *self._screeners.values(), self._keeper):
+        for thread in (self._writer, *self._screeners.values(), self._keeper):
             thread.start()
 
     @property
@@ -156,7 +150,6 @@ class SqliteLedger:
     def _stop(self) -> None:
         for screener in self._screeners.values():
             screener.close()
-        self._packer.close()
         self._keeper.stop()
         self._writer.close()
         self._keeper.join()

@@ -21,13 +21,26 @@ from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
 log = structlog.get_logger(__name__)
 
 
-class Stage(threading.Thread):
-    """Does one thing to each job in turn, and hands it on; what fails costs that job, never the thread."""
+class Screener(threading.Thread):
+    """Takes the jobs of one lane in, and hands each to the writer; a lane of its own keeps small ones from waiting."""
 
-    def __init__(self, name: str, writer: Writer, hand_on: Callable[[Job], None]) -> None:
-        super().__init__(name=f"tallystick-{name}", daemon=True)
+    def __init__(
+        self,
+        lane: Lane,
+        *,
+        connect: Callable[[], apsw.Connection],
+        writer: Writer,
+        tail: Callable[[], Tail],
+        secret: int,
+        clock: Callable[[], int],
+    ) -> None:
+        super().__init__(name=f"tallystick-screener-{lane.name.lower()}", daemon=True)
+        self._lane = lane
+        self._connect = connect
         self._writer = writer
-        self._hand_on = hand_on
+        self._tail = tail
+        self._secret = secret
+        self._clock = clock
         self._ready = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._closing = False
@@ -45,9 +58,12 @@ class Stage(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        db: apsw.Connection | None = None
         while (job := self._take()) is not None:
             try:
-                self.work(job)
+                # Inside: a connection that cannot be had costs a job, never the thread.
+                db = db or self._connect()
+                self._screen(job, db)
             except (Problem, CatalogStale) as problem:
                 self._refuse(job, problem)
             except Damaged as damage:
@@ -60,11 +76,9 @@ class Stage(threading.Thread):
                 log.exception("screening_failed")
                 self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
             else:
-                self._hand_on(job)
-
-    def work(self, job: Job) -> None:
-        """Do this stage's part."""
-        raise NotImplementedError
+                self._writer.submit(job, self._lane)
+        if db is not None:
+            db.close()
 
     def _take(self) -> Job | None:
         with self._ready:
@@ -72,45 +86,9 @@ class Stage(threading.Thread):
                 self._ready.wait()
             return self._jobs.popleft() if self._jobs else None
 
-    def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
-        self._writer.unreserve(job.bytes)
-        job.fail(problem)
-
-
-class Screener(Stage):
-    """Takes the jobs of one lane in and judges them; a lane of its own keeps small ones from waiting.
-
-    An urgent job is packed at once; a large one goes to the packer, so that the next is screened meanwhile.
-    """
-
-    def __init__(
-        self,
-        lane: Lane,
-        *,
-        connect: Callable[[], apsw.Connection],
-        writer: Writer,
-        tail: Callable[[], Tail],
-        secret: int,
-        clock: Callable[[], int],
-        hand_on: Callable[[Job], None],
-    ) -> None:
-        super().__init__(f"screener-{lane.name.lower()}", writer, hand_on)
-        self._packs = lane is Lane.URGENT
-        self._connect = connect
-        self._tail = tail
-        self._secret = secret
-        self._clock = clock
-        self._db: apsw.Connection | None = None
-
-    def run(self) -> None:
-        super().run()
-        if self._db is not None:
-            self._db.close()
-
-    def work(self, job: Job) -> None:
-        # Here and not at the start: a connection that cannot be had costs a job.
-        self._db = self._db or self._connect()
-        published = self._tail().published
+    def _screen(self, job: Job, db: apsw.Connection) -> None:
+        tail = self._tail()
+        published = tail.published
         if job.batch.catalog_version != published.catalog.version:
             raise CatalogStale
         if job.create_accounts:
@@ -119,24 +97,10 @@ class Screener(Stage):
                 work = CatalogWork(self._tail, create_accounts(missing), "event", self._clock())
                 self._writer.submit(work, Lane.URGENT)
                 work.future.result()
-                published = self._tail().published
-        screen(job, published, self._secret, self._db)
-        if self._packs:
-            pack_early(job, self._tail())
+                tail = self._tail()
+                published = tail.published
+        screen(job, published, tail.series, self._secret, db)
 
-
-class Packer(Stage):
-    """Packs screened jobs, which for large ones is as much work again as screening them."""
-
-    def __init__(self, lane: Lane, *, writer: Writer, tail: Callable[[], Tail]) -> None:
-        super().__init__(f"packer-{lane.name.lower()}", writer, lambda job: writer.submit(job, lane))
-        self._tail = tail
-
-    def work(self, job: Job) -> None:
-        pack_early(job, self._tail())
-
-
-def pack_early(job: Job, tail: Tail) -> None:
-    """Do what the writer would have to do otherwise."""
-    if len(job.rows):
-        job.prepare(tail.series, tail.published.catalog.accounts)
+    def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
+        self._writer.unreserve(job.bytes)
+        job.fail(problem)
