@@ -190,11 +190,19 @@ def test_what_the_standard_library_writes_is_read_back(value: dict[str, Any], as
         (b"{}", None),
         (b"[]", None),
         (b'{"id":"1"', None),
-        (b'{"id":"1","data":"\\ud800"}', None),
+        (b'{"id":"1","id":"2"}', "2"),
+        (b'{"id":"1","data":"\\ud800"}', "1"),
+        (b'{"id":"1","data":"\\ud800","n":' + b"7" * 5000 + b"}", "1"),
+        (b'{"id":"1","n":1e9999999999999999999}', "1"),
+        (b'{"id":"\\ud800"}', None),
+        (b'{"id":"\xff"}', None),
+        (b'{"id":7,"data":"\\ud800"}', None),
+        (b'["\\ud800"]', None),
+        (b'{"id":"1","data":' + b"[" * 10_000 + b"]" * 10_000 + b"}", None),
     ],
 )
 def test_a_receipt_names_the_event_where_it_can(raw: bytes, found: str | None) -> None:
-    """A bad event has often a good id; one that cannot be read has none."""
+    """A bad event has often a good id; one that is no JSON, or whose id is no text that can be sent, has none."""
     assert id_of(raw) == found
 
 

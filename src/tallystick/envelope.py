@@ -90,13 +90,28 @@ def read(raw: bytes) -> dict[str, Any]:
     return value
 
 
+class _Id(msgspec.Struct):
+    id: str | None = None
+
+
+_id_decoder = msgspec.json.Decoder(_Id)
+
+
 def id_of(raw: bytes) -> str | None:
     """Return the id of an event that may be anything else but good, for its receipt; None if it has none to show."""
     try:
-        found = read(raw).get("id")
-    except Unreadable:
+        return _id_decoder.decode(raw).id
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _id_slowly(raw)
+
+
+def _id_slowly(raw: bytes) -> str | None:
+    try:
+        value = json.loads(raw.decode("utf-8"), parse_int=_integer)
+        found = value.get("id") if isinstance(value, dict) else None
+        return found.encode("utf-8").decode("utf-8") if isinstance(found, str) else None
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, str) else None
 
 
 def _read_slowly(raw: bytes) -> Any:

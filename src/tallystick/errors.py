@@ -36,6 +36,7 @@ class Code(StrEnum):
 
     # Problems: a whole request was not answered.
     BODY_UNDECODABLE = "body_undecodable"
+    HEADER_INVALID = "header_invalid"
     BATCH_TOO_LARGE = "batch_too_large"
     MEDIA_TYPE_UNKNOWN = "media_type_unknown"
     PARAMETER_INVALID = "parameter_invalid"

@@ -126,7 +126,7 @@ def test_a_bad_line_of_ndjson_costs_only_itself() -> None:
         {"content-type": "text/plain"},
         {"content-type": "application/json; charset=latin1"},
         {"content-encoding": "br"},
-        {"content-encoding": "gzip"},
+        {"content-encoding": "gzip, gzip"},
     ],
 )
 def test_an_unknown_type_or_encoding_is_415(headers: dict[str, str]) -> None:

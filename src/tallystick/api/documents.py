@@ -22,8 +22,10 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 async def read(call: http.Call, kind: type[T]) -> T:
     """Read the body as a JSON document of this type."""
     media_type = call.headers.get("content-type", "application/json").split(";")[0].strip().lower()
-    if media_type != "application/json" or call.headers.get("content-encoding", "identity") != "identity":
-        raise Problem(Code.MEDIA_TYPE_UNKNOWN, "The body must be application/json, not compressed.")
+    if media_type != "application/json":
+        raise Problem(
+            Code.MEDIA_TYPE_UNKNOWN, "The body must be application/json.", headers={"Accept": "application/json"}
+        )
     async with http.body_of(call, DOCUMENT_BYTES_MAX) as body:
         return _decode(body, kind)
 

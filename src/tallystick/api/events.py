@@ -9,8 +9,10 @@ from http import HTTPStatus
 import msgspec
 
 from tallystick.api import errors, http
+from tallystick.envelope import pointer_to
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.ingest.accept import Intake, accept
+from tallystick.ingest.decode import CLOUDEVENTS
 from tallystick.model import Receipt, Status, Verdict
 from tallystick.query import Reply
 
@@ -32,8 +34,8 @@ class ReceiptLine(msgspec.Struct, omit_defaults=True):
 
 async def post(call: http.Call) -> Reply:
     """Take events in and say of each what became of it."""
-    _refuse_encoding(call)
     settings = call.app.settings
+    _refuse_repeated(call)
     async with http.body_of(call, settings.batch_bytes_max) as body:
         intake = await accept(
             body,
@@ -47,10 +49,15 @@ async def post(call: http.Call) -> Reply:
     return await _reply(call, intake)
 
 
-def _refuse_encoding(call: http.Call) -> None:
-    if call.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
-        detail = "Send the body as it is, without Content-Encoding."
-        raise Problem(Code.MEDIA_TYPE_UNKNOWN, detail, headers={"Accept-Encoding": "identity"})
+def _refuse_repeated(call: http.Call) -> None:
+    """Refuse an attribute of binary mode that came twice: nobody can tell which one was meant."""
+    if call.headers.get("content-type", "").lower().lstrip().startswith(CLOUDEVENTS):
+        return
+    names = [str(name, "latin-1").lower() for name, _ in call.scope["headers"]]
+    twice = next((name for name in names if name.startswith("ce-") and names.count(name) > 1), None)
+    if twice is not None:
+        detail = f"Send the header {twice} once."
+        raise Problem(Code.HEADER_INVALID, detail, (Flaw(pointer_to(twice[3:]), detail),))
 
 
 async def _reply(call: http.Call, intake: Intake) -> Reply:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from tallystick.app import App
 from tallystick.errors import Code, Flaw, Problem
+from tallystick.ingest import codings
 from tallystick.model import Caller
 
 Scope = MutableMapping[str, Any]
@@ -19,6 +20,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 QUERY_FIELDS_MAX = 1000
 DISCARD_S_MAX = 5
+INLINE_BYTES = 16 * 1024
+"""Up to here a compressed body is begun on the loop, in about a millisecond; larger ones are left to a thread."""
 
 
 @dataclass(slots=True)
@@ -55,8 +58,12 @@ class Call:
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
-    """Return the headers by lower-case name; of a header sent twice, the last."""
-    return {str(name, "latin-1").lower(): str(value, "latin-1") for name, value in scope["headers"]}
+    """Return the headers by lower-case name; the values of one that was sent again follow after a comma (RFC 9110)."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = str(raw_name, "latin-1").lower(), str(raw_value, "latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def parse_query(sent: bytes) -> tuple[tuple[str, str], ...]:
@@ -79,19 +86,81 @@ def segments_of(raw_path: bytes) -> tuple[str, ...] | None:
 
 @asynccontextmanager
 async def body_of(call: Call, bytes_max: int) -> AsyncIterator[bytes]:
-    """Read the body, counted against what all bodies together may hold until the handler is done with it."""
-    taken = 0
+    """Read the body and undo its content coding, within `bytes_max` decoded bytes.
+
+    What it holds is counted against what all bodies together may hold until the handler is done with it. Raises
+    Problem: MEDIA_TYPE_UNKNOWN for a coding that is not taken, BATCH_TOO_LARGE, BODY_UNDECODABLE for a body that is
+    cut short or not of its coding, UNAVAILABLE while too much is held.
+    """
+    held = _Held(call.app)
     try:
-        parts: list[bytes] = []
-        _refuse_announced(call, bytes_max)
-        async for part in _parts(call):
-            taken += len(part)
-            call.app.body_bytes += len(part)
-            _refuse_taken(call, taken, bytes_max)
-            parts.append(part)
-        yield b"".join(parts) if len(parts) != 1 else parts[0]
+        coding = codings.coding_of(call.headers.get("content-encoding"))
+        body = await _sent(call, bytes_max if coding is None else coded_max(bytes_max), bytes_max, held)
+        if coding is not None:
+            body = await _decoded(body, coding, bytes_max, held)
+        yield body
     finally:
-        call.app.body_bytes -= taken
+        held.let_go(held.bytes)
+
+
+@dataclass(slots=True)
+class _Held:
+    """What one request's body holds in memory, counted into what all of them hold."""
+
+    app: App
+    bytes: int = 0
+
+    def take(self, count: int) -> None:
+        self.bytes += count
+        self.app.body_bytes += count
+        if self.app.body_bytes > self.app.settings.queue_bytes_max:
+            raise Problem(Code.UNAVAILABLE, "Too much is being received at the moment; try again.", retry_after_s=1)
+
+    def let_go(self, count: int) -> None:
+        self.bytes -= count
+        self.app.body_bytes -= count
+
+
+def coded_max(bytes_max: int) -> int:
+    """Return how many bytes a compressed body may have: data that does not compress becomes a little larger by it."""
+    return bytes_max + bytes_max // 8 + 1024
+
+
+async def _sent(call: Call, sent_max: int, bytes_max: int, held: _Held) -> bytes:
+    """Read the body as it was sent; `bytes_max` is what a refusal names."""
+    length = call.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > sent_max:
+        raise too_large(bytes_max)
+    parts: list[bytes] = []
+    async for part in _parts(call):
+        if held.bytes + len(part) > sent_max:
+            raise too_large(bytes_max)
+        held.take(len(part))
+        parts.append(part)
+    return b"".join(parts) if len(parts) != 1 else parts[0]
+
+
+async def _decoded(sent: bytes, coding: str, bytes_max: int, held: _Held) -> bytes:
+    """Undo the coding of a body; stops as soon as it is too large. In the end only what was decoded is held."""
+    sent_bytes, decoded_bytes, found = held.bytes, 0, list[bytes]()
+    pieces = codings.pieces(sent, coding, window_bytes_max=held.app.settings.zstd_window_bytes_max)
+    async for piece in _in_turns(pieces, len(sent)):
+        decoded_bytes += len(piece)
+        if decoded_bytes > bytes_max:
+            raise too_large(bytes_max)
+        # Twice, because zstd remembers what later data may point back to, and because pieces are put together.
+        held.take(2 * len(piece))
+        found.append(piece)
+    held.let_go(sent_bytes + decoded_bytes)
+    return b"".join(found)
+
+
+async def _in_turns(pieces: Iterator[bytes], sent_bytes: int) -> AsyncIterator[bytes]:
+    """Work out piece after piece: little ones here, one that may take longer than a millisecond on a thread."""
+    beside = sent_bytes > INLINE_BYTES
+    while (piece := await asyncio.to_thread(next, pieces, None) if beside else next(pieces, None)) is not None:
+        yield piece
+        beside = beside or len(piece) >= codings.PIECE_BYTES
 
 
 async def discard_body(call: Call) -> bool:
@@ -153,19 +222,8 @@ def _cut_short(call: Call, detail: str) -> Problem:
     return Problem(Code.BODY_UNDECODABLE, detail, headers={"Connection": "close"})
 
 
-def _refuse_announced(call: Call, bytes_max: int) -> None:
-    length = call.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > bytes_max:
-        raise too_large(bytes_max)
-
-
-def _refuse_taken(call: Call, taken: int, bytes_max: int) -> None:
-    if taken > bytes_max:
-        raise too_large(bytes_max)
-    if call.app.body_bytes > call.app.settings.queue_bytes_max:
-        raise Problem(Code.UNAVAILABLE, "Too much is being received at the moment; try again.", retry_after_s=1)
-
-
 def too_large(bytes_max: int) -> Problem:
     """The body is larger than it may be."""
-    return Problem(Code.BATCH_TOO_LARGE, f"The body may have at most {bytes_max} bytes; send smaller batches.")
+    return Problem(
+        Code.BATCH_TOO_LARGE, f"The body may have at most {bytes_max} bytes (decompressed); send smaller batches."
+    )

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tallystick.envelope import id_of
 from tallystick.ingest.decode import Items, decode
 from tallystick.ingest.prepare import Prepared, Preparer, join
 from tallystick.ledger.base import CatalogStale, Ledger
@@ -101,7 +101,7 @@ class Intake:
 
     def _receipt(self, index: int) -> Receipt:
         verdict = self.verdicts.get(index) or Verdict(Status.ACCEPTED, metered=bool(self.metered[index]))
-        return Receipt(index, _id_of(self.items.raws[index]), verdict)
+        return Receipt(index, id_of(self.items.raws[index]), verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +183,3 @@ def _split(items: Items, rows: Sequence[int], size: int) -> Iterator[Sequence[in
         if start < end:
             yield rows[start:end]
         start = end
-
-
-class _Id(msgspec.Struct):
-    id: str | None = None
-
-
-_id_decoder = msgspec.json.Decoder(_Id)
-
-
-def _id_of(raw: bytes) -> str | None:
-    try:
-        return _id_decoder.decode(raw).id
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
