@@ -58,6 +58,12 @@ def pointer_to(*names: str | int) -> str:
     return path.encode("utf-8", "replace").decode("utf-8")
 
 
+def named(pointer: str) -> str:
+    """Name the member that a JSON pointer leads to, as a sentence has it: `data.duration`; the event for itself."""
+    path = pointer[1:].replace("/", ".").replace("~1", "/").replace("~0", "~")
+    return f"`{path}`" if pointer else "the event"
+
+
 # Reading
 
 
@@ -86,7 +92,7 @@ def read(raw: bytes) -> dict[str, Any]:
         if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX:
             _inspect(value, ())
     if not isinstance(value, dict):
-        raise Unreadable(Code.NOT_OBJECT, "", "An event must be a JSON object.")
+        raise Unreadable(Code.NOT_OBJECT, "", "Send the event as a JSON object, in braces.")
     return value
 
 
@@ -153,7 +159,7 @@ def _no_constant(name: str) -> NoReturn:
 def _inspect(value: Any, path: tuple[str | int, ...]) -> None:
     """Raise Unreadable for the first thing in `value` that cannot be kept."""
     if isinstance(value, _Beyond):
-        raise Unreadable(Code.QUANTITY_RANGE, pointer_to(*path), "The exponent of this number is too large.")
+        raise Unreadable(Code.QUANTITY_RANGE, pointer_to(*path), _beyond(path))
     if isinstance(value, str):
         _inspect_text(value, path)
     elif isinstance(value, dict | list):
@@ -166,11 +172,19 @@ def _inspect(value: Any, path: tuple[str | int, ...]) -> None:
 
 def _inspect_text(text: str | int, path: tuple[str | int, ...]) -> None:
     if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise Unreadable(Code.TEXT_INVALID, pointer_to(*path), "This text has a surrogate without its other half.")
+        raise Unreadable(Code.TEXT_INVALID, pointer_to(*path), _halved(path))
+
+
+def _beyond(path: tuple[str | int, ...]) -> str:
+    return f"The exponent of {named(pointer_to(*path))} is too large: send a number from 1e-12 to 1e12."
+
+
+def _halved(path: tuple[str | int, ...]) -> str:
+    return f"Remove half a surrogate pair from {named(pointer_to(*path))}: that is no character."
 
 
 def _refuse_depth(path: tuple[str | int, ...]) -> NoReturn:
-    detail = f"An event may be nested {DEPTH_MAX} levels deep and no deeper."
+    detail = f"Nest {named(pointer_to(*path[:1]))} less deeply: {DEPTH_MAX} levels are the most."
     raise Unreadable(Code.NOT_JSON, pointer_to(*path), detail)
 
 
@@ -215,12 +229,20 @@ def label_text(value: Any, pointer: str, length_max: int) -> str | Verdict:
     too_long = isinstance(value, Decimal) and bool(value) and abs(value.adjusted()) > length_max
     text = "" if too_long else text_of(value)
     if text is None:
-        return refusal(Code.FIELD_TYPE, pointer, "This is a label: send text, a number, true or false.")
+        detail = f"{named(pointer)} is a label: send text, a number, true or false."
+        return refusal(Code.FIELD_TYPE, pointer, detail)
     if too_long or len(text) > length_max:
-        return refusal(Code.FIELD_LENGTH, pointer, f"This is a label: send at most {length_max} characters.")
+        return refusal(
+            Code.FIELD_LENGTH, pointer, f"{named(pointer)} is a label: send at most {length_max} characters."
+        )
     if UNSAFE.search(text):
-        return refusal(Code.TEXT_INVALID, pointer, "Remove control characters and bidi overrides from this label.")
+        return refusal(Code.TEXT_INVALID, pointer, unsafe_text(pointer))
     return text
+
+
+def unsafe_text(pointer: str) -> str:
+    """Say what is to be done about a text that UNSAFE finds something in."""
+    return f"Remove control characters, bidi overrides and halves of surrogate pairs from {named(pointer)}."
 
 
 def space_member(envelope: Mapping[str, Any], account: str) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ from decimal import ROUND_05UP, Context, Decimal, Inexact, InvalidOperation
 from functools import cache
 from typing import Any
 
-from tallystick.envelope import EXACT, label_text, number, pointer_to, refusal
+from tallystick.envelope import EXACT, label_text, named, number, pointer_to, refusal
 from tallystick.errors import Code
 from tallystick.model import Catalog, Event, Labels, Meter, Posting, Rounding, Verdict
 
@@ -194,7 +194,8 @@ def _amount(event: Event, meter: Meter) -> int | Verdict:
     pointer = _pointer(meter.quantity)
     value = _member(event, meter.quantity)
     if value is None:
-        return refusal(Code.QUANTITY_MISSING, pointer, f"This is what the meter {meter.name} counts: send it.")
+        detail = f"{named(pointer)} is what the meter {meter.name} counts: send it."
+        return refusal(Code.QUANTITY_MISSING, pointer, detail)
     quantity = _quantity(value, pointer, is_duration=meter.unit == "s")
     return quantity if isinstance(quantity, Verdict) else _scaled(quantity, meter, pointer)
 
@@ -204,12 +205,12 @@ def _quantity(value: Any, pointer: str, *, is_duration: bool) -> Decimal | Verdi
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         return Decimal(value)
     if not is_duration:
-        return refusal(Code.QUANTITY_TYPE, pointer, "Send this quantity as a JSON number.")
+        return refusal(Code.QUANTITY_TYPE, pointer, f"Send {named(pointer)} as a JSON number.")
     seconds = _seconds(value) if isinstance(value, str) else None
     if seconds is None:
         detail = (
-            "Send seconds as a number (7.5), a string that holds one, or an ISO 8601 duration of weeks, days, hours, "
-            "minutes and seconds (PT7.5S); months and years have no fixed length."
+            f"Send {named(pointer)} as a number of seconds (7.5), a string that holds one, or an ISO 8601 duration of "
+            "weeks, days, hours, minutes and seconds (PT7.5S); months and years have no fixed length."
         )
         return refusal(Code.QUANTITY_TYPE, pointer, detail)
     return seconds
@@ -253,14 +254,15 @@ def _scaled(quantity: Decimal, meter: Meter, pointer: str) -> int | Verdict:
         return int(digits.quantize(quantity, Decimal(1).scaleb(-meter.scale)).scaleb(meter.scale, digits))
     except Inexact:
         allowed = f"at most {meter.scale} decimals" if meter.scale else "a whole number"
-        return refusal(Code.QUANTITY_PRECISION, pointer, f"The meter {meter.name} counts exactly: send {allowed}.")
+        detail = f"The meter {meter.name} counts {named(pointer)} exactly: send {allowed}."
+        return refusal(Code.QUANTITY_PRECISION, pointer, detail)
 
 
 def _out_of_range(quantity: Decimal, pointer: str) -> Verdict | None:
     if quantity < 0:
-        return refusal(Code.QUANTITY_NEGATIVE, pointer, "A quantity is never negative: send 0 or more.")
+        return refusal(Code.QUANTITY_NEGATIVE, pointer, f"{named(pointer)} is never negative: send 0 or more.")
     if quantity > QUANTITY_MAX or (quantity and quantity.adjusted() < EXPONENT_MIN):
-        return refusal(Code.QUANTITY_RANGE, pointer, "Send 0, or a quantity from 1e-12 to 1e12.")
+        return refusal(Code.QUANTITY_RANGE, pointer, f"{named(pointer)} is out of range: send 0, or 1e-12 to 1e12.")
     return None
 
 

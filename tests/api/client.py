@@ -73,22 +73,28 @@ class World:
         key: str | None = "operator",
         headers: Mapping[str, str] | None = None,
         parts: list[Message] | None = None,
+        repeated: Sequence[tuple[str, str]] = (),
     ) -> Answer:
-        """Send a request with a key known by name; a body that is not bytes is sent as JSON, `parts` are used up."""
+        """Send a request with a key known by name; a body that is not bytes is sent as JSON, `parts` are used up.
+
+        `repeated` are headers in lower case that come after the others, whether or not they are there already.
+        """
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"content-type": "application/json", "content-length": str(len(content))} if content else {}
         if key is not None:
             sent["authorization"] = f"Bearer {self.keys.get(key, key)}"
         sent |= {name.lower(): value for name, value in (headers or {}).items()}
         messages = parts if parts is not None else [{"type": "http.request", "body": content}]
-        return await exchange(self.app, method, target, sent, messages)
+        return await exchange(self.app, method, target, [*sent.items(), *repeated], messages)
 
     async def ingest(self, *events: Mapping[str, Any], key: str = "operator", query: str = "") -> Answer:
         """Send events as one batch of plain JSON."""
         return await self.ask("POST", f"/v1/events{query}", list(events), key=key)
 
 
-async def exchange(app: App, method: str, target: str, headers: Mapping[str, str], messages: list[Message]) -> Answer:
+async def exchange(
+    app: App, method: str, target: str, headers: Sequence[tuple[str, str]], messages: list[Message]
+) -> Answer:
     """Put one request through the application; a message with `wait` never comes."""
     path, _, query = target.partition("?")
     replies: list[Message] = []
@@ -106,7 +112,7 @@ async def exchange(app: App, method: str, target: str, headers: Mapping[str, str
         "method": method,
         "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
     }
     await asgi.create(app)(scope, receive, send)
     shown = {name.decode(): value.decode("latin-1") for name, value in replies[0]["headers"]}

@@ -32,6 +32,7 @@ from tallystick.envelope import (
     read,
     refusal,
     space_member,
+    unsafe_text,
     without_nulls,
 )
 from tallystick.errors import Code
@@ -128,7 +129,7 @@ def _texts(envelope: Envelope) -> Verdict | None:
 def _text(name: str, value: Any) -> Verdict | None:
     if not UNSAFE.search(name) and not (isinstance(value, str) and UNSAFE.search(value)):
         return None
-    return refusal(Code.TEXT_INVALID, pointer_to(name), "Remove control characters and bidi overrides from this text.")
+    return refusal(Code.TEXT_INVALID, pointer_to(name), unsafe_text(pointer_to(name)))
 
 
 def _time(envelope: Envelope, settings: Settings, now: int) -> Verdict | None:
@@ -156,7 +157,9 @@ def _account(envelope: Envelope, caller: Caller) -> str | Verdict:
     if caller.account is not None:
         if named in (None, caller.account):
             return caller.account
-        return refusal(Code.ACCOUNT_FORBIDDEN, "/account", "This key may not send for that account: leave it out.")
+        return refusal(
+            Code.ACCOUNT_FORBIDDEN, "/account", "This key may send for its own account only: leave `account` out."
+        )
     pointer = "/subject" if named is None else "/account"
     if named is None:
         subject = envelope.get("subject")
@@ -179,17 +182,17 @@ def _space(envelope: Envelope, account: str, settings: Settings) -> Verdict | No
 def _data(envelope: Envelope, catalog: Catalog) -> Verdict | None:
     data, encoded = envelope.get("data"), envelope.get("data_base64")
     if data is not None and not isinstance(data, dict) and _is_understood(envelope["type"], catalog):
-        return refusal(Code.FIELD_TYPE, "/data", f"The data of {envelope['type']} must be a JSON object.")
+        return refusal(Code.FIELD_TYPE, "/data", f"`data` of {envelope['type']} must be a JSON object.")
     if encoded is None:
         return None
     if data is not None:
         return refusal(Code.FIELD_VALUE, "/data_base64", "Send either `data` or `data_base64`, not both.")
     if not isinstance(encoded, str):
-        return refusal(Code.FIELD_TYPE, "/data_base64", "`data_base64` must be a string.")
+        return refusal(Code.FIELD_TYPE, "/data_base64", "`data_base64` must be a string, of base64.")
     try:
         base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        return refusal(Code.FIELD_VALUE, "/data_base64", "`data_base64` must be base64.")
+        return refusal(Code.FIELD_VALUE, "/data_base64", "Send `data_base64` as base64, padded to its end.")
     return None
 
 
