@@ -18,9 +18,10 @@ from tallystick.ingest.codings import PIECE_BYTES, coding_of, pieces
 WINDOW = 8 * 1024 * 1024
 
 
-def zstd(content: bytes, level: int = 3, **options: bool) -> bytes:
-    """Compress into one zstd frame."""
-    return zstandard.ZstdCompressor(level=level, **options).compress(content)
+def zstd(content: bytes, level: int = 3, *, checked: bool = False, sized: bool = True) -> bytes:
+    """Compress into one zstd frame, with or without a checksum and the size of the content."""
+    compressor = zstandard.ZstdCompressor(level=level, write_checksum=checked, write_content_size=sized)
+    return compressor.compress(content)
 
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd}
@@ -116,7 +117,7 @@ def test_every_level_and_form_of_zstd_is_read() -> None:
     content = random.Random(2).randbytes(400_000) + bytes(400_000) + b"abc" * 100_000
     for level in (-5, 1, 3, 19):
         for told in (True, False):
-            sent = zstd(content, level, write_checksum=told, write_content_size=told)
+            sent = zstd(content, level, checked=told, sized=told)
             assert decoded(sent, "zstd") == content
     skipped = b"\x5f\x2a\x4d\x18\x03\x00\x00\x00abc"
     assert decoded(skipped + zstd(b"a") + skipped + skipped + zstd(b"b") + skipped, "zstd") == b"ab"
@@ -139,7 +140,7 @@ def test_what_a_stream_was_flushed_into_is_read() -> None:
 def test_data_cut_short_anywhere_is_refused(coding: str) -> None:
     """Not one byte may be missing at the end, be it of a checksum that says nothing new; nor in a later part."""
     content = random.Random(3).randbytes(200) + bytes(2000)
-    wholes = [gzip.compress(content)] if coding == "gzip" else [zstd(content), zstd(content, write_checksum=True)]
+    wholes = [gzip.compress(content)] if coding == "gzip" else [zstd(content), zstd(content, checked=True)]
     for whole in wholes:
         assert decoded(whole + whole, coding) == content * 2
         for length in range(1, len(whole)):
@@ -175,7 +176,7 @@ def test_each_coding_refuses_the_other(coding: str) -> None:
 def test_a_changed_byte_is_refused_or_changes_nothing(coding: str, data: st.DataObject) -> None:
     """A checksum over the content tells damage from data; what it does not cover is a date or a file's name."""
     content = b'[{"id":"1","source":"w"}]' * 40
-    whole = gzip.compress(content) if coding == "gzip" else zstd(content, write_checksum=True)
+    whole = gzip.compress(content) if coding == "gzip" else zstd(content, checked=True)
     place = data.draw(st.integers(0, len(whole) - 1))
     changed = bytearray(whole)
     changed[place] ^= data.draw(st.integers(1, 255))
@@ -209,7 +210,9 @@ def test_a_zstd_window_is_bounded() -> None:
 
 def test_a_zstd_dictionary_is_refused() -> None:
     """It is not known here."""
-    samples = [b'{"id":"%d","source":"worker-%d","type":"audio.processed"}' % (n, n % 7) for n in range(2000)]
+    samples: list[bytes | bytearray | memoryview] = [
+        b'{"id":"%d","source":"worker-%d","type":"audio.processed"}' % (n, n % 7) for n in range(2000)
+    ]
     dictionary = zstandard.train_dictionary(2000, samples)
-    sent = zstandard.ZstdCompressor(dict_data=dictionary).compress(samples[0])
+    sent = zstandard.ZstdCompressor(dict_data=dictionary).compress(bytes(samples[0]))
     assert "dictionary" in refused(sent, "zstd")
