@@ -50,9 +50,7 @@ class Settings:
     event_bytes_max: int = setting(256 * 1024, "Largest event, in bytes of JSON.", min=1)
     batch_events_max: int = setting(100_000, "Most events in one request.", min=1)
     batch_bytes_max: int = setting(32 * MIB, "Largest request body, in bytes, after decompression.", min=1)
-    zstd_window_bytes_max: int = setting(
-        8 * MIB, "Largest window of a zstd request body, in bytes.", min=1024, max=2**31
-    )
+    zstd_window_bytes_max: int = setting(8 * MIB, "Largest window of a zstd request body, in bytes.", min=1, max=2**31)
     text_length_max: int = setting(
         256, "Longest id, source, type, subject, account, space or label value, in characters.", min=1
     )

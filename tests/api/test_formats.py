@@ -133,8 +133,10 @@ async def exactly(raws: Sequence[bytes], key: str, plain: bool) -> list[Any]:
     found: list[Any] = []
     for raw in raws:
         judged = validate(raw, plain=plain, caller=caller, catalog=world.app.catalog, settings=SETTINGS, now=NOW)
-        is_refused = isinstance(judged, Verdict)
-        found.append((judged.code, judged.pointer, judged.detail) if is_refused else bool(judged[1]))
+        if isinstance(judged, Verdict):
+            found.append((judged.code, judged.pointer, judged.detail))
+        else:
+            found.append(bool(judged[1]))
     return found
 
 

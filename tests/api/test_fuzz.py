@@ -57,7 +57,8 @@ durations = st.sampled_from(["60", 60, 1.5, "7.25", 0, -1, "x", None, "PT1M", 1e
 def good_bodies(draw: st.DrawFn) -> tuple[bytes, str]:
     """Draw a body of some events in one of the formats, and its media type; not all of the events are good."""
     events = [
-        {"specversion": "1.0", **audio(draw(ids), seconds=draw(durations))} for _ in range(draw(st.integers(0, 5)))
+        {"specversion": "1.0", **audio(draw(ids)), "data": {"duration": draw(durations)}}
+        for _ in range(draw(st.integers(0, 5)))
     ]
     form = draw(st.integers(0, 2))
     if form == 0:

@@ -206,6 +206,9 @@ def test_a_zstd_window_is_bounded() -> None:
     detail = refused(sent, "zstd", window=1_000_000)
     assert "1000000" in detail
     assert "3000000" in detail
+    assert decoded(zstd(b"a" * 7), "zstd", window=7) == b"a" * 7
+    refused(zstd(b"a" * 8), "zstd", window=7)
+    assert decoded(sent, "zstd", window=2**31) == content
 
 
 def test_a_zstd_dictionary_is_refused() -> None:

@@ -19,6 +19,7 @@ SLICE_BYTES = 16 * 1024
 
 FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 FRAME_HEADER_BYTES_MAX = 18
+DECODER_WINDOW_BYTES_MIN = 1024
 SKIPPED_MAGIC_MIN = 0x184D2A50
 BLOCK_OF_ONE_BYTE_REPEATED = 1
 CHECKSUM_BYTES = 4
@@ -98,7 +99,7 @@ def _unzstd(sent: bytes, window_bytes_max: int) -> Iterator[bytes]:
     """Decode one zstd frame after the other."""
     # The decoder takes data that ends too early for complete, so its frames are followed to their ends before.
     _follow(sent, window_bytes_max)
-    decoder = zstandard.ZstdDecompressor(max_window_size=window_bytes_max)
+    decoder = zstandard.ZstdDecompressor(max_window_size=max(window_bytes_max, DECODER_WINDOW_BYTES_MIN))
     with decoder.stream_reader(sent, read_across_frames=True) as reader:
         while True:
             try:
