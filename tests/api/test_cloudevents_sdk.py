@@ -22,9 +22,9 @@ SUBJECTS = ["room 7", "50%", 'the "Brünn" office', "会议 😀", "a/b?c=d&e", 
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """Serve for the tests of this module."""
-    with serving(None) as started:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve a folder for the tests of this module."""
+    with serving(tmp_path_factory.mktemp("data")) as started:
         yield started
 
 
