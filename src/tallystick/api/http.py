@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 QUERY_FIELDS_MAX = 1000
 DISCARD_S_MAX = 5
 INLINE_BYTES = 16 * 1024
-"""Up to here a compressed body is begun on the loop, in about a millisecond; larger ones are left to a thread."""
+"""Up to here a compressed body is begun on the loop, in about a millisecond; what is larger is left to a thread."""
 
 
 @dataclass(slots=True)
@@ -144,7 +144,9 @@ async def _decoded(sent: bytes, coding: str, bytes_max: int, held: _Held) -> byt
     """Undo the coding of a body; stops as soon as it is too large. In the end only what was decoded is held."""
     sent_bytes, decoded_bytes, found = held.bytes, 0, list[bytes]()
     pieces = codings.pieces(sent, coding, window_bytes_max=held.app.settings.zstd_window_bytes_max)
-    async for piece in _in_turns(pieces, len(sent)):
+    beside = len(sent) > INLINE_BYTES
+    while (piece := await asyncio.to_thread(next, pieces, None) if beside else next(pieces, None)) is not None:
+        beside = beside or len(piece) >= codings.PIECE_BYTES
         decoded_bytes += len(piece)
         if decoded_bytes > bytes_max:
             raise too_large(bytes_max)
@@ -153,14 +155,6 @@ async def _decoded(sent: bytes, coding: str, bytes_max: int, held: _Held) -> byt
         found.append(piece)
     held.let_go(sent_bytes + decoded_bytes)
     return b"".join(found)
-
-
-async def _in_turns(pieces: Iterator[bytes], sent_bytes: int) -> AsyncIterator[bytes]:
-    """Work out piece after piece: little ones here, one that may take longer than a millisecond on a thread."""
-    beside = sent_bytes > INLINE_BYTES
-    while (piece := await asyncio.to_thread(next, pieces, None) if beside else next(pieces, None)) is not None:
-        yield piece
-        beside = beside or len(piece) >= codings.PIECE_BYTES
 
 
 async def discard_body(call: Call) -> bool:
