@@ -12,7 +12,7 @@ from tallystick.api import errors, http
 from tallystick.envelope import pointer_to
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.ingest.accept import Intake, accept
-from tallystick.ingest.decode import CLOUDEVENTS
+from tallystick.ingest.headers import CLOUDEVENTS
 from tallystick.model import Receipt, Status, Verdict
 from tallystick.query import Reply
 

@@ -8,32 +8,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 import numpy as np
 
-from tallystick.envelope import pointer_to, refusal
+from tallystick.envelope import refusal
 from tallystick.errors import Code, Flaw, Problem
+from tallystick.ingest.headers import (
+    BATCH,
+    CLOUDEVENTS,
+    KNOWN,
+    LINES,
+    PLAIN,
+    attributes_of,
+    media_type_of,
+    media_type_unknown,
+)
 from tallystick.model import Verdict
 
-CLOUDEVENTS = "application/cloudevents"
-STRUCTURED = "application/cloudevents+json"
-BATCH = "application/cloudevents-batch+json"
-PLAIN = "application/json"
-LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
-KNOWN = (STRUCTURED, BATCH, PLAIN, "application/x-ndjson")
-
 BOM = b"\xef\xbb\xbf"
-MEDIA_TYPE = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*")
-PARAMETER = re.compile(r';[ \t]*(?:([^\s;=,"]+)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"|[^\s;,"]*))?)?[ \t]*')
-CHARSETS = frozenset({"utf-8", "utf8"})
 LINE = re.compile(rb"[^ \t\r\n][^\n]*")
 WHITESPACE = re.compile(r"[ \t\r\n]*")
-QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-NOT_IN_HEADERS = frozenset({"data", "data_base64", "datacontenttype"})
-
 BYTES_PER_COMMA_MIN = 16
 COUNT_STEP_BYTES = 1 << 20
 NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},'))
@@ -61,12 +56,12 @@ def decode(
     Binary mode is any content type that is not CloudEvents' own, with a `ce-` header. Raises Problem with
     MEDIA_TYPE_UNKNOWN, HEADER_INVALID, BODY_UNDECODABLE (also for a body without anything), or BATCH_TOO_LARGE.
     """
-    media_type = _media_type(content_type)
-    attributes = {} if media_type.startswith(CLOUDEVENTS) else _attributes(headers)
+    media_type = media_type_of(content_type)
+    attributes = {} if media_type.startswith(CLOUDEVENTS) else attributes_of(headers)
     if attributes:
         return Items([_from_headers(attributes, body, media_type, content_type)], plain=False, single=True)
     if media_type not in KNOWN and media_type not in LINES:
-        _refuse_media_type()
+        raise media_type_unknown()
     body = body.removeprefix(BOM)
     if not body.strip(b" \t\r\n"):
         raise _undecodable("The body is empty: send at least one event, or an empty list.")
@@ -75,41 +70,6 @@ def decode(
     if media_type == BATCH or (media_type == PLAIN and body.lstrip(b" \t\r\n").startswith(b"[")):
         return Items(_elements(body, batch_events_max), plain=media_type == PLAIN, single=False)
     return Items([_one(body)], plain=media_type == PLAIN, single=True)
-
-
-def _media_type(content_type: str | None) -> str:
-    """Return the media type in lower case, "" for none; only UTF-8 is taken."""
-    if content_type is None:
-        return ""
-    match = MEDIA_TYPE.match(content_type)
-    if match is None:
-        _refuse_media_type()
-    media_type, place = match[1].lower(), match.end()
-    while place < len(content_type):
-        match = PARAMETER.match(content_type, place)
-        if match is None:
-            _refuse_media_type()
-        if (match[1] or "").lower() == "charset":
-            _require_utf_8(_unquoted(match[2] or ""))
-        place = match.end()
-    return media_type
-
-
-def _require_utf_8(charset: str) -> None:
-    if charset.lower() not in CHARSETS:
-        detail = "Send the body in UTF-8, with `charset=utf-8` or without a charset: no other is understood."
-        raise Problem(Code.MEDIA_TYPE_UNKNOWN, detail)
-
-
-def _unquoted(value: str) -> str:
-    """Return what a quoted string holds (RFC 9110, 5.6.4); what is not quoted as it is."""
-    quoted = QUOTED.fullmatch(value)
-    return value if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
-
-
-def _refuse_media_type() -> NoReturn:
-    detail = f"Send events as {', '.join(KNOWN)}, or in the binary mode of CloudEvents with its ce- headers."
-    raise Problem(Code.MEDIA_TYPE_UNKNOWN, detail, headers={"Accept": ", ".join(KNOWN)})
 
 
 def _undecodable(detail: str) -> Problem:
@@ -271,34 +231,6 @@ def _judge_line(line: bytes, index: int, bad: dict[int, Verdict]) -> None:
 
 
 # Binary mode
-
-
-def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the attributes that the ce- headers carry, decoded; none means that this is not binary mode."""
-    lower = ((name.lower(), value) for name, value in headers.items())
-    sent = {name[3:]: value for name, value in lower if name.startswith("ce-")}
-    return {name: _header_text(name, value) for name, value in sent.items() if name not in NOT_IN_HEADERS}
-
-
-def _header_text(name: str, value: str) -> str:
-    """Decode a header's value as CloudEvents says (HTTP binding, 3.1.3.2): quotes, then percent signs once, then UTF-8.
-
-    Raises Problem HEADER_INVALID for a percent sign that begins no escape and for bytes that are not UTF-8.
-    """
-    value = _unquoted(value.strip(" \t"))
-    if BAD_ESCAPE.search(value):
-        raise _bad_header(name, "`%` must begin an escape such as %20; send the sign itself as %25.")
-    # A header's bytes reach us as Latin-1; some clients send UTF-8 without percent signs.
-    sent = value.encode("latin-1" if max(value, default="") <= "\xff" else "utf-8", "replace")
-    try:
-        return unquote_to_bytes(sent).decode("utf-8")
-    except UnicodeDecodeError:
-        raise _bad_header(name, "Send its text in UTF-8, each byte of it that is not plain ASCII as %XX.") from None
-
-
-def _bad_header(name: str, detail: str) -> Problem:
-    detail = f"The header ce-{name} cannot be read. {detail}"
-    return Problem(Code.HEADER_INVALID, detail, (Flaw(pointer_to(name), detail),))
 
 
 def _from_headers(attributes: dict[str, str], body: bytes, media_type: str, content_type: str | None) -> bytes:
