@@ -115,7 +115,7 @@ def test_postgres_by_hand_tells_a_conflict_from_a_duplicate(address: str) -> Non
     """The same identity with other content is a conflict, with the same content it is not."""
     handwritten.prepare(address)
     event = next(traffic.events(traffic.USUAL, 1))
-    changed = event.replace(b'"success"', b'"cancelled"')
+    changed = event.replace(b'"transcription"', b'"translation"')
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(handwritten.STAGING)
         series = handwritten.Series(connection)
