@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tallystick.catalog import builtin
 from tallystick.envelope import event_of, read
 from tallystick.errors import Code
-from tallystick.metering import LETTER_OF_PARAMETER, LETTERS, feeds, meter, rounded
+from tallystick.metering import LETTER_OF_PARAMETER, LETTERS, feeds, meter
 from tallystick.model import Catalog, Event, Meter, Posting, Rounding, Status, Verdict
+from tallystick.quantity import rounded
 
 CATALOG = builtin()
 
@@ -70,6 +71,11 @@ def test_the_builtin_meters_are_those_of_the_contract() -> None:
     spoken = "technology vendor operation mode type model language operating_point tags billing license space"
     assert table == {
         "audio": ("s", 6, spoken.split()),
+        "vision_requests": ("{request}", 0, ["type", "space"]),
+        "vision_credits": ("{credit}", 6, ["type", "space"]),
+        "images": ("{image}", 0, ["space"]),
+        "verifications": ("s", 6, ["type", "model", "space"]),
+        "voiceprints": ("s", 6, ["space", "model"]),
         "tokens_in": ("{token}", 0, ["model", "operation"]),
         "tokens_out": ("{token}", 0, ["model", "operation"]),
     }

@@ -17,6 +17,9 @@ from tallystick.model import Event, Status, Verdict
 DEPTH_MAX = 64
 """How deep objects and lists may be nested in an event; the event itself is the first level."""
 
+UPSERTED, DELETED = "resource.upserted", "resource.deleted"
+"""The types of events about resources."""
+
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What no attribute or label may contain: controls, bidi embeddings, overrides and isolates, lone surrogates."""
 

@@ -1,27 +1,34 @@
 """What an event adds to the meters, decided by the event and the catalog alone: the rules that every other path keeps.
 
 Checks come in this order, and the first that fails is the verdict: members that the type requires, reserved labels,
-then each meter of the catalog in turn: its labels as the meter lists them, its filter, its quantity.
+then each meter of the catalog in turn: its filter, its labels as the meter lists them, its quantity.
 """
 
 from __future__ import annotations
 
 import re
-from decimal import ROUND_05UP, Context, Decimal, Inexact, InvalidOperation
+from bisect import bisect_right
+from decimal import Decimal
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
-from tallystick.envelope import EXACT, label_text, named, number, pointer_to, refusal
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from tallystick.envelope import EXACT, UPSERTED, label_text, named, pointer_to, refusal, text_of
 from tallystick.errors import Code
-from tallystick.model import Catalog, Event, Labels, Meter, Posting, Rounding, Verdict
+from tallystick.model import RATE_SCALE, VALUE, Catalog, Event, Labels, Meter, Posting, Rated, Verdict
+from tallystick.quantity import out_of_range, quantity_of, scaled
 
 AUDIO = "audio.processed"
 STATUSES = frozenset({"success", "failed", "rejected", "cancelled"})
-TYPES_WITH_STATUS = frozenset({AUDIO, "vision.request", "resource.upserted", "model.request"})
-REQUIRED = {"model.request": ("model",)}
+TYPES_WITH_STATUS = frozenset({AUDIO, "vision.request", UPSERTED, "model.request"})
+REQUIRED = {"model.request": ("model",), "vision.request": ("type",)}
 
 RESERVED = frozenset({"total", "key"})
 LABELS_RESERVED = ("model", "billing", "license")
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 LETTER_OF_PARAMETER = {
     "scrubaudio": "A",
@@ -39,16 +46,6 @@ LETTER_OF_PARAMETER = {
 }
 LETTERS = frozenset(LETTER_OF_PARAMETER.values())
 
-QUANTITY_MAX = Decimal(10) ** 12
-EXPONENT_MIN = -12
-NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-DURATION = re.compile(r"(-?)P(?:([0-9]+)W)?(?:([0-9]+)D)?(?:T(?=[0-9])(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?")
-FRACTION = re.compile(r"[.,]([0-9]+)([WDHMS])\Z")
-SECONDS_OF_PART = {"W": 604_800, "D": 86_400, "H": 3_600, "M": 60, "S": 1}
-
-GUARD_DIGITS = 15
-GUARDED = Context(prec=60, rounding=ROUND_05UP)
-
 
 def meter(event: Event, catalog: Catalog, *, text_length_max: int = 256) -> tuple[Posting, ...] | Verdict:
     """Return what the event adds to each meter that counts it, or why it must be refused.
@@ -64,7 +61,7 @@ def meter(event: Event, catalog: Catalog, *, text_length_max: int = 256) -> tupl
     postings: list[Posting] = []
     for each in catalog.meters.values():
         if event.type in each.events:
-            posting = _posting(event, each, text_length_max)
+            posting = _posting(event, each, catalog, text_length_max)
             if isinstance(posting, Verdict):
                 return posting
             postings += posting
@@ -101,42 +98,70 @@ def _reserved(event: Event) -> Verdict | None:
     return None
 
 
-def _posting(event: Event, meter: Meter, text_length_max: int) -> tuple[Posting, ...] | Verdict:
+def _posting(event: Event, meter: Meter, catalog: Catalog, text_length_max: int) -> tuple[Posting, ...] | Verdict:
+    once = _once(event, meter)
+    if not _holds(event, meter) or (meter.once_per and once is None):
+        return ()
     labels = _labels(event, meter, text_length_max)
     if isinstance(labels, Verdict):
         return labels
-    if not _holds(meter, labels):
-        return ()
-    amount = _amount(event, meter)
+    if meter.aggregation == "unique":
+        return _valued(event, meter, labels, text_length_max)
+    amount = _amount(event, meter, labels, catalog)
     if isinstance(amount, Verdict):
         return amount
-    return (Posting(meter.name, meter.version, labels, amount),)
+    return (Posting(meter.name, meter.version, labels, amount, once),)
+
+
+def _once(event: Event, meter: Meter) -> str | None:
+    """Return what a meter with `once_per` compares; None where the event has nothing of it."""
+    if meter.once_per == "state":
+        return ""
+    return text_of(event.data.get("url")) if meter.once_per == "url" else None
 
 
 # Paths
 
 
 @cache
-def _names(path: str) -> tuple[str, ...]:
-    """Split `$.data.duration` into its names."""
-    return tuple(path.split(".")[1:])
+def names_of(path: str) -> tuple[str, ...] | None:
+    """Split a plain path such as `$.data.duration` into its names; None for what has to be searched for."""
+    names = path.removeprefix("$.").split(".")
+    return tuple(names) if path.startswith("$.") and all(map(PLAIN_NAME.fullmatch, names)) else None
 
 
 @cache
 def _pointer(path: str) -> str:
-    return pointer_to(*_names(path))
+    return pointer_to(*(names_of(path) or ()))
+
+
+_search = cache(jmespath.compile)
+_RESOLVED = ("account", "source", "id", "type", "subject", "space")
+_resolved = attrgetter(*_RESOLVED)
 
 
 def _member(event: Event, path: str) -> Any:
     """Return what a path leads to; None where it leads nowhere. `$.space` and `$.account` are the resolved ones."""
-    first, *rest = _names(path)
-    if first in ("account", "source", "id", "type", "subject", "space"):
+    names = names_of(path)
+    if names is None:
+        return _found(event, path)
+    first, *rest = names
+    if first in _RESOLVED:
         value: Any = getattr(event, first)
     else:
         value = event.data if first == "data" else event.attributes.get(first)
     for name in rest:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def _found(event: Event, path: str) -> Any:
+    """Search the event with a JMESPath expression; what does not apply to the values found is nothing."""
+    facts = {**event.attributes, **dict(zip(_RESOLVED, _resolved(event), strict=True)), "data": event.data}
+    try:
+        return _search(path.removeprefix("$.")).search(facts)
+    except (JMESPathError, TypeError):
+        return None
 
 
 # Labels
@@ -178,109 +203,67 @@ def _letters(value: Any, pointer: str) -> str | Verdict:
     return "".join(sorted({LETTER_OF_PARAMETER[name] for name in value}))
 
 
-def _holds(meter: Meter, labels: Labels) -> bool:
-    """Say whether every condition of the meter's filter holds; an absent label is like an empty one."""
-    found = dict(labels)
-    return all(found.get(name, "") in values for name, values in meter.where)
+def _holds(event: Event, meter: Meter) -> bool:
+    """Say whether every condition of the meter's filter holds; what is absent, or no text, is like an empty one."""
+    if not meter.where:
+        return True
+    paths = dict(meter.labels)
+    return all(_text(event, name, paths.get(name, f"$.data.{name}")) in values for name, values in meter.where)
+
+
+def _text(event: Event, name: str, path: str) -> str:
+    value = _member(event, path)
+    if name == "tags" and event.type == AUDIO and value is not None:
+        letters = _letters(value, "")
+        return letters if isinstance(letters, str) else ""
+    return text_of(value) or ""
 
 
 # Quantities
 
 
-def _amount(event: Event, meter: Meter) -> int | Verdict:
-    """Return the event's quantity as an integer at the meter's scale."""
+def _amount(event: Event, meter: Meter, labels: Labels, catalog: Catalog) -> int | Verdict:
+    """Return the event's quantity, times its rate where the meter has one, as an integer at the meter's scale."""
+    pointer = _pointer(meter.quantity) if meter.quantity else ""
+    quantity = _quantity(event, meter, pointer)
+    if isinstance(quantity, Verdict) or meter.rate is None:
+        return quantity if isinstance(quantity, Verdict) else scaled(quantity, meter, pointer)
+    multiplier = multiplier_of(catalog, meter.rate, labels, event.time)
+    if multiplier is None:
+        path = dict(meter.labels)[meter.rate.label]
+        detail = f"The rate table {meter.rate.table} has no rate for {named(_pointer(path))} at this event's time."
+        return refusal(Code.RATE_MISSING, _pointer(path), f"{detail} Send a type that it has, or add the rate.")
+    return scaled(EXACT.multiply(quantity, Decimal(multiplier).scaleb(-RATE_SCALE)), meter, pointer)
+
+
+def _quantity(event: Event, meter: Meter, pointer: str) -> Decimal | Verdict:
     if meter.quantity is None:
-        return _scaled(Decimal(1), meter, "")
+        return Decimal(1)
+    value = _member(event, meter.quantity)
+    if value is None:
+        return _missing(meter, pointer)
+    quantity = quantity_of(value, pointer, is_duration=meter.unit == "s")
+    return quantity if isinstance(quantity, Verdict) else out_of_range(quantity, pointer) or quantity
+
+
+def _missing(meter: Meter, pointer: str) -> Verdict:
+    detail = f"{named(pointer)} is what the meter {meter.name} counts: send it."
+    return refusal(Code.QUANTITY_MISSING, pointer, detail)
+
+
+def multiplier_of(catalog: Catalog, rated: Rated, labels: Labels, time: int) -> int | None:
+    """Return the multiplier, at RATE_SCALE, in force for a label set at an instant; None where there is none."""
+    rates = catalog.rates.get(rated.table, {}).get(dict(labels).get(rated.label, ""), ())
+    at = bisect_right(rates, time, key=attrgetter("start"))
+    return rates[at - 1].multiplier if at else None
+
+
+def _valued(event: Event, meter: Meter, labels: Labels, text_length_max: int) -> tuple[Posting, ...] | Verdict:
+    """Return the posting of a meter of distinct values: the value is a label of its own, first in order."""
+    assert meter.quantity is not None
     pointer = _pointer(meter.quantity)
     value = _member(event, meter.quantity)
     if value is None:
-        detail = f"{named(pointer)} is what the meter {meter.name} counts: send it."
-        return refusal(Code.QUANTITY_MISSING, pointer, detail)
-    quantity = _quantity(value, pointer, is_duration=meter.unit == "s")
-    return quantity if isinstance(quantity, Verdict) else _scaled(quantity, meter, pointer)
-
-
-def _quantity(value: Any, pointer: str, *, is_duration: bool) -> Decimal | Verdict:
-    """Read a quantity: a JSON number; for seconds also one in a string, or an ISO 8601 duration."""
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return Decimal(value)
-    if not is_duration:
-        return refusal(Code.QUANTITY_TYPE, pointer, f"Send {named(pointer)} as a JSON number.")
-    seconds = _seconds(value) if isinstance(value, str) else None
-    if seconds is None:
-        detail = (
-            f"Send {named(pointer)} as a number of seconds (7.5), a string that holds one, or an ISO 8601 duration of "
-            "weeks, days, hours, minutes and seconds (PT7.5S); months and years have no fixed length."
-        )
-        return refusal(Code.QUANTITY_TYPE, pointer, detail)
-    return seconds
-
-
-def _seconds(text: str) -> Decimal | Verdict | None:
-    if NUMBER.fullmatch(text):
-        try:
-            return number(text)
-        except ValueError:
-            # No decimal holds it; any number as far out of range is refused in the same words.
-            return Decimal("1e99" if "e-" not in text.lower() else "1e-99")
-    return _iso_seconds(text)
-
-
-def _iso_seconds(text: str) -> Decimal | None:
-    """Read an ISO 8601 duration of parts with a fixed length; only its last part may have a fraction."""
-    fraction = FRACTION.search(text)
-    whole = FRACTION.sub(r"\2", text)
-    match = DURATION.fullmatch(whole)
-    if match is None or not any(match.groups()[1:]):
-        return None
-    sign, *parts = match.groups()
-    seconds = Decimal(0)
-    for part, length in zip(parts, SECONDS_OF_PART.values(), strict=True):
-        seconds = EXACT.fma(Decimal(part or 0), Decimal(length), seconds)
-    if fraction is not None:
-        digits, unit = fraction.groups()
-        seconds = EXACT.fma(Decimal(f"0.{digits}"), Decimal(SECONDS_OF_PART[unit]), seconds)
-    return -seconds if sign else seconds
-
-
-def _scaled(quantity: Decimal, meter: Meter, pointer: str) -> int | Verdict:
-    refused = _out_of_range(quantity, pointer)
-    if refused is not None:
-        return refused
-    if meter.rounding is not None:
-        return rounded(quantity, meter.rounding, meter.scale)
-    digits = Context(prec=60, traps=[Inexact, InvalidOperation])
-    try:
-        return int(digits.quantize(quantity, Decimal(1).scaleb(-meter.scale)).scaleb(meter.scale, digits))
-    except Inexact:
-        allowed = f"at most {meter.scale} decimals" if meter.scale else "a whole number"
-        detail = f"The meter {meter.name} counts {named(pointer)} exactly: send {allowed}."
-        return refusal(Code.QUANTITY_PRECISION, pointer, detail)
-
-
-def _out_of_range(quantity: Decimal, pointer: str) -> Verdict | None:
-    if quantity < 0:
-        return refusal(Code.QUANTITY_NEGATIVE, pointer, f"{named(pointer)} is never negative: send 0 or more.")
-    if quantity > QUANTITY_MAX or (quantity and quantity.adjusted() < EXPONENT_MIN):
-        return refusal(Code.QUANTITY_RANGE, pointer, f"{named(pointer)} is out of range: send 0, or 1e-12 to 1e12.")
-    return None
-
-
-def rounded(quantity: Decimal, rounding: Rounding, scale: int) -> int:
-    """Round a quantity in range to a multiple of `rounding.to`, at least its minimum, as an integer at `scale`."""
-    # ROUND_05UP keeps enough of the digits past the guard for the rounding that follows to come out as if from all.
-    guarded = int(GUARDED.quantize(quantity, Decimal(1).scaleb(-GUARD_DIGITS)).scaleb(GUARD_DIGITS, GUARDED))
-    step = _at_guard(rounding.to)
-    floor, rest = divmod(guarded, step)
-    up = {
-        "up": rest > 0,
-        "down": False,
-        "half_up": 2 * rest >= step,
-        "half_even": 2 * rest > step or (2 * rest == step and floor % 2 == 1),
-    }[rounding.mode]
-    amount = max((floor + up) * step, _at_guard(rounding.minimum))
-    return amount // int(10 ** (GUARD_DIGITS - scale))
-
-
-def _at_guard(text: str) -> int:
-    return int(Decimal(text).scaleb(GUARD_DIGITS, GUARDED))
+        return _missing(meter, pointer)
+    text = label_text(value, pointer, text_length_max)
+    return text if isinstance(text, Verdict) else (Posting(meter.name, meter.version, ((VALUE, text), *labels), 1),)

@@ -18,6 +18,13 @@ from tallystick.errors import Code
 Labels = tuple[tuple[str, str], ...]
 """A label set: (name, value) pairs sorted by name; a label that an event does not have is not in it."""
 
+VALUE = ""
+"""The label under which a posting of a `unique` meter has its value: no label of a definition has this name."""
+
+
+RATE_SCALE = 6
+"""Decimals of a multiplier."""
+
 
 class AccountKind(StrEnum):
     ORG = "org"
@@ -64,8 +71,32 @@ class Rounding:
 
 
 @dataclass(frozen=True, slots=True)
+class Rated:
+    """Whose multipliers a meter takes: the rate table, and the label that says which type an event is of."""
+
+    table: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a type counts from an instant on: `multiplier` is an integer at RATE_SCALE."""
+
+    start: int
+    multiplier: int
+
+
+RateTable = Mapping[str, tuple[Rate, ...]]
+"""The rates of each type, ascending by their start; an event takes the last one that starts at its time or before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Meter:
-    """What is counted (events.md, "A meter definition"). A path is a JSON path into the event, as `$.data.duration`."""
+    """What is counted (events.md, "A meter definition"). A path is a JSON path into the event, as `$.data.duration`.
+
+    `where` names labels of the meter, or members of `data`. `once_per` "state" or "url" is for resources. `version` is
+    that of the catalog which brought this definition; usage is what was posted under `epoch` and later ones.
+    """
 
     name: str
     version: int
@@ -78,17 +109,35 @@ class Meter:
     where: tuple[tuple[str, frozenset[str]], ...] = ()
     rounding: Rounding | None = None
     once_per: str | None = None
-    rate: str | None = None
+    rate: Rated | None = None
+    epoch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Meters that are to count kept events too, those of `start` or later, before they are in force.
+
+    Their `epoch` tells their postings from others of their names. `rates` is the table that comes into force with them.
+    """
+
+    meters: tuple[Meter, ...]
+    start: int
+    rates: tuple[str, RateTable] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What was defined at a version. Accounts and keys are in it too; only meters and rates move `version`."""
+    """What was defined at a version. Accounts and keys are in it too; only meters and rates move `version`.
+
+    `replays` are what is being counted from kept events; it counts nothing new until it is in force.
+    """
 
     version: int
     meters: Mapping[str, Meter]
     accounts: Mapping[str, Account] = field(default_factory=dict)
     keys: Mapping[str, Key] = field(default_factory=dict)  # by digest
+    rates: Mapping[str, RateTable] = field(default_factory=dict)
+    replays: Mapping[str, Replay] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +172,42 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """What one event adds to one meter: `amount` is an integer at the meter's scale."""
+    """What one event adds to one meter: `amount` is an integer at the meter's scale.
+
+    `once` is what a meter with `once_per` compares with what it counted of the resource before ("" for a state): the
+    ledger drops the posting where that was counted already.
+    """
 
     meter: str
     meter_version: int
     labels: Labels
     amount: int
+    once: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an event says of a resource: that it is as `state` has it (None: that it ended) at `time`.
+
+    Of two changes of one resource the one with the later (time, source, event) counts.
+    """
+
+    kind: str
+    space: str
+    id: str
+    time: int
+    source: str
+    event: str
+    state: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An event that passed every check which needs no state, with what it adds to meters and changes of a resource."""
+
+    event: Event
+    postings: tuple[Posting, ...]
+    change: Change | None = None
 
 
 class Status(StrEnum):
@@ -177,7 +256,8 @@ class Batch:
 
     `raw[i]` is event i as sent, one JSON object in UTF-8. `account[i]` is its account's name. `time[i]` is its instant,
     that of receipt where `timed[i]` is false. Posting j belongs to event `posting_event[j]` (ascending) and adds
-    `posting_amount[j]` to the series `label_sets[posting_set[j]]`.
+    `posting_amount[j]` to the series `label_sets[posting_set[j]]`. `changes[i]` is what event i says of a resource, and
+    `once[i]` what meters with `once_per` have to compare, by their names.
     """
 
     catalog_version: int
@@ -192,19 +272,32 @@ class Batch:
     posting_set: NDArray[np.int64]
     posting_amount: NDArray[np.int64]
     label_sets: Sequence[LabelSet]
+    changes: Mapping[int, Change] = field(default_factory=dict)
+    once: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.raw)
 
+    @property
+    def metered(self) -> NDArray[np.int64]:
+        """The events that feed a meter or a resource, some of them more than once."""
+        return np.concatenate((self.posting_event, np.array([*self.changes], np.int64)))
+
+    def is_metered(self, index: int) -> bool:
+        """Say whether one event feeds a meter or a resource."""
+        at = int(np.searchsorted(self.posting_event, index))
+        return index in self.changes or (at < len(self.posting_event) and int(self.posting_event[at]) == index)
+
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A mergeable aggregate over postings: how many, their sum, the least and the greatest (None of nothing)."""
+    """An aggregate over postings: how many, their sum, the least, the greatest and the latest (None of nothing)."""
 
     count: int = 0
     sum: int = 0
     min: int | None = None
     max: int | None = None
+    latest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

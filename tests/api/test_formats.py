@@ -136,7 +136,7 @@ async def exactly(raws: Sequence[bytes], key: str, plain: bool) -> list[Any]:
         if isinstance(judged, Verdict):
             found.append((judged.code, judged.pointer, judged.detail))
         else:
-            found.append(bool(judged[1]))
+            found.append(bool(judged.postings or judged.change))
     return found
 
 

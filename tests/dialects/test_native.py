@@ -273,7 +273,7 @@ def test_an_unknown_meter_is_not_found() -> None:
     """404, and the meters that there are."""
     problem = refusal("meter=video")
     assert (problem.code, problem.flaws[0].pointer) == (Code.NOT_FOUND, "meter")
-    assert "audio, tokens_in, tokens_out" in problem.detail
+    assert ", ".join(sorted(builtin().meters)) in problem.detail
 
 
 def test_a_bare_plus_is_explained() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tallystick.catalog import builtin
 from tallystick.ingest.prepare import Prepared, Preparer, make_plan
 from tallystick.ingest.validate import validate
-from tallystick.model import Caller, Catalog, Posting, Rounding, Scope, Verdict
+from tallystick.model import Caller, Catalog, Checked, Posting, Rounding, Scope, Verdict
 from tallystick.settings import Settings
 
 NOW = 1_800_000_000_000_000
@@ -216,23 +216,28 @@ def unpacked(prepared: Prepared, count: int) -> list[Any]:
         sets = [batch.label_sets[int(batch.posting_set[j])] for j in mine]
         assert all(s.account == batch.account[row] for s in sets)
         postings = tuple(
-            Posting(s.meter, s.meter_version, s.labels, int(batch.posting_amount[j]))
+            Posting(
+                s.meter, s.meter_version, s.labels, int(batch.posting_amount[j]), batch.once.get(row, {}).get(s.meter)
+            )
             for s, j in zip(sets, mine, strict=True)
         )
         found[at] = (
             batch.raw[row], batch.account[row], batch.source[row], batch.id[row],
-            int(batch.time[row]), bool(batch.timed[row]), postings,
+            int(batch.time[row]), bool(batch.timed[row]), postings, batch.changes.get(row),
         )  # fmt: skip
     return found
 
 
 def said(raws: Sequence[bytes], judged: Sequence[Any]) -> list[Any]:
     return [
-        each
-        if isinstance(each, Verdict)
-        else (raw, each[0].account, each[0].source, each[0].id, each[0].time, each[0].timed, each[1])
-        for raw, each in zip(raws, judged, strict=True)
+        each if isinstance(each, Verdict) else (raw, *summary(each)) for raw, each in zip(raws, judged, strict=True)
     ]
+
+
+def summary(checked: Checked) -> tuple[Any, ...]:
+    """Return what a batch has of an event."""
+    event = checked.event
+    return event.account, event.source, event.id, event.time, event.timed, checked.postings, checked.change
 
 
 def is_one_json_value(raw: bytes) -> bool:
@@ -280,12 +285,13 @@ def test_the_fast_way_is_taken_for_plain_events(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_meter_that_rounds_otherwise_is_never_read_in_columns() -> None:
-    """Columns know one rounding; with any other the catalog has no plan, and every event is judged by itself."""
+    """Columns know one rounding; with any other, every event of the type is judged by itself."""
     audio = CATALOG.meters["audio"]
     rounded = replace(audio, rounding=Rounding(to="1", mode="up"))
     catalog = replace(CATALOG, version=2, meters={**CATALOG.meters, "audio": rounded})
-    assert make_plan(CATALOG) is not None
-    assert make_plan(catalog) is None
+    plan, other = make_plan(CATALOG), make_plan(catalog)
+    assert plan is not None and "audio.processed" not in plan.slow_types
+    assert other is not None and "audio.processed" in other.slow_types
     prepared = Preparer(SETTINGS).prepare(
         [event("1", duration=1.2)], plain=False, caller=OPERATOR, catalog=catalog, now=NOW
     )

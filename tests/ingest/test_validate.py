@@ -13,7 +13,7 @@ from tallystick.catalog import builtin
 from tallystick.envelope import same_content
 from tallystick.errors import Code
 from tallystick.ingest.validate import validate
-from tallystick.model import Caller, Event, Posting, Status, Verdict
+from tallystick.model import Caller, Checked, Event, Posting, Status, Verdict
 from tallystick.settings import Settings
 
 CATALOG = builtin()
@@ -42,7 +42,7 @@ def written(**members: Any) -> bytes:
 
 def judge(
     raw: bytes, caller: Caller = OPERATOR, *, plain: bool = False, settings: Settings = SETTINGS
-) -> tuple[Event, tuple[Posting, ...]] | Verdict:
+) -> Checked | Verdict:
     """Validate one event at NOW."""
     return validate(raw, plain=plain, caller=caller, catalog=CATALOG, settings=settings, now=NOW)
 
@@ -50,8 +50,8 @@ def judge(
 def taken(raw: bytes, caller: Caller = OPERATOR, *, plain: bool = False) -> Event:
     """Return the event of what must be taken."""
     found = judge(raw, caller, plain=plain)
-    assert isinstance(found, tuple), found
-    return found[0]
+    assert isinstance(found, Checked), found
+    return found.event
 
 
 def refused(
@@ -70,8 +70,8 @@ def refused(
 def test_a_good_event_comes_back_with_its_postings() -> None:
     """Account and space are resolved, the amount is exact."""
     found = judge(written())
-    assert isinstance(found, tuple)
-    event, postings = found
+    assert isinstance(found, Checked)
+    event, postings = found.event, found.postings
     assert (event.account, event.space, event.subject) == ("acme", "room", "acme/room")
     assert (event.time, event.timed) == (NOW - 1_000_000, True)
     assert postings == (Posting("audio", 1, (("space", "room"), ("type", "transcription")), 12_500_000),)
@@ -81,15 +81,15 @@ def test_an_event_that_feeds_nothing_is_taken() -> None:
     """Any type is kept; without a meter there are no postings, and its data is its own affair."""
     for data in ({"status": "open", "duration": "soon"}, "text", [1], 7, True, None, ABSENT):
         found = judge(written(type="door.opened", data=data))
-        assert isinstance(found, tuple), found
-        assert found[1] == ()
+        assert isinstance(found, Checked), found
+        assert found.postings == ()
 
 
 def test_a_failed_job_is_taken_without_its_duration() -> None:
     """It is kept and counts nothing."""
     found = judge(written(data={"status": "failed"}))
-    assert isinstance(found, tuple)
-    assert found[1] == ()
+    assert isinstance(found, Checked)
+    assert found.postings == ()
 
 
 # Size and JSON
@@ -99,7 +99,7 @@ def test_an_event_may_have_as_many_bytes_as_the_setting_says() -> None:
     """Bytes are counted, not letters, and before anything is read."""
     raw = written(note="é")
     assert refused(raw, settings=Settings(event_bytes_max=len(raw) - 1)) == (Code.EVENT_TOO_LARGE, "")
-    assert isinstance(judge(raw, settings=Settings(event_bytes_max=len(raw))), tuple)
+    assert isinstance(judge(raw, settings=Settings(event_bytes_max=len(raw))), Checked)
     assert refused(b"{" * 300_000) == (Code.EVENT_TOO_LARGE, "")
 
 
@@ -163,7 +163,7 @@ def test_a_subject_is_a_text_if_it_is_there() -> None:
 def test_the_longest_name_is_a_setting() -> None:
     """The same setting bounds labels and spaces."""
     short = Settings(text_length_max=20)
-    assert isinstance(judge(written(), settings=short), tuple)
+    assert isinstance(judge(written(), settings=short), Checked)
     assert refused(written(id="x" * 21), settings=short) == (Code.FIELD_LENGTH, "/id")
     spoken = {"duration": 1, "language": "x" * 21}
     assert refused(written(data=spoken), settings=short) == (Code.FIELD_LENGTH, "/data/language")
@@ -207,7 +207,7 @@ def test_a_time_may_be_a_little_ahead() -> None:
     assert taken(written(time="2024-05-01T10:05:00Z")).time == NOW + 300_000_000
     assert refused(written(time="2024-05-01T10:05:00.000001Z")) == (Code.TIME_FUTURE, "/time")
     wide = Settings(time_ahead_s_max=301)
-    assert isinstance(judge(written(time="2024-05-01T10:05:00.000001Z"), settings=wide), tuple)
+    assert isinstance(judge(written(time="2024-05-01T10:05:00.000001Z"), settings=wide), Checked)
 
 
 def test_a_time_may_be_any_age() -> None:
@@ -304,7 +304,8 @@ def test_data_in_base64_is_kept_and_not_read() -> None:
 def test_a_status_is_one_of_four(event_type: str) -> None:
     """For each type that has one; case counts, null is absent."""
     for status in ("failed", "rejected", "cancelled"):
-        assert taken(written(type=event_type, data={"status": status})).data == {"status": status}
+        data = {"kind": "audio", "id": "a", "duration": 1, "status": status}
+        assert taken(written(type=event_type, data=data)).data == data
     for status in ("ok", "Success", ""):
         assert refused(written(type=event_type, data={"status": status})) == (Code.FIELD_VALUE, "/data/status")
     for value in (1, True, ["success"]):
@@ -413,5 +414,5 @@ def test_whatever_is_sent_has_a_verdict(members: dict[str, str], caller: Caller,
         assert found.code is not None
         assert found.detail
     else:
-        assert same_content(found[0], found[0])
-        assert all(0 <= posting.amount <= 10**18 for posting in found[1])
+        assert same_content(found.event, found.event)
+        assert all(0 <= posting.amount <= 10**18 for posting in found.postings)

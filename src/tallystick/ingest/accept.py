@@ -149,7 +149,7 @@ class _Part:
         places = rows[prepared.index]
         verdicts = {int(rows[at]): verdict for at, verdict in prepared.refused.items()}
         verdicts.update((int(places[at]), verdict) for at, verdict in judged.items())
-        return _Kept(verdicts, places[prepared.batch.posting_event])
+        return _Kept(verdicts, places[prepared.batch.metered])
 
 
 _bulk = ThreadPoolExecutor(1, "tallystick-bulk")

@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tallystick.envelope import DEPTH_MAX, SECOND
+from tallystick.envelope import DELETED, DEPTH_MAX, SECOND, UPSERTED
 from tallystick.ingest import columns
 from tallystick.ingest.validate import validate
-from tallystick.model import Batch, Caller, Catalog, LabelSet, Meter, Posting, Verdict
+from tallystick.model import Batch, Caller, Catalog, Change, Checked, LabelSet, Meter, Posting, Verdict
 from tallystick.settings import Settings
 
 SHAPES_MAX = 50_000
@@ -79,6 +79,7 @@ class Plan:
     texts: slice
     columns: tuple[Column, ...]
     column_of: Mapping[str, int]
+    slow_types: frozenset[str]
     heads: dict[tuple[Any, ...], int] = field(default_factory=dict)
     datas: dict[tuple[Any, ...], int] = field(default_factory=dict)
     shapes: dict[tuple[int, int], Shape] = field(default_factory=dict)
@@ -177,16 +178,18 @@ def compress_to(values: Iterable[Any], rows: Ints, count: int) -> Iterable[Any]:
 
 
 def make_plan(catalog: Catalog) -> Plan | None:
-    """Derive from the meters what to read of an event; None if a meter asks for more than columns can do."""
+    """Derive from the meters what to read of an event; types with a meter that columns cannot do are left out.
+
+    None if two meters read one member in different ways.
+    """
     texts = {"status", "space", "dataset", *_DATA_TEXTS}
     wanted: dict[str, Column] = {}
+    slow = frozenset({UPSERTED, DELETED}.union(*(m.events for m in catalog.meters.values() if not _is_columnar(m))))
     for meter in catalog.meters.values():
-        names = [path.removeprefix("$.data.") for _, path in meter.labels if path != "$.space"]
         column = _column(meter)
-        if column is None or meter.once_per or meter.rate or any("." in name or "$" in name for name in names):
-            return None
-        texts.update(names)
-        wanted[meter.name] = column
+        if column is not None and not meter.events <= slow:
+            texts.update(path.removeprefix("$.data.") for _, path in meter.labels if path != "$.space")
+            wanted[meter.name] = column
     quantities = {column.member for column in wanted.values()}
     if quantities & texts:
         return None
@@ -217,13 +220,20 @@ def make_plan(catalog: Catalog) -> Plan | None:
         texts=slice(len(members)),
         columns=distinct,
         column_of={name: distinct.index(column) for name, column in wanted.items()},
+        slow_types=slow,
     )
 
 
 _DATA_TEXTS = ("model", "billing", "license")
 NO_KEY = (-1, -1)
-ACCOUNT, SUBJECT, DATA_BASE64 = 2, 4, 5
+TYPE, ACCOUNT, SUBJECT, DATA_BASE64 = 0, 2, 4, 5
 """Places among the texts around an event's data."""
+
+
+def _is_columnar(meter: Meter) -> bool:
+    names = [path.removeprefix("$.data.") for _, path in meter.labels if path != "$.space"]
+    plain = not meter.where and meter.aggregation != "unique" and not meter.once_per and meter.rate is None
+    return plain and _column(meter) is not None and not any("." in name or "$" in name for name in names)
 
 
 def _column(meter: Meter) -> Column | None:
@@ -305,8 +315,10 @@ class _Work:
         self.timed = np.zeros(n, np.bool_)
         self.label_sets: list[LabelSet] = []
         self.postings: list[tuple[Ints, Ints, Ints]] = []
+        self.changes: dict[int, Change] = {}
+        self.once: dict[int, Mapping[str, str]] = {}
 
-    def validate(self, at: int) -> tuple[Any, tuple[Posting, ...]] | Verdict:
+    def validate(self, at: int) -> Checked | Verdict:
         return validate(
             self.raws[at],
             plain=self.plain,
@@ -324,10 +336,15 @@ class _Work:
             if isinstance(judged, Verdict):
                 self.refused[at] = judged
                 continue
-            event, postings = judged
+            event = judged.event
+            if judged.change is not None:
+                self.changes[at] = judged.change
             self.account[at], self.source[at], self.id[at] = event.account, event.source, event.id
             self.time[at], self.timed[at] = event.time, event.timed
-            for posting in postings:
+            once = {posting.meter: posting.once for posting in judged.postings if posting.once is not None}
+            if once:
+                self.once[at] = once
+            for posting in judged.postings:
                 events.append(at)
                 sets.append(len(self.label_sets))
                 amounts.append(posting.amount)
@@ -390,11 +407,11 @@ class _Work:
         return (*head[:SUBJECT], None, *head[SUBJECT + 1 :])
 
     def _learn(self, plan: Plan, head: tuple[Any, ...], key: tuple[int, int], at: int) -> Shape | None:
-        judged = self.validate(at) if head[DATA_BASE64] is None else None
+        is_columnar = head[DATA_BASE64] is None and head[TYPE] not in plan.slow_types
+        judged = self.validate(at) if is_columnar else None
         if judged is None or isinstance(judged, Verdict):
             return None
-        event, postings = judged
-        return plan.learn(key, event.account, postings, self.sets)
+        return plan.learn(key, judged.event.account, judged.postings, self.sets)
 
     def _times(self, texts: list[str | None], slow: set[int]) -> None:
         self.timed = np.array([text is not None for text in texts])
@@ -460,9 +477,25 @@ class _Work:
             rows = index.tolist()
             raws = [raws[i] for i in rows]
             account, source, id = ([column[i] for i in rows] for column in (account, source, id))
-            time, timed, at = time[index], timed[index], (np.cumsum(passed) - 1)[at]
+            place = np.cumsum(passed) - 1
+            time, timed, at = time[index], timed[index], place[at]
+            self.changes = {int(place[i]): change for i, change in self.changes.items()}
+            self.once = {int(place[i]): once for i, once in self.once.items()}
         batch = Batch(
-            self.catalog.version, self.now, raws, account, source, id, time, timed, at, sets, amounts, self.label_sets
+            self.catalog.version,
+            self.now,
+            raws,
+            account,
+            source,
+            id,
+            time,
+            timed,
+            at,
+            sets,
+            amounts,
+            self.label_sets,
+            self.changes,
+            self.once,
         )
         return Prepared(batch, index, self.refused)
 
@@ -490,6 +523,8 @@ def join(parts: Sequence[Prepared]) -> Prepared:
         np.concatenate([b.posting_set + start for b, start in zip(batches, sets, strict=False)]),
         np.concatenate([b.posting_amount for b in batches]),
         list(chain(b.label_sets for b in batches)),
+        {at + start: change for b, start in zip(batches, events, strict=False) for at, change in b.changes.items()},
+        {at + start: once for b, start in zip(batches, events, strict=False) for at, once in b.once.items()},
     )
     index = np.concatenate([part.index + start for part, start in zip(parts, starts, strict=True)])
     refused = {at + start: v for part, start in zip(parts, starts, strict=True) for at, v in part.refused.items()}

@@ -10,7 +10,8 @@ Checks come in this order, and the first that fails is the verdict:
  6. account: its form, then whether the key may name it, then its name
  7. space: text of the right length, clean
  8. data: its form; status, for the types that have one
- 9. what the meters make of it (metering.meter)
+ 9. what it says of a resource (resources.change_of)
+10. what the meters make of it (metering.meter)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tallystick.envelope import (
+    DELETED,
     SECOND,
     UNSAFE,
     Unreadable,
@@ -37,7 +39,8 @@ from tallystick.envelope import (
 )
 from tallystick.errors import Code
 from tallystick.metering import STATUSES, TYPES_WITH_STATUS, feeds, meter
-from tallystick.model import Caller, Catalog, Event, Posting, Verdict
+from tallystick.model import Caller, Catalog, Checked, Verdict
+from tallystick.resources import change_of
 from tallystick.settings import Settings
 
 ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,49}")
@@ -48,8 +51,8 @@ Envelope = Mapping[str, Any]
 
 def validate(
     raw: bytes, *, plain: bool, caller: Caller, catalog: Catalog, settings: Settings, now: int
-) -> tuple[Event, tuple[Posting, ...]] | Verdict:
-    """Read one event and return it with its postings, or the reason why it is refused.
+) -> Checked | Verdict:
+    """Read one event and return it with what it adds and changes, or the reason why it is refused.
 
     What needs state is not looked at: whether the identity is taken, whether the account exists. `plain` is true for
     formats that do not ask for a specversion. `now` is the time of receipt.
@@ -72,8 +75,11 @@ def validate(
     if refused is not None:
         return refused
     event = event_of(envelope, account, now)
+    change = change_of(event, text_length_max=settings.text_length_max)
+    if isinstance(change, Verdict):
+        return change
     postings = meter(event, catalog, text_length_max=settings.text_length_max)
-    return postings if isinstance(postings, Verdict) else (event, postings)
+    return postings if isinstance(postings, Verdict) else Checked(event, postings, change)
 
 
 def _envelope(raw: bytes, settings: Settings) -> Envelope | Verdict:
@@ -197,7 +203,7 @@ def _data(envelope: Envelope, catalog: Catalog) -> Verdict | None:
 
 
 def _is_understood(event_type: str, catalog: Catalog) -> bool:
-    return event_type in TYPES_WITH_STATUS or feeds(event_type, catalog)
+    return event_type in TYPES_WITH_STATUS or event_type == DELETED or feeds(event_type, catalog)
 
 
 def _status(envelope: Envelope) -> Verdict | None:

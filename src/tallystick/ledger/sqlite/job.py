@@ -127,10 +127,6 @@ class Job:
             counts[accounts[label_set.account].number, label_set.meter] += at in unknown
         return counts
 
-    def is_metered(self, index: int) -> bool:
-        at = int(np.searchsorted(self.batch.posting_event, index))
-        return at < len(self.batch.posting_event) and int(self.batch.posting_event[at]) == index
-
     def write(self, db: apsw.Connection) -> None:
         raise TypeError("jobs are written together, as a Group")
 

@@ -72,13 +72,13 @@ def judge(job: Job, row: int, kept: Kept) -> Verdict | None:
     batch = job.batch
     sent = batch.raw[index]
     if kept.raw == sent:
-        return verdicts.duplicate(metered=job.is_metered(index))
+        return verdicts.duplicate(metered=batch.is_metered(index))
     before, now = read(kept.raw), read(sent)
     if (before["source"], before["id"]) != (now["source"], now["id"]):
         return None
     account, received = batch.account[index], batch.received
     if same_content(event_of(before, account, received), event_of(now, account, received)):
-        return verdicts.duplicate(metered=job.is_metered(index))
+        return verdicts.duplicate(metered=batch.is_metered(index))
     return verdicts.CONFLICT
 
 
