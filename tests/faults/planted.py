@@ -118,7 +118,7 @@ def truncate_on_a_bad_end() -> None:
 def hits_not_confirmed() -> None:
     """Believe a fingerprint without looking at the event that it stands for."""
     for module in (judging, commit):
-        put(module, "judge", lambda job, row, kept: verdicts.duplicate(metered=job.is_metered(int(job.rows[row]))))
+        put(module, "judge", lambda job, row, kept: verdicts.duplicate(metered=job.batch.is_metered(int(job.rows[row]))))
 
 
 def float_sums() -> None:
