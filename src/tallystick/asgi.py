@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from tallystick.api import accounts, auth, errors, events, health, http, keys, proofs, usage
+from tallystick.api import accounts, audit, auth, errors, events, health, http, keys, proofs, usage
 from tallystick.api.ids import ids_of
 from tallystick.app import App
 from tallystick.dialects import speechmatics
@@ -36,9 +36,13 @@ ROUTES = (
     Route("GET", "/v1/accounts", accounts.index, Scope.ADMIN),
     Route("GET", "/v1/accounts/{account}", accounts.get, Scope.ADMIN),
     Route("PUT", "/v1/accounts/{account}", accounts.put, Scope.ADMIN),
+    Route("DELETE", "/v1/accounts/{account}", accounts.delete, Scope.ADMIN),
     Route("GET", "/v1/keys", keys.index, Scope.ADMIN),
     Route("POST", "/v1/keys", keys.post, Scope.ADMIN),
+    Route("GET", "/v1/keys/{id}", keys.get, Scope.ADMIN),
     Route("DELETE", "/v1/keys/{id}", keys.delete, Scope.ADMIN),
+    Route("POST", "/v1/keys/{id}/rotate", keys.rotate, Scope.ADMIN),
+    Route("GET", "/v1/audit", audit.index, Scope.ADMIN),
     Route("POST", "/v1/verify", proofs.post, Scope.ADMIN),
     Route("GET", "/v2/usage", usage.speechmatics_report, Scope.REPORT),
 )
@@ -92,6 +96,7 @@ async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> R
         if route.scope is not None:
             _refuse_while_draining(call)
             call.key = auth.authenticate(call.headers, call.app.catalog, call.app.settings.operator_key, call.now)
+            call.app.ledger.note_key_use(call.key.key_id, call.now)
             auth.require(call.key, route.scope)
         return await route.handler(call)
     except Problem as problem:

@@ -51,7 +51,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A token as the ledger keeps it: its digest (SHA-256, hex), never the token. `account` None = the operator's."""
+    """A token as the ledger keeps it: its digest (SHA-256, hex), never the token. `account` None = the operator's.
+
+    `ends` is when a key that was rotated gives way to its successor.
+    """
 
     id: str
     digest: str
@@ -59,6 +62,16 @@ class Key:
     scopes: frozenset[Scope]
     created: int
     expires: int | None = None
+    ends: int | None = None
+
+    @property
+    def valid_until(self) -> int | None:
+        """The first instant at which it opens nothing any more; None = never."""
+        return min((at for at in (self.expires, self.ends) if at is not None), default=None)
+
+    def is_valid(self, now: int) -> bool:
+        """Say whether it opens anything at `now`."""
+        return self.valid_until is None or now < self.valid_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +143,7 @@ class Catalog:
     """What was defined at a version. Accounts and keys are in it too; only meters and rates move `version`.
 
     `replays` are what is being counted from kept events; it counts nothing new until it is in force.
+    `numbers_given` is how many account numbers there were ever: none is given twice.
     """
 
     version: int
@@ -138,6 +152,16 @@ class Catalog:
     keys: Mapping[str, Key] = field(default_factory=dict)  # by digest
     rates: Mapping[str, RateTable] = field(default_factory=dict)
     replays: Mapping[str, Replay] = field(default_factory=dict)
+    numbers_given: int = 0
+
+    def key(self, id: str) -> Key | None:
+        """Return the key of this id."""
+        return next((key for key in self.keys.values() if key.id == id), None)
+
+    @property
+    def accounts_deleted(self) -> int:
+        """How many accounts there were once and are no more."""
+        return self.numbers_given - len(self.accounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +171,67 @@ class Caller:
     key_id: str
     account: str | None
     scopes: frozenset[Scope]
+
+
+class Deletion(StrEnum):
+    """What became of an account that was to be deleted."""
+
+    DELETED = "deleted"
+    UNKNOWN = "unknown"
+    HAS_EVENTS = "has_events"
+    HAS_KEYS = "has_keys"
+
+
+Place = tuple[int, int]
+"""Where a change to the catalog stands: the log entry, and which of the entry's changes it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """A change to the catalog: when, by whom (a key's id, "event" or "process"), to what, and what it was before.
+
+    `account` and `number` say whose it is: None and 0 = the operator's. `before` and `after` are the noun itself, None
+    where there is none; a key's digest is left out of them.
+    """
+
+    place: Place
+    time: int
+    actor: str
+    action: str
+    target: str
+    account: str | None
+    number: int
+    before: Account | Key | None
+    after: Account | Key | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which changes: of the accounts that ever had this name, of the one account with this number; None = any.
+
+    `before` is the place of the last record that was seen; those before it in the log are wanted.
+    """
+
+    limit: int
+    account: str | None = None
+    number: int | None = None
+    before: Place | None = None
+
+    def wants(self, record: AuditRecord) -> bool:
+        """Say whether a record is in the answer."""
+        return (
+            self.account in (None, record.account)
+            and self.number in (None, record.number)
+            and (self.before is None or record.place < self.before)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Records, newest first; `next` is what to ask for the ones `before`, None where there are no more."""
+
+    records: Sequence[AuditRecord]
+    next: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,7 @@ class Request:
 
     def value(self, parameter: str) -> str | None:
         """Return what a query parameter says, None when absent; a Problem when it is empty or given twice."""
-        values = [value for name, value in self.query if name == parameter]
-        if len(values) > 1:
-            raise invalid(parameter, f"Give {parameter} only once.")
-        if values == [""]:
-            raise invalid(parameter, f"Give {parameter} a value, or leave it out.")
-        return values[0] if values else None
+        return value_of(self.query, parameter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +43,16 @@ class Reply:
 async def run(ledger: Ledger, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
     """Answer every query of one report from one read transaction; tables follow the order of `queries`."""
     return await ledger.usage(queries) if queries else ()
+
+
+def value_of(query: Sequence[tuple[str, str]], parameter: str) -> str | None:
+    """Return what a query parameter says, None when absent; a Problem when it is empty or given twice."""
+    values = [value for name, value in query if name == parameter]
+    if len(values) > 1:
+        raise invalid(parameter, f"Give {parameter} only once.")
+    if values == [""]:
+        raise invalid(parameter, f"Give {parameter} a value, or leave it out.")
+    return values[0] if values else None
 
 
 def invalid(parameter: str, detail: str) -> Problem:

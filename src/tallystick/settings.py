@@ -17,6 +17,7 @@ from typing import Any
 MIB = 1024 * 1024
 PREFIX = "TALLYSTICK_"
 CONFIG_FILE = "tallystick.toml"
+KEY_OVERLAP_S_MAX = 30 * 86_400
 DATA_FOLDER = Path("tallystick-data")
 
 _DIGITS = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -60,7 +61,16 @@ class Settings:
         True, "An operator's event for an unknown account creates it, as an organisation."
     )
 
+    key_overlap_s: int = setting(
+        86_400,
+        "How long a key that is rotated stays valid beside its successor, in seconds, unless the request says.",
+        max=KEY_OVERLAP_S_MAX,
+    )
+
     usage_rows_max: int = setting(1_000_000, "Most rows in one usage report.", min=1)
+    page_rows_max: int = setting(
+        1_000, "Most rows in one page of a listing, and how many it has unless asked for fewer.", min=1, max=100_000
+    )
 
     queue_bytes_max: int = setting(
         256 * MIB, "Most bytes of events waiting for a commit; beyond it requests get 503.", min=1

@@ -58,6 +58,9 @@ _INSTANT = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DURATION = re.compile(
+    r"P(?:(\d{1,9})W)?(?:(\d{1,9})D)?(?:T(?=\d)(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})S)?)?", re.ASCII
+)
 
 
 def parse_instant(text: str) -> int:
@@ -105,6 +108,15 @@ def parse_day(text: str) -> int:
 def format_day(instant: int) -> str:
     """Write the UTC day of an instant as `YYYY-MM-DD`."""
     return date.fromordinal(instant // DAY + _EPOCH_ORDINAL).isoformat()
+
+
+def parse_duration(text: str) -> int:
+    """Read an ISO 8601 duration of weeks, days, hours, minutes and whole seconds, in microseconds; else ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None or not any(match.groups()):
+        raise ValueError("not an ISO 8601 duration of parts with a fixed length, such as PT24H or P7D")
+    parts = zip((7 * DAY, DAY, HOUR, 60 * SECOND, SECOND), match.groups(), strict=True)
+    return sum(length * int(count or 0) for length, count in parts)
 
 
 # Windows of a zone

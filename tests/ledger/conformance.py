@@ -16,7 +16,21 @@ import pytest
 
 from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale, KeptEvent, Ledger
-from tallystick.model import Account, AccountKind, AsOf, Key, Scope, Status, Total, UsageQuery, UsageTable
+from tallystick.model import (
+    Account,
+    AccountKind,
+    AsOf,
+    AuditPage,
+    AuditQuery,
+    AuditRecord,
+    Deletion,
+    Key,
+    Scope,
+    Status,
+    Total,
+    UsageQuery,
+    UsageTable,
+)
 from tests.ledger.build import (
     FIRST,
     LAST,
@@ -431,7 +445,8 @@ class AccountsAndKeys:
         """A key put is in force at once, and gone at once when deleted; deleting it again says so."""
         key = Key("k1", "ab" * 32, "acme", frozenset({Scope.INGEST, Scope.REPORT}), desk.clock(), desk.clock() + 1)
         async with desk.open() as ledger:
-            await ledger.put_key(key, actor="test")
+            await ledger.put_account(Account("acme", 0), actor="test")
+            assert await ledger.put_key(key, actor="test") is True
             assert dict(ledger.catalog.keys) == {key.digest: key}
             assert await ledger.delete_key("k1", actor="test") is True
             assert dict(ledger.catalog.keys) == {}
@@ -448,6 +463,170 @@ class AccountsAndKeys:
             assert dict(ledger.catalog.keys) == {new.digest: new, other.digest: other}
 
     @asynchronous
+    async def test_a_key_is_of_an_account_that_exists_and_stays_with_it(self, desk: Desk) -> None:
+        """A key of no account there is, or under the id of another account's key, is not added and changes nothing."""
+        key = Key("k1", "aa" * 32, "acme", frozenset(Scope), 1)
+        async with desk.open() as ledger:
+            assert await ledger.put_key(key, actor="test") is False
+            for name in ("acme", "globex"):
+                await ledger.put_account(Account(name, 0), actor="test")
+            assert await ledger.put_key(key, actor="test") is True
+            for account in ("globex", None):
+                assert await ledger.put_key(replace(key, digest="bb" * 32, account=account), actor="test") is False
+            assert dict(ledger.catalog.keys) == {key.digest: key}
+
+    @asynchronous
+    async def test_an_account_without_events_and_keys_is_deleted(self, desk: Desk) -> None:
+        """It is gone from the catalog at once, while others and the lists that name it as a member stay."""
+        async with desk.open() as ledger:
+            org = await ledger.put_account(Account("acme", 0, members=("ada", "bob")), actor="test")
+            await ledger.put_account(Account("ada", 0, AccountKind.USER), actor="test")
+            assert await ledger.delete_account("ada", actor="test") is Deletion.DELETED
+            assert ledger.catalog.accounts == {"acme": org}
+            assert await ledger.delete_account("ada", actor="test") is Deletion.UNKNOWN
+            assert await ledger.delete_account("nobody", actor="test") is Deletion.UNKNOWN
+            assert await desk.send(ledger, audio("1", account="ada"), create_accounts=False) == [UNKNOWN]
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            pytest.param(audio("1"), id="metered"),
+            pytest.param(audio("1", status="failed"), id="failed"),
+            pytest.param({**audio("1"), "type": "unheard.of"}, id="of no meter"),
+        ],
+    )
+    @asynchronous
+    async def test_an_account_with_an_event_is_never_deleted(self, desk: Desk, event: Raw) -> None:
+        """Whatever is kept of an account keeps it, whether or not any meter counts it; others' events do not."""
+        async with desk.open() as ledger:
+            await desk.send(ledger, audio("1", account="first"), audio("1", account="last"))
+            await desk.send(ledger, event)
+            await ledger.put_account(Account("empty", 0), actor="test")
+            before = ledger.catalog
+            assert await ledger.delete_account("acme", actor="test") is Deletion.HAS_EVENTS
+            assert ledger.catalog == before
+            assert await ledger.delete_account("empty", actor="test") is Deletion.DELETED
+            assert await ledger.delete_account("acme", actor="test") is Deletion.HAS_EVENTS
+            assert await desk.send(ledger, event) == ["duplicate"]
+
+    @asynchronous
+    async def test_an_account_with_a_key_is_not_deleted(self, desk: Desk) -> None:
+        """Every key is in the way, valid or not, until it is revoked; the operator's keys are nobody's."""
+        async with desk.open() as ledger:
+            await ledger.put_account(Account("acme", 0), actor="test")
+            await ledger.put_key(Key("op", "aa" * 32, None, frozenset(Scope), 1), actor="test")
+            await ledger.put_key(Key("k1", "bb" * 32, "acme", frozenset(Scope), 1, 2), actor="test")
+            assert await ledger.delete_account("acme", actor="test") is Deletion.HAS_KEYS
+            await desk.send(ledger, audio("1"))
+            assert await ledger.delete_account("acme", actor="test") is Deletion.HAS_EVENTS
+            await ledger.put_account(Account("ada", 0), actor="test")
+            await ledger.put_key(Key("k2", "cc" * 32, "ada", frozenset(Scope), 1), actor="test")
+            await ledger.delete_key("k2", actor="test")
+            assert await ledger.delete_account("ada", actor="test") is Deletion.DELETED
+
+    @asynchronous
+    async def test_a_number_is_never_given_twice(self, desk: Desk) -> None:
+        """Neither the last account's nor one in between, whether an event or a call makes the next account."""
+        async with desk.open() as ledger:
+            numbers = []
+            for name in ("a", "b", "c"):
+                numbers.append((await ledger.put_account(Account(name, 0), actor="test")).number)
+            for name in ("b", "c"):
+                await ledger.delete_account(name, actor="test")
+            await desk.send(ledger, audio("1", account="c"), audio("2", account="d"))
+            numbers += [ledger.catalog.accounts[name].number for name in ("c", "d")]
+            numbers.append((await ledger.put_account(Account("b", 0), actor="test")).number)
+            assert len(set(numbers)) == len(numbers)
+            assert (await total(ledger, accounts=("c",))).count == 1
+            assert await total(ledger, accounts=("b",)) == Total()
+            assert list((await ledger.verify()).faults) == []
+
+    @asynchronous
+    async def test_a_deletion_and_the_events_that_meet_it_never_both_win(self, desk: Desk) -> None:
+        """Whichever comes first, no event is kept of an account that is not there, and none is kept twice."""
+        async with desk.open() as ledger:
+            for n in range(30):
+                name = f"org{n}"
+                await ledger.put_account(Account(name, 0), actor="test")
+                sends = [until_current(desk, ledger, audio(str(i), account=name)) for i in range(3)]
+                became, *said = await asyncio.gather(ledger.delete_account(name, actor="test"), *sends)
+                there = name in ledger.catalog.accounts
+                kept = [said == ["accepted"] for said in said]
+                assert all(words in (["accepted"], [UNKNOWN]) for words in said)
+                assert (became is Deletion.HAS_EVENTS) == any(kept) == there
+                assert (await total(ledger, accounts=(name,))).count == sum(kept)
+            assert list((await ledger.verify()).faults) == []
+
+    @asynchronous
+    async def test_an_event_that_may_create_its_account_is_kept_though_that_is_deleted(self, desk: Desk) -> None:
+        """Deleting what workers still report brings it back with the next event, under another number."""
+        async with desk.open() as ledger:
+            await ledger.put_account(Account("acme", 0), actor="test")
+            sends = [until_current(desk, ledger, audio(str(i)), create_accounts=True) for i in range(8)]
+            said = await asyncio.gather(*sends, *(ledger.delete_account("acme", actor="test") for _ in range(4)))
+            assert said[:8] == [["accepted"]] * 8
+            assert (await total(ledger, accounts=("acme",))).count == 8
+            assert list((await ledger.verify()).faults) == []
+
+    @asynchronous
+    async def test_a_rotated_key_gives_way_after_an_overlap(self, desk: Desk) -> None:
+        """The successor has the account, scopes and expiry of the old key, which ends but is there until then."""
+        async with desk.open() as ledger:
+            await ledger.put_account(Account("acme", 0), actor="test")
+            now = desk.clock()
+            old = Key("k1", "aa" * 32, "acme", frozenset({Scope.INGEST}), 1, now + 100)
+            await ledger.put_key(old, actor="test")
+            wanted = Key("k2", "bb" * 32, None, frozenset(Scope), now, 5)
+            new = Key("k2", "bb" * 32, "acme", frozenset({Scope.INGEST}), now, now + 100)
+            assert await ledger.rotate_key("k1", wanted, ends=now + 10, actor="test") == new
+            ending = replace(old, ends=now + 10)
+            assert dict(ledger.catalog.keys) == {old.digest: ending, new.digest: new}
+            assert [(ending.is_valid(at), new.is_valid(at)) for at in (now + 9, now + 10, now + 99, now + 100)] == [
+                (True, True),
+                (False, True),
+                (False, True),
+                (False, False),
+            ]
+
+    @asynchronous
+    async def test_a_key_may_be_rotated_again_while_it_is_valid(self, desk: Desk) -> None:
+        """Who lost the first successor gets another that lives as long, and the old key never lives longer for it."""
+        async with desk.open() as ledger:
+            await ledger.put_key(Key("k1", "aa" * 32, None, frozenset(Scope), 1), actor="test")
+            for n, ends in enumerate((50, 90, 20)):
+                successor = Key(f"k{n + 2}", f"{n}b" * 32, None, frozenset(), 10)
+                kept = await ledger.rotate_key("k1", successor, ends=ends, actor="test")
+                assert kept == replace(successor, scopes=frozenset(Scope))
+                ends_at = {key.id: key.valid_until for key in ledger.catalog.keys.values()}
+                assert ends_at["k1"] == min(ends, 50)
+                assert ends_at[f"k{n + 2}"] is None
+
+    @asynchronous
+    async def test_only_a_valid_key_is_rotated(self, desk: Desk) -> None:
+        """One that is unknown, expired or at the end of its overlap has no successor, and nothing changes."""
+        async with desk.open() as ledger:
+            await ledger.put_key(Key("k1", "aa" * 32, None, frozenset(Scope), 1, 10), actor="test")
+            await ledger.put_key(Key("k2", "bb" * 32, None, frozenset(Scope), 1), actor="test")
+            await ledger.rotate_key("k2", Key("k3", "cc" * 32, None, frozenset(), 2), ends=10, actor="test")
+            before = ledger.catalog
+            for id in ("k1", "k2", "nobody"):
+                late = Key("k9", "99" * 32, None, frozenset(), 10)
+                assert await ledger.rotate_key(id, late, ends=20, actor="test") is None
+            assert ledger.catalog == before
+
+    @asynchronous
+    async def test_the_last_use_of_a_key_is_known_at_once(self, desk: Desk) -> None:
+        """It is no change to the catalog or the log; a key that was never used has none."""
+        async with desk.open() as ledger:
+            await ledger.put_key(Key("k1", "aa" * 32, None, frozenset(Scope), 1), actor="test")
+            head = await ledger.verify()
+            assert dict(ledger.key_uses) == {}
+            for at in (7, 9):
+                ledger.note_key_use("k1", at)
+                assert dict(ledger.key_uses) == {"k1": at}
+            assert await ledger.verify() == head
+
+    @asynchronous
     async def test_a_catalog_is_a_value_that_never_changes(self, desk: Desk) -> None:
         """Who holds a catalog keeps what it says; accounts and keys replace it without making batches stale."""
         async with desk.open() as ledger:
@@ -458,6 +637,102 @@ class AccountsAndKeys:
             assert (dict(before.accounts), dict(before.keys)) == ({}, {})
             assert ledger.catalog.version == before.version
             assert await ledger.commit(batch) == {}
+
+
+class Audit:
+    """Who changed what."""
+
+    @asynchronous
+    async def test_every_change_says_who_when_and_what_it_was_before(self, desk: Desk) -> None:
+        """The newest change comes first; a key is shown without its digest, wherever it stands."""
+        async with desk.open() as ledger:
+            acme = await ledger.put_account(Account("acme", 0), actor="anna")
+            await ledger.put_account(acme, actor="nobody, for nothing changes")
+            desk.clock.advance(1)
+            moved = await ledger.put_account(Account("acme", 0, timezone="Asia/Tokyo", members=("ada",)), actor="bob")
+            key = Key("k1", "aa" * 32, "acme", frozenset({Scope.REPORT}), 5)
+            await ledger.put_key(key, actor="anna")
+            await ledger.put_key(replace(key, digest="bb" * 32, expires=9), actor="bob")
+            await ledger.rotate_key("k1", Key("k2", "cc" * 32, None, frozenset(), 6), ends=8, actor="cleo")
+            await ledger.delete_key("k1", actor="anna")
+            await ledger.put_account(Account("ada", 0, AccountKind.USER), actor="anna")
+            await ledger.delete_account("ada", actor="bob")
+            page = await ledger.audit(AuditQuery(100))
+            ada = Account("ada", 2, AccountKind.USER)
+            shown = replace(key, digest="")
+            brief = replace(shown, expires=9)
+            assert [(r.actor, r.action, r.target, r.account, r.number, r.before, r.after) for r in page.records] == [
+                ("bob", "account.delete", "ada", "ada", 2, ada, None),
+                ("anna", "account.put", "ada", "ada", 2, None, ada),
+                ("anna", "key.delete", "k1", "acme", 1, replace(brief, ends=8), None),
+                ("cleo", "key.rotate", "k1", "acme", 1, brief, replace(brief, id="k2", created=6)),
+                ("cleo", "key.put", "k1", "acme", 1, brief, replace(brief, ends=8)),
+                ("bob", "key.put", "k1", "acme", 1, shown, brief),
+                ("anna", "key.put", "k1", "acme", 1, None, shown),
+                ("bob", "account.put", "acme", "acme", 1, acme, moved),
+                ("anna", "account.put", "acme", "acme", 1, None, acme),
+            ]
+            assert page.next is None
+            assert [r.time for r in page.records] == [desk.clock()] * 8 + [desk.clock() - SECOND]
+            places = [r.place for r in page.records]
+            assert places == sorted(places, reverse=True)
+            assert places[3][0] == places[4][0], "a rotation is one entry"
+
+    @asynchronous
+    async def test_what_changed_nothing_is_not_in_it(self, desk: Desk) -> None:
+        """Refusals and repeats leave no trace, and neither do events of accounts that are there."""
+        async with desk.open() as ledger:
+            await desk.send(ledger, audio("1"))
+            before = await ledger.audit(AuditQuery(100))
+            await desk.send(ledger, audio("1"), audio("2"), audio("2", 5))
+            await ledger.put_account(Account("acme", 0), actor="test")
+            await ledger.delete_account("acme", actor="test")
+            await ledger.delete_key("nobody", actor="test")
+            await ledger.put_key(Key("k", "aa" * 32, "nobody", frozenset(Scope), 1), actor="test")
+            assert await ledger.audit(AuditQuery(100)) == before
+            (made,) = before.records
+            assert (made.actor, made.action, made.target) == ("event", "account.put", "acme")
+
+    @asynchronous
+    async def test_an_account_sees_what_concerns_it_and_not_who_had_its_name_before(self, desk: Desk) -> None:
+        """By name all that ever had it are meant, by number one of them; the operator's own keys are in neither."""
+        async with desk.open() as ledger:
+            for n in range(2):
+                await ledger.put_account(Account("acme", 0, members=(f"member{n}",)), actor="test")
+                await ledger.put_key(Key(f"k{n}", f"{n}a" * 32, "acme", frozenset(Scope), 1), actor="test")
+                await ledger.delete_key(f"k{n}", actor="test")
+                await ledger.delete_account("acme", actor="test")
+            await ledger.put_account(Account("globex", 0), actor="test")
+            await ledger.put_key(Key("op", "aa" * 32, None, frozenset(Scope), 1), actor="test")
+            everything = await ledger.audit(AuditQuery(100))
+            assert [r.number for r in everything.records] == [0, 3, 2, 2, 2, 2, 1, 1, 1, 1]
+            by_name = await ledger.audit(AuditQuery(100, account="acme"))
+            assert [r.number for r in by_name.records] == [2, 2, 2, 2, 1, 1, 1, 1]
+            by_number = await ledger.audit(AuditQuery(100, account="acme", number=2))
+            assert list(by_number.records) == list(by_name.records[:4])
+            assert await ledger.audit(AuditQuery(100, account="globex", number=2)) == AuditPage([])
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 100])
+    @asynchronous
+    async def test_pages_skip_and_repeat_nothing(self, desk: Desk, limit: int) -> None:
+        """However small the pages, and whatever is changed between them, all that was there comes once, in order."""
+        async with desk.open() as ledger:
+            await desk.send(ledger, *(audio(str(n), account=f"org{n}") for n in range(5)))
+            await ledger.put_key(Key("k1", "aa" * 32, "org1", frozenset(Scope), 1), actor="test")
+            await ledger.rotate_key("k1", Key("k2", "bb" * 32, None, frozenset(), 2), ends=5, actor="test")
+            whole = (await ledger.audit(AuditQuery(100))).records
+            seen: list[AuditRecord] = []
+            before = None
+            while True:
+                page = await ledger.audit(AuditQuery(limit, before=before))
+                assert len(page.records) <= limit
+                seen += page.records
+                before = page.next
+                if before is None:
+                    break
+                await ledger.put_account(Account("late", 0, timezone=["UTC", "Asia/Tokyo"][len(seen) % 2]), actor="x")
+            assert len(whole) == 8
+            assert seen == list(whole)
 
 
 class LabelSets:
@@ -1021,7 +1296,10 @@ class ProofAndEnd:
                 ledger.event("acme", "test", "1"),
                 ledger.put_account(Account("acme", 0), actor="test"),
                 ledger.put_key(Key("k", "d", None, frozenset(), 1), actor="test"),
+                ledger.delete_account("acme", actor="test"),
                 ledger.delete_key("k", actor="test"),
+                ledger.rotate_key("k", Key("l", "e", None, frozenset(), 1), ends=2, actor="test"),
+                ledger.audit(AuditQuery(1)),
                 ledger.verify(),
             ):
                 with pytest.raises(Problem) as caught:
@@ -1034,6 +1312,7 @@ class Conformance(
     SameContent,
     Verdicts,
     AccountsAndKeys,
+    Audit,
     LabelSets,
     Counting,
     Time,
@@ -1094,6 +1373,50 @@ class PersistentConformance:
             assert {n: a.number for n, a in ledger.catalog.accounts.items()} == {**numbers, "zed": new.number}
 
     @asynchronous
+    async def test_a_deleted_accounts_number_is_not_given_after_a_restart(self, desk: Desk) -> None:
+        """The log remembers every number, also that of the last account when it was deleted before the restart."""
+        async with desk.open() as ledger:
+            await desk.send(ledger, audio("1", account="kept"))
+            gone = await ledger.put_account(Account("gone", 0), actor="test")
+            await ledger.delete_account("gone", actor="test")
+        async with desk.open() as ledger:
+            assert list(ledger.catalog.accounts) == ["kept"]
+            assert await ledger.delete_account("kept", actor="test") is Deletion.HAS_EVENTS
+            assert (await ledger.put_account(Account("gone", 0), actor="test")).number == gone.number + 1
+            await desk.send(ledger, audio("1", account="gone"))
+        async with desk.open() as ledger:
+            assert (await total(ledger, accounts=("gone",))).count == 1
+            assert list((await ledger.verify()).faults) == []
+
+    @asynchronous
+    async def test_the_audit_and_a_rotation_survive_a_restart(self, desk: Desk) -> None:
+        """Every record is as it was, and the old key still ends when it was to."""
+        async with desk.open() as ledger:
+            await ledger.put_account(Account("acme", 0), actor="anna")
+            await ledger.put_key(Key("k1", "aa" * 32, "acme", frozenset(Scope), 1), actor="anna")
+            await ledger.rotate_key("k1", Key("k2", "bb" * 32, None, frozenset(), 2), ends=5, actor="bob")
+            before = (ledger.catalog, await ledger.audit(AuditQuery(100)))
+        async with desk.open() as ledger:
+            assert (ledger.catalog, await ledger.audit(AuditQuery(100))) == before
+            assert ledger.catalog.keys["aa" * 32].valid_until == 5
+
+    @asynchronous
+    async def test_the_last_use_of_a_key_survives_a_restart(self, desk: Desk) -> None:
+        """What was known of the keys that are there is known again; nothing is kept of any other."""
+        async with desk.open() as ledger:
+            for id in ("k1", "k2", "k3"):
+                await ledger.put_key(Key(id, id * 32, None, frozenset(Scope), 1), actor="test")
+            for id, at in (("k1", 7), ("k2", 8), ("setting", 9), ("k1", 11)):
+                ledger.note_key_use(id, at)
+        async with desk.open() as ledger:
+            assert dict(ledger.key_uses) == {"k1": 11, "k2": 8}
+            ledger.note_key_use("k3", 12)
+            await ledger.delete_key("k2", actor="test")
+        async with desk.open() as ledger:
+            assert dict(ledger.key_uses) == {"k1": 11, "k3": 12}
+            assert list((await ledger.verify()).faults) == []
+
+    @asynchronous
     async def test_the_label_bound_survives_a_restart_and_may_be_raised(self, desk: Desk) -> None:
         """What was refused under one setting is accepted later under a larger one, sent again as it was."""
         async with desk.open(label_sets_max=2) as ledger:
@@ -1150,6 +1473,15 @@ MOMENTS = [
     )
 ]
 """Instants on and beside every kind of bucket edge."""
+
+
+async def until_current(desk: Desk, ledger: Ledger, event: Raw, *, create_accounts: bool = False) -> list[str]:
+    """Send an event, prepared again for as long as its preparation does not hold any more, as a caller would."""
+    while True:
+        try:
+            return await desk.send(ledger, event, create_accounts=create_accounts)
+        except CatalogStale:
+            continue
 
 
 def remark(number: str) -> bytes:

@@ -8,14 +8,18 @@ from typing import Any
 import msgspec
 
 from tallystick import windows
-from tallystick.api import auth, documents
+from tallystick.api import auth, documents, pages
 from tallystick.api.http import Call
 from tallystick.errors import Code, Problem
-from tallystick.model import Account, AccountKind
+from tallystick.model import Account, AccountKind, Deletion
 from tallystick.query import Reply
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,49}", re.ASCII)
 MEMBERS_MAX = 10_000
+IN_USE = {
+    Deletion.HAS_EVENTS: "The account has events, and usage is kept for ever: it cannot be deleted. Revoke its keys.",
+    Deletion.HAS_KEYS: "The account has keys. Revoke each with DELETE /v1/keys/{id} first.",
+}
 
 
 class AccountDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,17 +31,18 @@ class AccountDocument(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def index(call: Call) -> Reply:
-    """List the accounts that the key reads, by name."""
+    """List the accounts that the key reads, by name, page by page."""
+    limit, after = pages.asked(call, str)
     catalog = call.app.catalog
     names = auth.readable(call.caller, catalog)
-    chosen = sorted(catalog.accounts) if names is None else names
-    accounts = [catalog.accounts[name] for name in chosen if name in catalog.accounts]
-    return documents.reply({"accounts": [_shown(account) for account in accounts]})
+    chosen = sorted(name for name in (catalog.accounts if names is None else names) if name in catalog.accounts)
+    page, following = pages.cut([name for name in chosen if after is None or name > after], limit)
+    return pages.reply(call, "accounts", [shown(catalog.accounts[name]) for name in page], following)
 
 
 async def get(call: Call) -> Reply:
     """Show one account."""
-    return documents.reply(_shown(_readable(call)))
+    return documents.reply(shown(_readable(call)))
 
 
 async def put(call: Call) -> Reply:
@@ -49,7 +54,21 @@ async def put(call: Call) -> Reply:
     if call.caller.account is not None and (before is None or before.kind is not wanted.kind):
         raise Problem(Code.SCOPE_MISSING, "Only the operator creates an account or changes its kind.")
     kept = await call.app.ledger.put_account(wanted, actor=call.caller.key_id)
-    return documents.reply(_shown(kept), 201 if before is None else 200)
+    return documents.reply(shown(kept), 201 if before is None else 200)
+
+
+async def delete(call: Call) -> Reply:
+    """Delete an account that never had an event and has no keys."""
+    name = call.path["account"]
+    if call.caller.account not in (None, name):
+        raise _not_found()
+    auth.require_operator(call.caller)
+    became = await call.app.ledger.delete_account(name, actor=call.caller.key_id)
+    if became is Deletion.UNKNOWN:
+        raise _not_found()
+    if became in IN_USE:
+        raise Problem(Code.IN_USE, IN_USE[became])
+    return Reply(204, b"", "")
 
 
 def _readable(call: Call) -> Account:
@@ -83,6 +102,7 @@ def _rule(what: str) -> str:
     return f"{what} must be 1 to 50 of a-z, 0-9 and -, and not begin with -."
 
 
-def _shown(account: Account) -> dict[str, Any]:
-    shown = {"account": account.name, "kind": account.kind, "timezone": account.timezone}
-    return shown | ({"members": account.members} if account.kind is AccountKind.ORG else {})
+def shown(account: Account) -> dict[str, Any]:
+    """Return an account as the API shows it."""
+    members = {"members": account.members} if account.kind is AccountKind.ORG else {}
+    return {"account": account.name, "kind": account.kind, "timezone": account.timezone, **members}

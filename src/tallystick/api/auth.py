@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from tallystick.errors import Code, Flaw, Problem
-from tallystick.model import AccountKind, Caller, Catalog, Key, Scope
+from tallystick.model import AccountKind, Caller, Catalog, Scope
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 RANDOM_LENGTH = 32  # 190 bits
@@ -65,13 +65,9 @@ def _caller_of(token: str, catalog: Catalog, operator_key: str | None, now: int)
         return Caller(SETTING_KEY_ID, None, frozenset(Scope))
     # Finding it by digest tells a stopwatch nothing: nobody can choose a token by the digest that it will have.
     key = catalog.keys.get(digest)
-    if key is None or not hmac.compare_digest(key.digest, digest) or _expired(key, now):
+    if key is None or not hmac.compare_digest(key.digest, digest) or not key.is_valid(now):
         raise _invalid("The key is unknown, revoked or expired.")
     return Caller(key.id, key.account, key.scopes)
-
-
-def _expired(key: Key, now: int) -> bool:
-    return key.expires is not None and key.expires <= now
 
 
 def _invalid(detail: str) -> Problem:
@@ -119,6 +115,11 @@ def readable_named(caller: Caller, names: tuple[str, ...], catalog: Catalog) -> 
     """Return the accounts that a query names, or raise: one that is foreign and one that is not there look the same."""
     for name in names:
         if not may_read(caller, name, catalog):
-            detail = "This key does not read that account."
-            raise Problem(Code.ACCOUNT_FORBIDDEN, detail, (Flaw("account", detail),))
+            raise foreign_account()
     return tuple(dict.fromkeys(names))
+
+
+def foreign_account() -> Problem:
+    """Say that a query names an account which the key does not read, whether or not there is one."""
+    detail = "This key does not read that account."
+    return Problem(Code.ACCOUNT_FORBIDDEN, detail, (Flaw("account", detail),))

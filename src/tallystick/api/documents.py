@@ -19,15 +19,17 @@ _AT = re.compile(r" - at `(?:key in )?\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
-async def read(call: http.Call, kind: type[T]) -> T:
-    """Read the body as a JSON document of this type."""
+async def read(call: http.Call, kind: type[T], *, absent: T | None = None) -> T:
+    """Read the body as a JSON document of this type; `absent` is what no body at all stands for."""
+    if absent is not None and not http.announces_body(call.headers):
+        return absent
     media_type = call.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(
             Code.MEDIA_TYPE_UNKNOWN, "The body must be application/json.", headers={"Accept": "application/json"}
         )
     async with http.body_of(call, DOCUMENT_BYTES_MAX) as body:
-        return _decode(body, kind)
+        return absent if absent is not None and not body else _decode(body, kind)
 
 
 def reply(document: Any, status: int = 200, **headers: str) -> Reply:

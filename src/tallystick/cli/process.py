@@ -143,7 +143,7 @@ async def make_first_key(app: App) -> None:
     # Printed before it is kept: a key that is kept and was never seen would lock everyone out.
     _show_key(token)
     key = Key(auth.make_key_id(), auth.digest_of(token), None, frozenset(Scope), app.clock())
-    await app.ledger.put_key(key, actor="first start")
+    await app.ledger.put_key(key, actor="process")
 
 
 def _show_key(token: str) -> None:

@@ -6,11 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tallystick.model import Account, Batch, Catalog, Key, UsageQuery, UsageTable, Verdict
+from tallystick.model import (
+    Account,
+    AuditPage,
+    AuditQuery,
+    Batch,
+    Catalog,
+    Deletion,
+    Key,
+    UsageQuery,
+    UsageTable,
+    Verdict,
+)
 
 
 class CatalogStale(Exception):
-    """The batch was prepared with meters that have changed since; nothing of it was kept: prepare it again."""
+    """Meters changed or an account was deleted since the batch was prepared; nothing was kept: prepare it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,8 @@ class Ledger(Protocol):
         `account_unknown` unless `create_accounts` makes the account, `label_sets_exceeded`. An index that is absent
         was accepted. `bulk` lets others go first; batches of one kind are kept in the order of the calls.
 
-        Raises CatalogStale, and keeps nothing, if meters changed since the batch was prepared.
+        Raises CatalogStale, and keeps nothing, if meters changed since the batch was prepared, or an account was
+        deleted while it waited.
         """
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
@@ -82,13 +94,50 @@ class Ledger(Protocol):
         """Return the kept event of this identity."""
 
     async def put_account(self, account: Account, *, actor: str) -> Account:
-        """Create or change an account (by name; `number` is ignored and given by the ledger). Audited, durable."""
+        """Create or change an account (by name; `number` is ignored and given by the ledger). Audited, durable.
 
-    async def put_key(self, key: Key, *, actor: str) -> None:
-        """Add a key, or replace the one of this id. Audited, durable; in force for the next request."""
+        A number is never given twice, whatever was deleted. Members are names, whether or not accounts have them.
+        """
+
+    async def delete_account(self, name: str, *, actor: str) -> Deletion:
+        """Delete an account that has neither kept events nor keys. Audited, durable.
+
+        Decided in order with commits and keys: what was acknowledged before it keeps the account, and whatever comes
+        after finds none. Lists of members that name it are left as they are. Its name may be used again, by an
+        account with another number.
+        """
+
+    async def put_key(self, key: Key, *, actor: str) -> bool:
+        """Add a key, or replace the one of this id. Audited, durable; in force for the next request.
+
+        False, and nothing changes, if there is no such account, or the id is that of a key of another account.
+        """
+
+    async def rotate_key(self, id: str, successor: Key, *, ends: int, actor: str) -> Key | None:
+        """Add a successor of a key, and let that one end at `ends` if it would be valid for longer.
+
+        Of `successor` the id, digest and time of creation count; account, scopes and expiry are those of the key. Both
+        changes are one, audited, durable, in force for the next request. Returns the successor as it is kept; None,
+        and nothing changes, if there is no such key or it is valid no longer when the successor is created. A key
+        that was rotated may be once more, while it is valid: a caller that got no answer may ask again.
+        """
 
     async def delete_key(self, id: str, *, actor: str) -> bool:
         """Revoke a key; false if there is none. Audited, durable; in force for the next request."""
+
+    def note_key_use(self, id: str, at: int) -> None:
+        """Remember that a key was shown. It is no part of the log; a crash may forget the last minute or so of it."""
+
+    @property
+    def key_uses(self) -> Mapping[str, int]:
+        """When each key was shown last, by id; one that never was is not in it."""
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        """Return changes to the catalog, the newest first, from the log itself.
+
+        A page may be short, even empty, and still not be the last one. Going on from `next` skips and repeats nothing
+        that was there when the first page was asked for.
+        """
 
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
         """Replay the log from nothing and compare everything kept with it. Changes nothing; others go on meanwhile.

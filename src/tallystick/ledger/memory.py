@@ -22,8 +22,12 @@ from tallystick.ledger.verdicts import CONFLICT, account_unknown, duplicate, lab
 from tallystick.model import (
     Account,
     AsOf,
+    AuditPage,
+    AuditQuery,
+    AuditRecord,
     Batch,
     Catalog,
+    Deletion,
     Key,
     Labels,
     Meter,
@@ -62,6 +66,11 @@ Document = Mapping[str, Any]
 """An event as JSON says it, without null members; every number is a Decimal."""
 
 
+Noun = Account | Key
+Change = tuple[str, str, Noun | None, Noun | None]
+"""Action, target, before, after."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """An event in the list: what was sent, what it added to the meters of its day, and the link to those before."""
@@ -91,7 +100,9 @@ class MemoryLedger:
         self._events: list[Kept] = []
         self._places: dict[tuple[str, str, str], int] = {}
         self._label_sets: defaultdict[tuple[str, str, int, int], set[Labels]] = defaultdict(set)
-        self._changes: list[tuple[int, str, str]] = []
+        self._changes: list[AuditRecord] = []
+        self._entries = 0
+        self._key_uses: dict[str, int] = {}
         self._closed = False
 
     @property
@@ -125,18 +136,67 @@ class MemoryLedger:
         self._check_open()
         return self._put_account(account, actor)
 
-    async def put_key(self, key: Key, *, actor: str) -> None:
+    async def delete_account(self, name: str, *, actor: str) -> Deletion:
         self._check_open()
-        others = {digest: k for digest, k in self._catalog.keys.items() if k.id != key.id}
-        self._change(replace(self._catalog, keys={**others, key.digest: key}), actor, f"put key {key.id}")
+        account = self._catalog.accounts.get(name)
+        if account is None:
+            return Deletion.UNKNOWN
+        if any(kept.account == name for kept in self._events):
+            return Deletion.HAS_EVENTS
+        if any(key.account == name for key in self._catalog.keys.values()):
+            return Deletion.HAS_KEYS
+        others = {other: kept for other, kept in self._catalog.accounts.items() if other != name}
+        self._change(replace(self._catalog, accounts=others), actor, [("account.delete", name, account, None)])
+        return Deletion.DELETED
+
+    async def put_key(self, key: Key, *, actor: str) -> bool:
+        self._check_open()
+        before = self._key(key.id)
+        if key.account is not None and key.account not in self._catalog.accounts:
+            return False
+        if before is not None and before.account != key.account:
+            return False
+        self._change(self._with_keys(key), actor, [("key.put", key.id, before, key)])
+        return True
+
+    async def rotate_key(self, id: str, successor: Key, *, ends: int, actor: str) -> Key | None:
+        self._check_open()
+        key = self._key(id)
+        if key is None or (key.valid_until is not None and key.valid_until <= successor.created):
+            return None
+        old = replace(key, ends=ends if key.ends is None or ends < key.ends else key.ends)
+        new = Key(successor.id, successor.digest, key.account, key.scopes, successor.created, key.expires)
+        changes = [("key.put", id, key, old), ("key.rotate", id, key, new)]
+        self._change(self._with_keys(old, new), actor, changes)
+        return new
 
     async def delete_key(self, id: str, *, actor: str) -> bool:
         self._check_open()
-        others = {digest: key for digest, key in self._catalog.keys.items() if key.id != id}
-        if len(others) == len(self._catalog.keys):
+        key = self._key(id)
+        if key is None:
             return False
-        self._change(replace(self._catalog, keys=others), actor, f"delete key {id}")
+        others = {digest: other for digest, other in self._catalog.keys.items() if other.id != id}
+        self._change(replace(self._catalog, keys=others), actor, [("key.delete", id, key, None)])
         return True
+
+    def note_key_use(self, id: str, at: int) -> None:
+        self._key_uses[id] = at
+
+    @property
+    def key_uses(self) -> Mapping[str, int]:
+        return self._key_uses
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        self._check_open()
+        wanted = [
+            record
+            for record in reversed(self._changes)
+            if (query.account is None or record.account == query.account)
+            and (query.number is None or record.number == query.number)
+            and (query.before is None or record.place < query.before)
+        ]
+        page = wanted[: query.limit]
+        return AuditPage(page, page[-1].place if len(wanted) > len(page) else None)
 
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
         self._check_open()
@@ -148,7 +208,7 @@ class MemoryLedger:
             if progress is not None:
                 progress(done, len(self._events))
         postings = sum(len(kept.postings) for kept in self._events)
-        return Proof(len(self._events), postings, len(self._events) + len(self._changes), self._head, tuple(faults))
+        return Proof(len(self._events), postings, self._entries, self._head, tuple(faults))
 
     async def close(self) -> None:
         self._closed = True
@@ -185,17 +245,39 @@ class MemoryLedger:
     def _keep(self, identity: tuple[str, str, str], kept: Kept) -> None:
         numbered = replace(kept, sequence=len(self._events) + 1)
         self._places[identity] = len(self._events)
+        self._entries += 1
         self._events.append(replace(numbered, link=link_of(self._head, numbered)))
 
     def _put_account(self, account: Account, actor: str) -> Account:
-        accounts = self._catalog.accounts
-        number = accounts[account.name].number if account.name in accounts else len(accounts) + 1
-        put = replace(account, number=number)
-        self._change(replace(self._catalog, accounts={**accounts, put.name: put}), actor, f"put account {put.name}")
+        accounts, given = self._catalog.accounts, self._catalog.numbers_given
+        before = accounts.get(account.name)
+        put = replace(account, number=given + 1 if before is None else before.number)
+        if put != before:
+            given = max(given, put.number)
+            catalog = replace(self._catalog, accounts={**accounts, put.name: put}, numbers_given=given)
+            self._change(catalog, actor, [("account.put", put.name, before, put)])
         return put
 
-    def _change(self, catalog: Catalog, actor: str, what: str) -> None:
-        self._changes.append((self._clock(), actor, what))
+    def _key(self, id: str) -> Key | None:
+        keys = [key for key in self._catalog.keys.values() if key.id == id]
+        return keys[0] if keys else None
+
+    def _with_keys(self, *keys: Key) -> Catalog:
+        """Return the catalog with these keys, instead of others of their ids."""
+        ids = [key.id for key in keys]
+        others = {digest: key for digest, key in self._catalog.keys.items() if key.id not in ids}
+        return replace(self._catalog, keys={**others, **{key.digest: key for key in keys}})
+
+    def _change(self, catalog: Catalog, actor: str, changes: Sequence[Change]) -> None:
+        """Bring a catalog into force, and remember what is different in it; all of it is one entry."""
+        self._entries += 1
+        for place, (action, target, before, after) in enumerate(changes):
+            told, numbers = after or before, {**self._catalog.accounts, **catalog.accounts}
+            owner = told.account if isinstance(told, Key) else target
+            number = numbers[owner].number if owner is not None else 0
+            where = (self._entries, place)
+            sides = (undigested(before), undigested(after))
+            self._changes.append(AuditRecord(where, self._clock(), actor, action, target, owner, number, *sides))
         self._catalog = catalog
 
     def _answer(self, query: UsageQuery) -> UsageTable:
@@ -371,6 +453,11 @@ def rounded(quantity: Fraction, rounding: Rounding) -> Fraction:
         "half_even": round(steps),
     }[rounding.mode]
     return max(whole * step, Fraction(rounding.minimum))
+
+
+def undigested(noun: Noun | None) -> Noun | None:
+    """Return what the audit shows of something: nobody needs a key's digest."""
+    return replace(noun, digest="") if isinstance(noun, Key) else noun
 
 
 def total(amounts: Sequence[int]) -> Total:

@@ -105,7 +105,9 @@ class Group:
             job.fail(problem)
 
     def _is_current(self, job: Job) -> bool:
-        if job.batch.catalog_version == self._tail.catalog.version:
+        catalog = self._tail.catalog
+        # An account of the job may be one that was deleted since: its number stands for nothing any more.
+        if (job.batch.catalog_version, job.accounts_deleted) == (catalog.version, catalog.accounts_deleted):
             return True
         job.fail(CatalogStale())
         return False

@@ -1,4 +1,7 @@
-"""Catalog entries of the log: changes to accounts and keys, with who and when; the catalog is a fold of them."""
+"""Catalog entries of the log: changes to accounts and keys, with who and when; the catalog is a fold of them.
+
+They are arrays: a later version adds members at the end, with a default, and reads what earlier ones wrote.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,19 @@ import msgspec
 
 from tallystick.model import Account, AccountKind, Catalog, Key, Scope
 
+AccountState = tuple[str, str, tuple[str, ...]]
+"""Kind, timezone and members of an account."""
+
+
+class KeyState(msgspec.Struct, frozen=True, array_like=True):
+    """What a key was before a change; the entry that made it has its digest."""
+
+    account: str | None
+    scopes: tuple[str, ...]
+    created: int
+    expires: int | None
+    ends: int | None
+
 
 class AccountPut(msgspec.Struct, frozen=True, tag="account_put", array_like=True):
     """An account was made or changed; `before` is what it replaced (kept for the audit)."""
@@ -18,11 +34,19 @@ class AccountPut(msgspec.Struct, frozen=True, tag="account_put", array_like=True
     kind: str
     timezone: str
     members: tuple[str, ...]
-    before: tuple[str, str, tuple[str, ...]] | None = None
+    before: AccountState | None = None
+
+
+class AccountDeleted(msgspec.Struct, frozen=True, tag="account_deleted", array_like=True):
+    """An account without events and keys was deleted."""
+
+    name: str
+    number: int
+    before: AccountState
 
 
 class KeyPut(msgspec.Struct, frozen=True, tag="key_put", array_like=True):
-    """A key was made or changed; only the digest of the token is here."""
+    """A key was made or changed; only the digest of the token is here. `owner` is the number of its account."""
 
     id: str
     digest: str
@@ -30,15 +54,28 @@ class KeyPut(msgspec.Struct, frozen=True, tag="key_put", array_like=True):
     scopes: tuple[str, ...]
     created: int
     expires: int | None
+    ends: int | None = None
+    owner: int = 0
+    before: KeyState | None = None
+
+
+class KeyRotated(msgspec.Struct, frozen=True, tag="key_rotated", array_like=True):
+    """The key `id` has got a successor; that it ends sooner is a change of its own."""
+
+    id: str
+    successor: KeyPut
+    before: KeyState
 
 
 class KeyDeleted(msgspec.Struct, frozen=True, tag="key_deleted", array_like=True):
     """A key was revoked."""
 
     id: str
+    owner: int = 0
+    before: KeyState | None = None
 
 
-Change = AccountPut | KeyPut | KeyDeleted
+Change = AccountPut | AccountDeleted | KeyPut | KeyRotated | KeyDeleted
 
 
 class CatalogHeader(msgspec.Struct, frozen=True, array_like=True):
@@ -50,35 +87,67 @@ class CatalogHeader(msgspec.Struct, frozen=True, array_like=True):
     changes: tuple[Change, ...]
 
 
+def account_state(account: Account) -> AccountState:
+    """Return what a change of an account keeps of what it was."""
+    return str(account.kind), account.timezone, account.members
+
+
 def account_put(account: Account, before: Account | None) -> AccountPut:
     """Return the change that makes `account` (with its number) out of `before`."""
-    old = None if before is None else (str(before.kind), before.timezone, before.members)
-    return AccountPut(account.name, account.number, str(account.kind), account.timezone, account.members, old)
+    old = None if before is None else account_state(before)
+    return AccountPut(account.name, account.number, *account_state(account), old)
 
 
-def key_put(key: Key) -> KeyPut:
-    """Return the change that adds `key`."""
-    return KeyPut(key.id, key.digest, key.account, tuple(sorted(map(str, key.scopes))), key.created, key.expires)
+def key_state(key: Key) -> KeyState:
+    """Return what a change of a key keeps of what it was."""
+    return KeyState(key.account, _texts(key.scopes), key.created, key.expires, key.ends)
+
+
+def key_put(key: Key, owner: int, before: Key | None = None) -> KeyPut:
+    """Return the change that makes `key`, of the account with the number `owner`, out of `before`."""
+    old = None if before is None else key_state(before)
+    return KeyPut(key.id, key.digest, key.account, _texts(key.scopes), key.created, key.expires, key.ends, owner, old)
+
+
+def _texts(scopes: frozenset[Scope]) -> tuple[str, ...]:
+    return tuple(sorted(map(str, scopes)))
+
+
+def account_of(name: str, number: int, state: AccountState) -> Account:
+    """Return the account that a change tells of."""
+    kind, timezone, members = state
+    return Account(name, number, AccountKind(kind), timezone, members)
+
+
+def key_of(id: str, digest: str, state: KeyPut | KeyState) -> Key:
+    """Return the key that a change tells of."""
+    scopes = frozenset(map(Scope, state.scopes))
+    return Key(id, digest, state.account, scopes, state.created, state.expires, state.ends)
 
 
 def apply(catalog: Catalog, changes: Sequence[Change]) -> Catalog:
     """Return the catalog after `changes`, as a new value."""
-    accounts, keys = dict(catalog.accounts), dict(catalog.keys)
+    accounts, keys, numbers = dict(catalog.accounts), dict(catalog.keys), catalog.numbers_given
     for change in changes:
         match change:
             case AccountPut():
-                accounts[change.name] = Account(
-                    change.name, change.number, AccountKind(change.kind), change.timezone, change.members
-                )
+                state = (change.kind, change.timezone, change.members)
+                accounts[change.name] = account_of(change.name, change.number, state)
+                numbers = max(numbers, change.number)
+            case AccountDeleted():
+                accounts.pop(change.name)
             case KeyPut():
-                _drop(keys, change.id)
-                scopes = frozenset(map(Scope, change.scopes))
-                keys[change.digest] = Key(
-                    change.id, change.digest, change.account, scopes, change.created, change.expires
-                )
+                _put(keys, change)
+            case KeyRotated():
+                _put(keys, change.successor)
             case KeyDeleted():
                 _drop(keys, change.id)
-    return replace(catalog, accounts=accounts, keys=keys)
+    return replace(catalog, accounts=accounts, keys=keys, numbers_given=numbers)
+
+
+def _put(keys: dict[str, Key], change: KeyPut) -> None:
+    _drop(keys, change.id)
+    keys[change.digest] = key_of(change.id, change.digest, change)
 
 
 def _drop(keys: dict[str, Key], id: str) -> None:

@@ -24,6 +24,8 @@ LOCK_NAME = "lock"
 
 EVENTS, CATALOG, ERASED, CORRECTED = 1, 2, 3, 4
 """Kinds of log entries; the last two are read as what they are from format 1 on, and written by later versions."""
+CATALOG_ENTRIES = f"kind <> {EVENTS} AND kind = {CATALOG}"
+"""How to ask for catalog entries: in these words SQLite finds them by log_other, in others it reads the whole log."""
 
 MIGRATIONS = (
     f"""
@@ -50,6 +52,7 @@ MIGRATIONS = (
     CREATE TABLE folded (account INTEGER PRIMARY KEY, through INTEGER NOT NULL) STRICT;
     INSERT INTO folded VALUES (0, 0);
     """,
+    "CREATE TABLE key_use (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
 )
 """Statements that take the file from format i to i + 1; a new file is at format 0. Never edit one that was released."""
 FORMAT = len(MIGRATIONS)

@@ -71,6 +71,7 @@ class Job:
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     fingerprint: Fingerprints = field(init=False)
     screened_through: int = 0
+    accounts_deleted: int = 0
     account: NDArray[np.uint32] = field(init=False)
     posting_event: Ints = field(init=False)
     posting_set: Ints = field(init=False)

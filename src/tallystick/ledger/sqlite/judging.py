@@ -35,7 +35,7 @@ class Kept:
 def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: apsw.Connection) -> None:
     """Judge what is known before `published`, so that the writer need only look at newer commits; pack the rest."""
     batch, accounts = job.batch, published.catalog.accounts
-    job.screened_through = published.sequence
+    job.screened_through, job.accounts_deleted = published.sequence, published.catalog.accounts_deleted
     job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
     numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
     job.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))

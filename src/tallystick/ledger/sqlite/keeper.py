@@ -19,9 +19,10 @@ import structlog
 
 from tallystick import rollup
 from tallystick.errors import Problem
-from tallystick.ledger.sqlite import identity, reading, rollups
+from tallystick.ledger.sqlite import identity, key_use, reading, rollups
 from tallystick.ledger.sqlite.file import FILE_NAME, row, rows
 from tallystick.ledger.sqlite.identity import CHUNK, CHUNK_BITS, Identities, MemoryRun, StoredRun
+from tallystick.ledger.sqlite.key_use import KeyUses
 from tallystick.ledger.sqlite.reading import Folded
 from tallystick.ledger.sqlite.scrub import Scrub
 from tallystick.ledger.sqlite.segment import Damaged
@@ -39,6 +40,8 @@ SLICE_CHUNKS = 16
 WAL_PASSIVE_BYTES = 8 * 1024 * 1024
 WAL_RESTART_BYTES = 256 * 1024 * 1024
 LOOK_EVERY_S = 0.1
+USES_EVERY_LOOKS = 600
+"""About a minute: how much a crash may forget of when keys were used."""
 DOOMED_LOOKS = 100
 BUSY_MS = 5000
 
@@ -53,10 +56,12 @@ class Keeper(threading.Thread):
         connect: Callable[[], apsw.Connection],
         writer: Writer,
         tail: Callable[[], Tail],
+        uses: KeyUses,
         identity_bytes_max: int,
         verify_bytes_per_s: int,
     ) -> None:
         super().__init__(name="tallystick-keeper", daemon=True)
+        self._uses = uses
         self._wal = folder / f"{FILE_NAME}-wal"
         self._connect = connect
         self._writer = writer
@@ -99,6 +104,8 @@ class Keeper(threading.Thread):
         if duties:
             give_back()
         self._try(self._drop_doomed, db)
+        if self._looks % USES_EVERY_LOOKS == 0:
+            self._try(self.store_key_uses)
         self._try(self.checkpoint, db)
         if self._verify_bytes:
             self._try(self.scrub.step, db, self._verify_bytes)
@@ -218,6 +225,12 @@ class Keeper(threading.Thread):
         while self._doomed and self._doomed[0][0] <= self._looks:
             _, number = self._doomed.pop(0)
             drop_run(lambda change: self._do(tail, change), number)
+
+    def store_key_uses(self) -> None:
+        """Write which keys were used since the last time."""
+        tail = self._tail()
+        if uses := self._uses.due(key.id for key in tail.published.catalog.keys.values()):
+            self._do(tail, partial(key_use.store, uses), lambda: self._uses.mark_stored(uses))
 
     def checkpoint(self, db: apsw.Connection) -> None:
         """Move the WAL into the file; a reader in the way makes it partial, and it goes on at the next look."""

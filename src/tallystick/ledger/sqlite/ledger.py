@@ -16,7 +16,7 @@ from tallystick.catalog import builtin
 from tallystick.clock import Clock
 from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.ledger.base import KeptEvent, Proof
-from tallystick.ledger.sqlite import changes, file, identity, keeper, reading, verify
+from tallystick.ledger.sqlite import audit, changes, file, identity, keeper, key_use, reading, verify
 from tallystick.ledger.sqlite.changes import CatalogWork, Decide
 from tallystick.ledger.sqlite.commit import Group
 from tallystick.ledger.sqlite.file import EVENTS
@@ -24,11 +24,25 @@ from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.judging import kept_events
 from tallystick.ledger.sqlite.keeper import Keeper
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
+from tallystick.ledger.sqlite.ownership import Ownership
 from tallystick.ledger.sqlite.screener import Screener
+from tallystick.ledger.sqlite.scrub import EVERYONE
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
-from tallystick.ledger.sqlite.writer import Lane, Work, Writer, unavailable
-from tallystick.model import Account, Batch, Catalog, Key, Labels, UsageQuery, UsageTable, Verdict
+from tallystick.ledger.sqlite.writer import Lane, Task, Work, Writer, unavailable
+from tallystick.model import (
+    Account,
+    AuditPage,
+    AuditQuery,
+    Batch,
+    Catalog,
+    Deletion,
+    Key,
+    Labels,
+    UsageQuery,
+    UsageTable,
+    Verdict,
+)
 from tallystick.settings import Settings
 
 T = TypeVar("T")
@@ -70,6 +84,7 @@ class SqliteLedger:
             keeper.drop_orphans(db)
             self._secret = file.secret(db)
             self._tail = self._load(db)
+            self._uses = key_use.load(db, (key.id for key in self._tail.catalog.keys.values()))
             db.close()
         except UNREADABLE as error:
             raise LedgerDamaged(
@@ -101,6 +116,7 @@ class SqliteLedger:
             connect=self._connect_reader,
             writer=self._writer,
             tail=self._now,
+            uses=self._uses,
             identity_bytes_max=settings.identity_bytes_max,
             verify_bytes_per_s=settings.verify_bytes_per_s,
         )
@@ -132,11 +148,33 @@ class SqliteLedger:
     async def put_account(self, account: Account, *, actor: str) -> Account:
         return await self._change(changes.put_account(account), actor)
 
-    async def put_key(self, key: Key, *, actor: str) -> None:
-        await self._change(changes.put_key(key), actor)
+    async def delete_account(self, name: str, *, actor: str) -> Deletion:
+        self._check_open()
+        account = self.catalog.accounts.get(name)
+        if account is None:
+            return Deletion.UNKNOWN
+        ownership = Ownership(account.number)
+        await self._read(ownership.look)
+        return await self._change(changes.delete_account(account, ownership), actor, ownership.look)
+
+    async def put_key(self, key: Key, *, actor: str) -> bool:
+        return await self._change(changes.put_key(key), actor)
+
+    async def rotate_key(self, id: str, successor: Key, *, ends: int, actor: str) -> Key | None:
+        return await self._change(changes.rotate_key(id, successor, ends), actor)
 
     async def delete_key(self, id: str, *, actor: str) -> bool:
         return await self._change(changes.delete_key(id), actor)
+
+    def note_key_use(self, id: str, at: int) -> None:
+        self._uses.latest[id] = at
+
+    @property
+    def key_uses(self) -> Mapping[str, int]:
+        return self._uses.latest
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        return await self._read(lambda db: self._audit(db, query))
 
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
         self._check_open()
@@ -151,6 +189,8 @@ class SqliteLedger:
         for screener in self._screeners.values():
             screener.close()
         self._keeper.stop()
+        if uses := self._uses.due(key.id for key in self.catalog.keys.values()):
+            self._writer.submit(Task(partial(key_use.store, uses)), Lane.URGENT)
         self._writer.close()
         self._keeper.join()
         self._readers.shutdown()
@@ -182,9 +222,11 @@ class SqliteLedger:
         group = [Group(jobs, self._tail, self._bound, self._clock())] if jobs else []
         return [*first, *group, *rest]
 
-    async def _change(self, decide: Decide[T], actor: str) -> T:
+    async def _change(
+        self, decide: Decide[T], actor: str, look: Callable[[apsw.Connection], None] = lambda db: None
+    ) -> T:
         self._check_open()
-        work = CatalogWork(self._now, decide, actor, self._clock())
+        work = CatalogWork(self._now, decide, actor, self._clock(), look)
         self._writer.submit(work, Lane.URGENT)
         return await asyncio.shield(asyncio.wrap_future(work.future))
 
@@ -220,6 +262,11 @@ class SqliteLedger:
                 time = int(unpack_columns(columns).time[sequence - first])
                 return KeptEvent(sequence, recorded, account, time, kept.raw)
         return None
+
+    def _audit(self, db: apsw.Connection, query: AuditQuery) -> AuditPage:
+        if EVERYONE in self._keeper.scrub.damaged:
+            raise Damaged("the log's headers are not what was written")
+        return audit.page(db, query)
 
     def _used_label_sets(self, account: int, meter: str) -> dict[int, set[Labels]]:
         """Return the label sets used in each UTC month, from the rollups and what is not folded yet."""

@@ -15,7 +15,7 @@ from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.judging import screen
 from tallystick.ledger.sqlite.segment import Damaged
-from tallystick.ledger.sqlite.tail import Tail
+from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
 
 log = structlog.get_logger(__name__)
@@ -91,16 +91,20 @@ class Screener(threading.Thread):
         published = tail.published
         if job.batch.catalog_version != published.catalog.version:
             raise CatalogStale
-        if job.create_accounts:
-            missing = [name for name in dict.fromkeys(job.batch.account) if name not in published.catalog.accounts]
-            if missing:
-                work = CatalogWork(self._tail, create_accounts(missing), "event", self._clock())
-                self._writer.submit(work, Lane.URGENT)
-                work.future.result()
-                tail = self._tail()
-                published = tail.published
+        # Again and again, because one may be deleted as soon as it is made.
+        while job.create_accounts and (missing := _missing(job, published)):
+            work = CatalogWork(self._tail, create_accounts(missing), "event", self._clock())
+            self._writer.submit(work, Lane.URGENT)
+            work.future.result()
+            tail = self._tail()
+            published = tail.published
         screen(job, published, tail.series, self._secret, db)
 
     def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)
         job.fail(problem)
+
+
+def _missing(job: Job, published: Published) -> list[str]:
+    """Return the accounts of a job that do not exist, in the order in which they come."""
+    return [name for name in dict.fromkeys(job.batch.account) if name not in published.catalog.accounts]

@@ -12,7 +12,7 @@ import numpy as np
 from tallystick import rollup, windows
 from tallystick.ledger.sqlite import identity, series
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
-from tallystick.ledger.sqlite.file import CATALOG, EVENTS, row, rows, secret
+from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, EVENTS, row, rows, secret
 from tallystick.ledger.sqlite.identity import Identities, newest_alike
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
 from tallystick.ledger.sqlite.series import SeriesIndex
@@ -115,7 +115,7 @@ UNREADABLE = (apsw.Error, Damaged, msgspec.MsgspecError, ArithmeticError, Lookup
 def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
     """Read the end of the log and everything that is folded from it in memory. `catalog` is the built-in one."""
     entry, last_link = _check_end(db)
-    for (header,) in rows(db, f"SELECT header FROM log WHERE kind = {CATALOG} ORDER BY entry"):
+    for (header,) in rows(db, f"SELECT header FROM log WHERE {CATALOG_ENTRIES} ORDER BY entry"):
         catalog = apply(catalog, msgspec.msgpack.decode(header, type=CatalogHeader).changes)
     last = f"SELECT first + count - 1, recorded FROM log WHERE kind = {EVENTS} ORDER BY first DESC LIMIT 1"
     sequence, recorded = next(rows(db, last), (0, 0))

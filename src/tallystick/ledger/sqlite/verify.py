@@ -28,7 +28,7 @@ from tallystick.model import Catalog, Posting, Verdict
 from tallystick.rollup import Cells, Ints
 
 FAULTS_MAX = 1000
-TABLES = ("meta", "log", "frame", "series", "identity_run", "identity_chunk", "rollup", "folded")
+TABLES = ("meta", "log", "frame", "series", "identity_run", "identity_chunk", "rollup", "folded", "key_use")
 TEXT_LENGTH_ANY = 1 << 30
 """Kept events passed the bound that was set then; it may have been lowered since."""
 Progress = Callable[[int, int], None]

@@ -1,0 +1,56 @@
+"""Whether an account has kept events: each commit's header names the accounts that are in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+import msgspec
+
+from tallystick.ledger.sqlite.file import EVENTS, rows
+from tallystick.ledger.sqlite.segment import Damaged
+
+ENTRIES_READ_TOGETHER = 256
+
+
+class _Owners(msgspec.Struct, frozen=True, array_like=True):
+    """The beginning of a segment's header: what follows is not decoded."""
+
+    entry: int
+    first: int
+    count: int
+    recorded: int
+    catalog_version: int
+    time_min: int
+    time_max: int
+    accounts: tuple[int, ...]
+
+
+_owners = msgspec.msgpack.Decoder(_Owners)
+
+
+@dataclass(slots=True)
+class Ownership:
+    """Looks for an account's first event, as often as asked and never twice at one entry.
+
+    So the whole log is read beside the writer, and inside its transaction only what came since.
+    """
+
+    account: int
+    has_events: bool = False
+    _through: int = 0
+
+    def look(self, db: apsw.Connection) -> None:
+        """Look at the entries after those that were looked at before."""
+        statement = f"""SELECT entry, header FROM log WHERE kind = {EVENTS} AND entry > ?
+            ORDER BY entry LIMIT {ENTRIES_READ_TOGETHER}"""
+        while not self.has_events and (some := list(rows(db, statement, (self._through,)))):
+            self._through = some[-1][0]
+            self.has_events = any(self.account in _accounts(header) for _, header in some)
+
+
+def _accounts(header: bytes) -> tuple[int, ...]:
+    try:
+        return _owners.decode(header).accounts
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a segment's header cannot be read: {error}") from error
