@@ -1,4 +1,4 @@
-"""A client of the application in this process: every request goes through the whole of it, over the memory ledger."""
+"""A client of the application in this process: every request goes through the whole of it, over either ledger."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tallystick import asgi
@@ -14,6 +15,7 @@ from tallystick.app import App
 from tallystick.catalog import builtin
 from tallystick.ledger.base import Ledger
 from tallystick.ledger.memory import MemoryLedger
+from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.model import Account, AccountKind, Key, Scope
 from tallystick.settings import Settings
 
@@ -40,16 +42,20 @@ class Answer:
 
 @dataclass(slots=True)
 class World:
-    """An application with a clock that a test sets, and keys by name."""
+    """An application with a clock that a test sets, and keys by name; without a folder nothing of it is on disk."""
 
     settings: Settings = field(default_factory=lambda: Settings(operator_key=OPERATOR))
     now: int = NOON
+    folder: Path | None = None
     keys: dict[str, str] = field(default_factory=lambda: {"operator": OPERATOR})
     ledger: Ledger = field(init=False)
     app: App = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ledger = MemoryLedger(self.settings, lambda: self.now, builtin())
+        if self.folder is None:
+            self.ledger = MemoryLedger(self.settings, lambda: self.now, builtin())
+        else:
+            self.ledger = SqliteLedger(self.folder, self.settings, lambda: self.now)
         self.app = App(self.settings, lambda: self.now, self.ledger)
 
     async def account(self, name: str, kind: AccountKind = AccountKind.ORG, members: Sequence[str] = ()) -> None:
@@ -119,11 +125,15 @@ async def exchange(
     return Answer(replies[0]["status"], shown, replies[1]["body"])
 
 
-def run(scenario: Callable[[World], Awaitable[None]], **settings: Any) -> None:
+def run(scenario: Callable[[World], Awaitable[None]], *, folder: Path | None = None, **settings: Any) -> None:
     """Play a scenario in a world of its own."""
 
     async def play() -> None:
-        await scenario(World(Settings(**{"operator_key": OPERATOR, **settings})))
+        world = World(Settings(**{"operator_key": OPERATOR, **settings}), folder=folder)
+        try:
+            await scenario(world)
+        finally:
+            await world.app.close()
 
     asyncio.run(play())
 

@@ -108,6 +108,7 @@ def test_a_key_is_shown_once_and_only_its_digest_is_kept() -> None:
             "scopes": ["ingest", "report"],
             "created_at": "2026-11-01T12:00:00Z",
             "expires_at": "2026-12-01T00:00:00Z",
+            "last_used_at": None,
         }
         assert token.encode() not in listed.body
         assert digest_of(token).encode() not in listed.body

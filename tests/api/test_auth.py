@@ -96,7 +96,11 @@ def test_a_revoked_and_an_expired_key_are_refused_on_the_next_request() -> None:
         ("GET", "/v1/accounts", Scope.ADMIN),
         ("GET", "/v1/accounts/acme", Scope.ADMIN),
         ("PUT", "/v1/accounts/acme", Scope.ADMIN),
+        ("DELETE", "/v1/accounts/acme", Scope.ADMIN),
         ("GET", "/v1/keys", Scope.ADMIN),
+        ("GET", "/v1/keys/key-acme", Scope.ADMIN),
+        ("POST", "/v1/keys/key-acme/rotate", Scope.ADMIN),
+        ("GET", "/v1/audit", Scope.ADMIN),
         ("POST", "/v1/keys", Scope.ADMIN),
         ("DELETE", "/v1/keys/key-acme", Scope.ADMIN),
         ("POST", "/v1/verify", Scope.ADMIN),
@@ -139,11 +143,23 @@ def test_a_foreign_account_and_one_that_is_not_there_look_the_same() -> None:
             await world.ask("GET", f"/v1/usage?account={name}", key="acme", headers=ids)
             for name in ("globex", "nobody")
         ]
-        assert [(answer.status, answer.json["code"]) for answer in queries] == [(403, "account_forbidden")] * 2
-        assert queries[0].body == queries[1].body
-        for method, body in (("GET", b""), ("PUT", {"kind": "org"})):
+        audits = [
+            await world.ask("GET", f"/v1/audit?account={name}", key="acme", headers=ids)
+            for name in ("globex", "nobody")
+        ]
+        for answers in (queries, audits):
+            assert [(answer.status, answer.json["code"]) for answer in answers] == [(403, "account_forbidden")] * 2
+            assert answers[0].body == answers[1].body
+        for method, target, body in (
+            ("GET", "/v1/accounts/{}", b""),
+            ("PUT", "/v1/accounts/{}", {"kind": "org"}),
+            ("DELETE", "/v1/accounts/{}", b""),
+            ("GET", "/v1/keys/key-{}", b""),
+            ("DELETE", "/v1/keys/key-{}", b""),
+            ("POST", "/v1/keys/key-{}/rotate", b""),
+        ):
             paths = [
-                await world.ask(method, f"/v1/accounts/{name}", body, key="acme", headers=ids)
+                await world.ask(method, target.format(name), body, key="acme", headers=ids)
                 for name in ("globex", "nobody")
             ]
             assert [answer.status for answer in paths] == [404, 404]

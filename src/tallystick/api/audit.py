@@ -12,7 +12,7 @@ from tallystick.api.http import Call
 from tallystick.model import Account, AuditQuery, AuditRecord, Key
 from tallystick.query import Reply, value_of
 
-Number = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 NOBODY = -1
 """The number of no account."""
 
