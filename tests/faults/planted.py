@@ -23,6 +23,7 @@ from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Overlay
 from tallystick.ledger.sqlite.writer import Writer
+from tallystick.model import Verdict
 from tallystick.rollup import Cells
 from tests.faults import checks
 from tests.faults.hurry import hurry
@@ -117,8 +118,12 @@ def truncate_on_a_bad_end() -> None:
 
 def hits_not_confirmed() -> None:
     """Believe a fingerprint without looking at the event that it stands for."""
+
+    def believing(job: Job, row: int, kept: object) -> Verdict:
+        return verdicts.duplicate(metered=job.batch.is_metered(int(job.rows[row])))
+
     for module in (judging, commit):
-        put(module, "judge", lambda job, row, kept: verdicts.duplicate(metered=job.batch.is_metered(int(job.rows[row]))))
+        put(module, "judge", believing)
 
 
 def float_sums() -> None:
