@@ -151,6 +151,34 @@ def test_what_is_no_day_is_refused(text: str) -> None:
         windows.parse_day(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("PT0S", 0),
+        ("PT24H", 86_400),
+        ("P7D", 604_800),
+        ("P1W", 604_800),
+        ("P1DT2H3M4S", 93_784),
+        ("PT90M", 5400),
+        ("P2W1D", 1_296_000),
+    ],
+)
+def test_a_duration_is_the_sum_of_its_parts(text: str, seconds: int) -> None:
+    """Weeks, days, hours, minutes and seconds have a fixed length, and each may be larger than the next one's unit."""
+    assert windows.parse_duration(text) == seconds * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "P", "PT", "P1M", "P1Y", "P1DT", "-P1D", "+P1D", "PT1.5H", "PT1S1M", "24H", "pt1h", " PT1H", "PT1H\n", "PT١H"]
+    + ["P1234567890W"],
+)
+def test_what_has_no_fixed_length_is_no_duration(text: str) -> None:
+    """Months and years, signs, fractions and other spellings are refused."""
+    with pytest.raises(ValueError, match="PT24H"):
+        windows.parse_duration(text)
+
+
 # Windows of a zone
 
 

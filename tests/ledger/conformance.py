@@ -603,12 +603,15 @@ class AccountsAndKeys:
 
     @asynchronous
     async def test_only_a_valid_key_is_rotated(self, desk: Desk) -> None:
-        """One that is unknown, expired or at the end of its overlap has no successor, and nothing changes."""
+        """One that is unknown, expired or at its overlap's end has no successor, and none takes another key's id."""
         async with desk.open() as ledger:
             await ledger.put_key(Key("k1", "aa" * 32, None, frozenset(Scope), 1, 10), actor="test")
             await ledger.put_key(Key("k2", "bb" * 32, None, frozenset(Scope), 1), actor="test")
             await ledger.rotate_key("k2", Key("k3", "cc" * 32, None, frozenset(), 2), ends=10, actor="test")
             before = ledger.catalog
+            for id, successor in (("k3", "k1"), ("k3", "k3")):
+                taken = Key(successor, "99" * 32, None, frozenset(), 2)
+                assert await ledger.rotate_key(id, taken, ends=20, actor="test") is None
             for id in ("k1", "k2", "nobody"):
                 late = Key("k9", "99" * 32, None, frozenset(), 10)
                 assert await ledger.rotate_key(id, late, ends=20, actor="test") is None

@@ -118,8 +118,9 @@ class Ledger(Protocol):
 
         Of `successor` the id, digest and time of creation count; account, scopes and expiry are those of the key. Both
         changes are one, audited, durable, in force for the next request. Returns the successor as it is kept; None,
-        and nothing changes, if there is no such key or it is valid no longer when the successor is created. A key
-        that was rotated may be once more, while it is valid: a caller that got no answer may ask again.
+        and nothing changes, if there is no such key, it is valid no longer when the successor is created, or the
+        successor's id is taken. A key that was rotated may be once more, while it is valid: a caller that got no
+        answer may ask again, for another successor.
         """
 
     async def delete_key(self, id: str, *, actor: str) -> bool:

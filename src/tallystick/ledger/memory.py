@@ -164,6 +164,8 @@ class MemoryLedger:
         key = self._key(id)
         if key is None or (key.valid_until is not None and key.valid_until <= successor.created):
             return None
+        if self._key(successor.id) is not None:
+            return None
         old = replace(key, ends=ends if key.ends is None or ends < key.ends else key.ends)
         new = Key(successor.id, successor.digest, key.account, key.scopes, successor.created, key.expires)
         changes = [("key.put", id, key, old), ("key.rotate", id, key, new)]

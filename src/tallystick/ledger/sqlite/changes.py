@@ -131,7 +131,7 @@ def rotate_key(id: str, successor: Key, ends: int) -> Decide[Key | None]:
 
     def decide(catalog: Catalog) -> tuple[Sequence[Change], Key | None]:
         key = catalog.key(id)
-        if key is None or not key.is_valid(successor.created):
+        if key is None or not key.is_valid(successor.created) or catalog.key(successor.id) is not None:
             return (), None
         new = replace(successor, account=key.account, scopes=key.scopes, expires=key.expires, ends=None)
         old = replace(key, ends=ends if key.ends is None else min(ends, key.ends))
