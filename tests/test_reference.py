@@ -1,0 +1,47 @@
+"""The reference of accounts and keys, followed step by step: what it says to type is typed, what it shows comes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from tests.server import OPERATOR, serving
+from tests.test_readme import steps
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "reference" / "accounts-and-keys.md").read_text(encoding="utf-8")
+NEW_EVERY_TIME = (
+    (re.compile(r"key-[0-9A-Za-z]{12}"), "ID"),
+    (re.compile(r'"tly_acct_[^"]+"'), '"TOKEN"'),
+    (re.compile(r'"2[0-8]\d\d-[^"]+Z"'), '"SOON"'),
+)
+
+
+def settled(output: str) -> str:
+    """Put a fixed word where two runs differ."""
+    for pattern, word in NEW_EVERY_TIME:
+        output = pattern.sub(word, output)
+    return output.strip()
+
+
+def test_whoever_follows_the_page_on_accounts_and_keys_sees_what_it_shows(tmp_path: Path) -> None:
+    """Each command prints what stands below it; `$ID` is the key that was made last."""
+    with serving(tmp_path) as server:
+        variables = {**os.environ, "KEY": OPERATOR}
+        for step in steps(PAGE):
+            typed = step.typed.replace("http://127.0.0.1:8787", server.url)
+            done = subprocess.run(
+                ["bash", "-e", "-c", typed], env=variables, capture_output=True, text=True, timeout=60, check=True
+            )
+            assert settled(done.stdout) == settled(step.shown or ""), step.typed
+            variables["ID"] = json.loads(done.stdout).get("id", "")
+
+
+def test_an_output_of_that_page_that_differs_is_seen() -> None:
+    """Only ids, tokens and instants of this run are left out of the comparison."""
+    shown = steps(PAGE)[2].shown or ""
+    assert settled(shown) == settled(shown.replace("k4Rw9LhTq2Jd", "k4Rw9LhTq2Je"))
+    assert settled(shown) != settled(shown.replace("2999", "2998"))
