@@ -409,6 +409,61 @@ class UsageRow:
     total: Total
 
 
+Counts = Mapping[str, tuple[int, int]]
+"""Of each counter of a space: how many resources, and their durations together in microseconds; none = not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveQuery:
+    """What is in the spaces of an account now; `space` None = all that there are or were, "" = what is in none."""
+
+    account: str
+    space: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSpace:
+    """A space or dataset by its name, live or not.
+
+    `containers` says what there is of this name now ("space", "dataset"), `closes` when it was deleted (ascending),
+    `made` the latest instant at which an upsert made each container. `live` counts what is in it now, `closed` what was
+    in it when it was deleted for the last time.
+    """
+
+    space: str
+    containers: frozenset[str]
+    closes: tuple[int, ...]
+    made: Mapping[str, int]
+    live: Counts
+    closed: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceQuery:
+    """Which live resources of an account, ordered by (space, kind, id) in code points, those behind `after`."""
+
+    account: str
+    space: str | None = None
+    kind: str | None = None
+    id: str | None = None
+    after: tuple[str, str, str] | None = None
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LiveResource:
+    """A resource that exists: `state` is what its latest upsert says, with its duration in microseconds.
+
+    A space or dataset that was never upserted itself, but made by what is in it, has no state.
+    """
+
+    space: str
+    kind: str
+    id: str
+    time: int
+    state: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class AsOf:
     """Up to where an answer counts: the last log sequence in it and when that was recorded (0, 0 = nothing yet)."""

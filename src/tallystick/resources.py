@@ -13,7 +13,7 @@ from typing import Any
 
 from tallystick.envelope import DELETED, UPSERTED, label_text, pointer_to, refusal
 from tallystick.errors import Code
-from tallystick.model import Change, Event, Meter, Rounding, Verdict
+from tallystick.model import Change, Counts, Event, Meter, Rounding, Verdict
 from tallystick.quantity import out_of_range, quantity_of, scaled
 
 CONTAINERS = ("space", "dataset")
@@ -149,10 +149,6 @@ def _needs_duration(kind: str, state: Mapping[str, Any]) -> bool:
 
 
 # What it comes to
-
-
-Counts = Mapping[str, tuple[int, int]]
-"""Of each counter: how many resources, and their durations together in microseconds; what has none is not in it."""
 
 
 @dataclass(frozen=True, slots=True)

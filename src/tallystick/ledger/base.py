@@ -14,6 +14,12 @@ from tallystick.model import (
     Catalog,
     Deletion,
     Key,
+    LiveQuery,
+    LiveResource,
+    LiveSpace,
+    Meter,
+    RateTable,
+    ResourceQuery,
     UsageQuery,
     UsageTable,
     Verdict,
@@ -90,6 +96,15 @@ class Ledger(Protocol):
         them is the caller's business. An account that does not exist has no usage.
         """
 
+    async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
+        """Return the spaces of an account, by name, with what is in them: a fold of all changes, in whatever order.
+
+        An account or space that does not exist has none.
+        """
+
+    async def resources(self, query: ResourceQuery) -> Sequence[LiveResource]:
+        """Return the resources that exist, in order, at most `query.limit`."""
+
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         """Return the kept event of this identity."""
 
@@ -122,6 +137,38 @@ class Ledger(Protocol):
         successor's id is taken. A key that was rotated may be once more, while it is valid: a caller that got no
         answer may ask again, for another successor.
         """
+
+    async def put_meter(self, meter: Meter, *, actor: str, start: int | None = None) -> None:
+        """Define a meter, or replace the definition of its name; nothing changes if it is that already. Audited.
+
+        `version` and `epoch` are ignored and given by the ledger. Without `start` it counts what is committed from here
+        on, and what an earlier definition of this name counted stays in its usage; so unit, scale and aggregation must
+        be the same then. With `start` (an instant; INSTANT_MIN for all) it begins anew: kept events of that instant or
+        later are counted, in the order of the log, as if it had been there from the beginning, and it is in force, in
+        place of an earlier definition, from the moment at which every event is counted. Until then it is in
+        `catalog.replays` and not in `catalog.meters`; that goes on after a restart.
+
+        Raises Problem IN_USE for another unit, scale or aggregation without `start`, and while a replay of this name
+        is under way.
+        """
+
+    async def delete_meter(self, name: str, *, actor: str) -> bool:
+        """Take a meter out of the catalog: it counts no more and its usage cannot be read; false if there is none.
+
+        What it posted stays in the log. A meter that gets its name later begins anew. Audited.
+        """
+
+    async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
+        """Define a rate table, or replace it; nothing changes if it is that already. Audited.
+
+        Raises Problem IN_USE if another multiplier than before would be in force for events that a meter has counted,
+        unless `recount`: then every meter with this table is counted again from all kept events, as by `put_meter` with
+        a `start`, and the table is in force together with them. Kept events that the new table has no rate for count
+        nothing.
+        """
+
+    def replayed(self, name: str) -> tuple[int, int] | None:
+        """Say how far a replay is, by its name in `catalog.replays`: (events done, events in all)."""
 
     async def delete_key(self, id: str, *, actor: str) -> bool:
         """Revoke a key; false if there is none. Audited, durable; in force for the next request."""
