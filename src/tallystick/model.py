@@ -376,7 +376,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """An aggregate over postings: how many, their sum, the least, the greatest and the latest (None of nothing)."""
+    """An aggregate over postings: how many, their sum, the least and the greatest (None of nothing).
+
+    `latest` is the amount of the one that is the latest by (time, source, id), where that was asked for.
+    """
 
     count: int = 0
     sum: int = 0
@@ -391,6 +394,7 @@ class UsageQuery:
 
     `accounts` None = every account. `edges` are ascending instants: bucket i is [edges[i], edges[i+1]). `group_by` are
     labels of the meter, or "account". `where` maps a label to the values wanted; "" stands for "" and for absent.
+    `latest` asks for the latest amounts too.
     """
 
     meter: str
@@ -398,6 +402,7 @@ class UsageQuery:
     edges: NDArray[np.int64]
     group_by: tuple[str, ...] = ()
     where: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    latest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,15 +430,15 @@ class LiveQuery:
 class LiveSpace:
     """A space or dataset by its name, live or not.
 
-    `containers` says what there is of this name now ("space", "dataset"), `closes` when it was deleted (ascending),
-    `made` the latest instant at which an upsert made each container. `live` counts what is in it now, `closed` what was
-    in it when it was deleted for the last time.
+    `containers` says what there is of this name now ("space", "dataset"). `closed_in` has the instant at which it was
+    deleted last in each UTC month (`windows.month_of`), `made_in` for each container that of the last upsert that made
+    it. `live` counts what is in it now, `closed` what was in it when it was deleted for the last time.
     """
 
     space: str
     containers: frozenset[str]
-    closes: tuple[int, ...]
-    made: Mapping[str, int]
+    closed_in: Mapping[int, int]
+    made_in: Mapping[str, Mapping[int, int]]
     live: Counts
     closed: Counts
 

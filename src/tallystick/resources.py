@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tallystick import windows
 from tallystick.envelope import DELETED, UPSERTED, label_text, pointer_to, refusal
 from tallystick.errors import Code
 from tallystick.model import Change, Counts, Event, Meter, Rounding, Verdict
@@ -222,19 +223,25 @@ def _counters(kind: str, state: Mapping[str, Any]) -> tuple[str, ...]:
 class Space:
     """A named part of an account, with counters of what is in it now and of what was in it when it was last closed.
 
-    `closes` are the instants at which it was deleted, ascending. `made` are the latest instants at which something made
-    the space or the dataset of this name. `newest` is the latest instant at which anything is known of its contents.
+    `closes` are the last two instants at which it was deleted, ascending; `closed_in` has the last one of each UTC
+    month, and `made_in` the last upsert in each month that made the space or dataset of this name. `newest` is the
+    latest instant at which anything is known of its contents.
     """
 
     closes: tuple[int, ...] = ()
-    made: Mapping[str, int] = field(default_factory=dict)
+    closed_in: Mapping[int, int] = field(default_factory=dict)
+    made_in: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     newest: int | None = None
     live: Counts = field(default_factory=dict)
     closed: Counts = field(default_factory=dict)
 
-    def is_live(self, container: str) -> bool:
-        """Say whether there is a space, or a dataset, of this name."""
-        return container in self.made and (not self.closes or self.made[container] > self.closes[-1])
+    @property
+    def containers(self) -> frozenset[str]:
+        """What there is of this name now."""
+        last = self.closes[-1] if self.closes else None
+        return frozenset(
+            container for container, made in self.made_in.items() if last is None or max(made.values()) > last
+        )
 
     def after(self, before: Resource, now: Resource) -> Space:
         """Return the space with one of its resources changed."""
@@ -250,27 +257,44 @@ class Space:
     def making(self, kind: str, time: int) -> Space:
         """Return the space after an upsert of a resource of this kind in it: it makes what was missing."""
         container = kind if kind in CONTAINERS else "dataset" if kind == "image" else "space"
-        return replace(self, made={**self.made, container: max(time, self.made.get(container, time))})
+        made = _latest_of_month(self.made_in.get(container, {}), time)
+        return replace(self, made_in={**self.made_in, container: made})
 
-    def closing(self, time: int) -> Space:
-        """Return the space after it was deleted at an instant behind everything that is known of it."""
-        return replace(self, closes=(*self.closes, time), live={}, closed=self.live)
+    def needs(self, time: int) -> int | None:
+        """Say of which resources a deletion at `time` has to know: newer than the instant; None = of none.
 
-    def is_behind(self, time: int) -> bool:
-        """Say whether all that is known of the space and its contents came before a deletion at this instant."""
-        return (self.newest is None or self.newest <= time) and (not self.closes or self.closes[-1] < time)
+        What is known up to then went with the space, or was gone before.
+        """
+        if self.closes and time <= self.closes[-1]:
+            changes_nothing = time in self.closes or (len(self.closes) == 2 and time < self.closes[0])
+            return None if changes_nothing else INSTANT_ANY
+        return time if self.newest is not None and self.newest > time else None
 
-    def recounted(self, time: int, resources: Iterable[Resource]) -> Space:
-        """Return the space after it was deleted at any instant, given all of its resources."""
-        closes = tuple(sorted({*self.closes, time}))
+    def closing(self, time: int, newer: Iterable[Resource]) -> Space:
+        """Return the space after it was deleted at `time`, given the resources that `needs` asks for."""
+        closes = tuple(sorted({*self.closes, time})[-2:])
+        after = replace(self, closes=closes, closed_in=_latest_of_month(self.closed_in, time))
+        if closes == self.closes:
+            return after
         live: dict[str, tuple[int, int]] = {}
-        closed: dict[str, tuple[int, int]] = {}
-        for resource in resources:
+        closed: dict[str, tuple[int, int]] = {} if time != closes[-1] else dict(self.live)
+        for resource in newer:
+            if time == closes[-1] and resource.is_live(self.closes):
+                add(closed, resource.counts, -1)
             if resource.is_live(closes):
                 add(live, resource.counts, 1)
             if resource.was_live(closes):
                 add(closed, resource.counts, 1)
-        return replace(self, closes=closes, live=live, closed=closed)
+        return replace(after, live=live, closed=closed)
+
+
+INSTANT_ANY = -(2**63)
+"""Before every instant."""
+
+
+def _latest_of_month(latest: Mapping[int, int], time: int) -> Mapping[int, int]:
+    month = windows.month_of(time)
+    return {**latest, month: max(time, latest.get(month, time))}
 
 
 def add(counts: dict[str, tuple[int, int]], more: Counts, sign: int) -> None:

@@ -246,6 +246,12 @@ def month(instants: Int64s) -> Int64s:
     return instants.view("datetime64[us]").astype("datetime64[M]").view(np.int64) + _EPOCH_MONTH
 
 
+def month_of(instant: int) -> int:
+    """Number the month of one instant."""
+    day = date.fromordinal(instant // DAY + _EPOCH_ORDINAL)
+    return day.year * 12 + day.month - 1
+
+
 def month_start(months: Int64s) -> Int64s:
     """Give the first instants of months."""
     return (months - _EPOCH_MONTH).view("datetime64[M]").astype("datetime64[us]").view(np.int64)

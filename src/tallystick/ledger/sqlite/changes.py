@@ -66,7 +66,7 @@ class CatalogWork(Generic[T]):
 
     def publish(self) -> None:
         tail = self.tail()
-        tail.published = replace(tail.published, catalog=tail.catalog)
+        tail.published = replace(tail.published, catalog=tail.catalog, entry=tail.entry)
         self.future.set_result(self._result)  # type: ignore[arg-type]  # write set it
 
     def fail(self, problem: Problem) -> None:

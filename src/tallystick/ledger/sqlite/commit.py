@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 
 from tallystick.errors import Problem
-from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
-from tallystick.ledger.sqlite import segment, series
+from tallystick.ledger.sqlite import resource_tables, segment, series
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.identity import MemoryRun
-from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, repeated, run_of, set_results, tell
-from tallystick.ledger.sqlite.judging import Kept, judge, settle
-from tallystick.ledger.sqlite.label_sets import LabelSetBound, uses_of
+from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, set_results, tell
+from tallystick.ledger.sqlite.judging import settle
+from tallystick.ledger.sqlite.label_sets import LabelSetBound
+from tallystick.ledger.sqlite.order import left, take_in_order
 from tallystick.ledger.sqlite.segment import Frame, Header
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.rollup import Cells
@@ -41,8 +41,8 @@ class Group:
         current = [job for job in self.jobs if self._is_current(job)]
         for job in current:
             settle(job, published, db)
-        take_in_order(_left(current), tail, self._bound)
-        live = _left(current)
+        living = take_in_order(left(current), tail, self._bound, db)
+        live = left(current)
         if not live:
             return
         packed, postings, made = self._pack(live)
@@ -62,6 +62,8 @@ class Group:
             series=tuple(made),
         )
         self._insert(db, header, postings.columns, firsts, packed.frames)
+        if living is not None:
+            resource_tables.store(db, living)
         run = MemoryRun(packed.run.fingerprint, packed.run.sequence + first, first + count - 1)
         self._after = (first + count - 1, run, postings.cells)
 
@@ -93,6 +95,7 @@ class Group:
                 recorded=self._now,
                 identities=before.identities.add(run),
                 overlay=before.overlay.add(cells) if len(cells) else before.overlay,
+                entry=self._tail.entry,
             )
         loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         for job in self.jobs:
@@ -143,36 +146,3 @@ class Group:
         if header.series:
             series.store(db, header.series)
         tail.entry, tail.link = header.entry, chained
-
-
-def _left(jobs: Sequence[Job]) -> list[Job]:
-    return [job for job in jobs if len(job.rows)]
-
-
-def take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound) -> None:
-    """Judge what depends on the events before it in the group: a repeated identity, one label set too many.
-
-    A refused event claims neither its identity nor its label sets, so both are decided event by event.
-    """
-    twice = repeated(run_of(jobs).fingerprint) if jobs else ()
-    tight = bound.tight(tail, jobs)
-    if not twice and not tight:
-        return
-    taken: dict[int, list[Kept]] = {}
-    for job in jobs:
-        alive = np.ones(len(job.rows), np.bool_)
-        uses = uses_of(job, tail, tight)
-        for row, fingerprint in enumerate(job.fingerprint.tolist()):
-            others = taken.get(fingerprint, ())
-            verdict = next((v for other in others if (v := judge(job, row, other)) is not None), None)
-            if verdict is None and row in uses:
-                full = bound.admits(uses[row])
-                verdict = verdicts.label_sets_exceeded(full[1]) if full is not None else None
-            if verdict is not None:
-                job.verdicts[int(job.rows[row])] = verdict
-                alive[row] = False
-            elif fingerprint in twice:
-                kept = Kept(int(job.account[row]), job.batch.raw[int(job.rows[row])])
-                taken.setdefault(fingerprint, []).append(kept)
-        if not alive.all():
-            job.keep(alive)

@@ -53,6 +53,25 @@ MIGRATIONS = (
     INSERT INTO folded VALUES (0, 0);
     """,
     "CREATE TABLE key_use (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
+    # Rollups have the latest posting too, and are folded through an entry of the log: they are folded again from it.
+    """
+    DELETE FROM rollup;
+    DELETE FROM folded;
+    INSERT INTO folded VALUES (0, 0);
+    CREATE TABLE resource (
+        account INTEGER NOT NULL, space TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
+        time INTEGER, source TEXT, event TEXT, ends TEXT NOT NULL, state TEXT NOT NULL, newest INTEGER NOT NULL,
+        PRIMARY KEY (account, space, kind, id)) STRICT, WITHOUT ROWID;
+    CREATE INDEX resource_newest ON resource (account, space, newest);
+    CREATE TABLE space (
+        account INTEGER NOT NULL, space TEXT NOT NULL, newest INTEGER, closes TEXT NOT NULL, closed_in TEXT NOT NULL,
+        made_in TEXT NOT NULL, live TEXT NOT NULL, closed TEXT NOT NULL,
+        PRIMARY KEY (account, space)) STRICT, WITHOUT ROWID;
+    CREATE TABLE counted_once (
+        account INTEGER NOT NULL, space TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, meter TEXT NOT NULL,
+        epoch INTEGER NOT NULL, value TEXT NOT NULL,
+        PRIMARY KEY (account, space, kind, id, meter, epoch)) STRICT, WITHOUT ROWID;
+    """,
 )
 """Statements that take the file from format i to i + 1; a new file is at format 0. Never edit one that was released."""
 FORMAT = len(MIGRATIONS)

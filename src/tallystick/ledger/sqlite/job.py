@@ -96,6 +96,16 @@ class Job:
         self.rows, self.fingerprint, self.account = self.rows[alive], self.fingerprint[alive], self.account[alive]
         self.run = self.packed = self.numbering = self.postings = None
 
+    def drop(self, meters: Mapping[int, frozenset[str]]) -> None:
+        """Take the postings of some meters from some rows."""
+        label_sets, kept = self.batch.label_sets, np.ones(len(self.posting_event), np.bool_)
+        for row, names in meters.items():
+            for at in range(*np.searchsorted(self.posting_event, [row, row + 1]).tolist()):
+                kept[at] = label_sets[int(self.posting_set[at])].meter not in names
+        self.posting_event, self.posting_set = self.posting_event[kept], self.posting_set[kept]
+        self.posting_amount = self.posting_amount[kept]
+        self.numbering = self.postings = None
+
     def prepare(self, index: SeriesIndex, accounts: Mapping[str, Account]) -> None:
         """Work out what is left to work out, all of it if every series has its number: the writer has little to do."""
         self.packed = pack([self])

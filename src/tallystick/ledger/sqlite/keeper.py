@@ -135,7 +135,7 @@ class Keeper(threading.Thread):
 
     def _fold_is_due(self, published: Published) -> bool:
         overlay = published.overlay
-        events = published.sequence - overlay.frozen_through
+        events = published.sequence - overlay.frozen_events
         return (
             bool(overlay.frozen)
             or overlay.active_cells >= FOLD_CELLS
@@ -147,7 +147,7 @@ class Keeper(threading.Thread):
         """Write what is not folded yet into the rollups, some accounts at a time."""
         tail = self._tail()
         if not tail.published.overlay.frozen:
-            self._do(tail, then=lambda: _change_overlay(tail, lambda o: o.freeze(tail.published.sequence)))
+            self._do(tail, then=lambda: _freeze(tail))
         overlay = tail.published.overlay
         done = reading.folded(db)
         frozen = rollup.merge(overlay.frozen) if overlay.frozen else rollup.nothing()
@@ -299,6 +299,11 @@ def _slices(account_of: Ints, done: Folded, through: int) -> Iterator[list[int]]
 
 def _all_folded(through: int, db: apsw.Connection) -> None:
     db.execute("DELETE FROM folded WHERE account <> 0; UPDATE folded SET through = ?", (through,))
+
+
+def _freeze(tail: Tail) -> None:
+    published = tail.published
+    tail.published = replace(published, overlay=published.overlay.freeze(published.entry, published.sequence))
 
 
 def _change_overlay(tail: Tail, change: Callable[[Overlay], Overlay]) -> None:

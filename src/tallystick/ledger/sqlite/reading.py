@@ -143,7 +143,7 @@ def _group(query: UsageQuery, names: Sequence[str], accounts: Mapping[str, Accou
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Up to which sequence the file's rollups count, for all accounts and for those that are further."""
+    """Up to which entry of the log the file's rollups count, for all accounts and for those that are further."""
 
     base: int
     further: dict[int, int]
@@ -181,7 +181,7 @@ def usage(
         with db:
             done = folded(db)
             # Commits and a whole fold came between the two lines above; what was folded is not in `state` yet.
-            if done.last > state.sequence:
+            if done.last > state.entry:
                 continue
             chosen = [select(query, state, index) for query in queries]
             if damaged and any(_touches(damaged, each.accounts) for each in chosen):
@@ -218,12 +218,12 @@ def _parts(
         for cells in _kept(db, query.meter, chosen.accounts, grain, ranges):
             yield _placed(cells, ranges, chosen)
     account_of = np.array(index.accounts, np.int64)
-    for cells, border in state.overlay.parts(state.sequence):
+    for cells, border in state.overlay.parts(state.entry):
         some = cells.take(chosen.place(cells.series)[0])
         lacking = done.lacking(border)(account_of[some.series])
         yield _placed(some.take(lacking), reads.all_quarters, chosen)
     if len(reads.cut):
-        yield from _cut(db, state.sequence, query.edges, reads.cut, chosen)
+        yield from _cut(db, state.entry, query.edges, reads.cut, chosen)
 
 
 def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, account: int, meter: str) -> Cells:
@@ -234,7 +234,7 @@ def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, accou
         kept = list(rows(db, statement, (meter, account, int(Grain.MONTH))))
     numbers = np.array(index.strands[account, meter].numbers, np.int64)
     parts = [rollups.unpack(body) for (body,) in kept]
-    for cells, border in state.overlay.parts(state.sequence):
+    for cells, border in state.overlay.parts(state.entry):
         some = cells.take(np.isin(cells.series, numbers))
         if done.through(account) < border:
             parts.append(rollups.coarse(some, Grain.MONTH))
@@ -258,10 +258,12 @@ def _placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
     return rollup.rekey(cells.take(read), buckets[read] * len(chosen.groups) + groups)
 
 
-def _cut(db: apsw.Connection, sequence: int, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
+def _cut(db: apsw.Connection, entry: int, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
     """Sum the postings of events inside quarters that an edge of the query cuts: exact, and slower."""
-    statement = f"""SELECT columns FROM log WHERE kind = {EVENTS} AND time_min < ? AND time_max >= ? AND first <= ?"""
-    bounds = (int(windows.quarter_start(cut[-1:] + 1)[0]), int(windows.quarter_start(cut[:1])[0]), sequence)
+    statement = f"""
+        SELECT columns FROM log WHERE kind = {EVENTS} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3 UNION ALL
+        SELECT columns FROM log WHERE kind <> {EVENTS} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3"""
+    bounds = (int(windows.quarter_start(cut[-1:] + 1)[0]), int(windows.quarter_start(cut[:1])[0]), entry)
     for (body,) in rows(db, statement, bounds):
         columns = unpack_columns(body)
         time = columns.time[columns.posting_event]
@@ -270,5 +272,7 @@ def _cut(db: apsw.Connection, sequence: int, edges: Ints, cut: Ints, chosen: Sel
         if inside.any():
             read, groups = chosen.place(columns.posting_series[inside])
             yield rollup.of_postings(
-                bucket[inside][read] * len(chosen.groups) + groups, columns.posting_amount[inside][read]
+                bucket[inside][read] * len(chosen.groups) + groups,
+                columns.posting_amount[inside][read],
+                time[inside][read],
             )

@@ -19,6 +19,7 @@ from tallystick.ledger.sqlite.segment import Damaged, planes, unplanes, unzigzag
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.rollup import Cells, Ints
 
+COLUMNS = 8
 RUN_CELLS_MAX = 1 << 18
 """A run this large is left alone, so that adding to a period never rewrites more than this."""
 
@@ -65,9 +66,9 @@ def unpack(body: bytes) -> Cells:
         (n,) = struct.unpack_from("<I", payload)
     except (zstandard.ZstdError, struct.error) as error:
         raise Damaged(f"rollup: {error}") from error
-    if len(payload) != 4 + 48 * n:
+    if len(payload) != 4 + 8 * COLUMNS * n:
         raise Damaged("rollup has the wrong length")
-    keys, *rest = (unplanes(payload, 4 + 8 * n * i, n) for i in range(6))
+    keys, *rest = (unplanes(payload, 4 + 8 * n * i, n) for i in range(COLUMNS))
     return Cells(np.cumsum(keys), *map(unzigzag, rest))
 
 

@@ -22,23 +22,25 @@ from tallystick.rollup import Cells
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Cells (series × quarter hour) of commits that may not be in the file's rollups yet.
+    """Cells (series × quarter hour) of log entries that may not be in the file's rollups yet.
 
-    `frozen` are those up to `frozen_through`, being folded account by account; `active` came after. Cells never
-    cross that border, so an account's rollups are met at one or the other end of `frozen`, and never inside it.
+    `frozen` are those up to the entry `frozen_through`, being folded account by account; `active` came after. Cells
+    never cross that border, so an account's rollups are met at one or the other end of `frozen`, and never inside it.
+    `frozen_events` is the sequence of the last event up to there.
     """
 
     frozen: tuple[Cells, ...]
     frozen_through: int
     active: tuple[Cells, ...] = ()
+    frozen_events: int = 0
 
-    def parts(self, sequence: int) -> list[tuple[Cells, int]]:
-        """Return the cells with the border behind them, `sequence` being that of the last commit in them.
+    def parts(self, entry: int) -> list[tuple[Cells, int]]:
+        """Return the cells with the border behind them, `entry` being the last one of the log in them.
 
         An account's rollups end before a part, or at its border or further: never inside it.
         """
         frozen = [(cells, self.frozen_through) for cells in self.frozen]
-        return [*frozen, *((cells, sequence) for cells in self.active)]
+        return [*frozen, *((cells, entry) for cells in self.active)]
 
     @property
     def active_cells(self) -> int:
@@ -55,8 +57,8 @@ class Overlay:
             return self
         return replace(self, active=(*self.active[:-alike], rollup.merge(self.active[-alike:])))
 
-    def freeze(self, through: int) -> Overlay:
-        return Overlay(self.active, through)
+    def freeze(self, through: int, events: int) -> Overlay:
+        return Overlay(self.active, through, (), events)
 
     def melt(self) -> Overlay:
         return replace(self, frozen=())
@@ -71,6 +73,7 @@ class Published:
     identities: Identities
     overlay: Overlay
     catalog: Catalog
+    entry: int
 
     def tidied(self) -> Published:
         """Return the same with little left apart that can be merged."""
@@ -121,7 +124,7 @@ def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
     sequence, recorded = next(rows(db, last), (0, 0))
     index = series.load(db)
     identities = _load_identities(db, catalog, sequence, heads_bytes_max)
-    published = Published(sequence, recorded, identities, _load_overlay(db), catalog)
+    published = Published(sequence, recorded, identities, _load_overlay(db), catalog, entry)
     return Tail(entry, last_link, catalog, index, published)
 
 
@@ -165,12 +168,13 @@ def _load_overlay(db: apsw.Connection) -> Overlay:
     further = row(db, "SELECT max(through) FROM folded WHERE account <> 0")[0] or base
     frozen: list[Cells] = []
     active: list[Cells] = []
-    statement = f"SELECT first, columns FROM log WHERE kind = {EVENTS} AND first > ? ORDER BY first"
-    for first, body in rows(db, statement, (base,)):
+    statement = "SELECT entry, columns FROM log WHERE columns IS NOT NULL AND entry > ? ORDER BY entry"
+    for entry, body in rows(db, statement, (base,)):
         cells = quarter_cells(unpack_columns(body))
         if len(cells):
-            (frozen if first <= further else active).append(cells)
-    return Overlay(_merged(frozen), further, _merged(active))
+            (frozen if entry <= further else active).append(cells)
+    last = f"SELECT coalesce(max(first + count - 1), 0) FROM log WHERE kind = {EVENTS} AND entry <= ?"
+    return Overlay(_merged(frozen), further, _merged(active), row(db, last, (further,))[0])
 
 
 def _merged(parts: Sequence[Cells]) -> tuple[Cells, ...]:
@@ -180,4 +184,5 @@ def _merged(parts: Sequence[Cells]) -> tuple[Cells, ...]:
 def quarter_cells(columns: Columns) -> Cells:
     """Aggregate a segment's postings per series and quarter hour."""
     quarters = windows.quarter(columns.time)[columns.posting_event]
-    return rollup.of_postings(rollup.key(columns.posting_series, quarters), columns.posting_amount)
+    time = columns.time[columns.posting_event]
+    return rollup.of_postings(rollup.key(columns.posting_series, quarters), columns.posting_amount, time)

@@ -250,7 +250,7 @@ def _check_rollups(db: apsw.Connection, replay: Replay, published: Callable[[], 
         state = published()
         with db:
             done = reading.folded(db)
-            if done.last > state.sequence:
+            if done.last > state.entry:
                 continue
             found = list(rows(db, "SELECT account, meter, grain, period, cells, body FROM rollup"))
         break
@@ -264,8 +264,7 @@ def _check_rollups(db: apsw.Connection, replay: Replay, published: Callable[[], 
         kept[Grain(grain)].append(cells)
     account_of = np.array(replay.series.accounts, np.int64)
     lacking = [
-        cells.take(done.lacking(border)(account_of[cells.series]))
-        for cells, border in state.overlay.parts(state.sequence)
+        cells.take(done.lacking(border)(account_of[cells.series])) for cells, border in state.overlay.parts(state.entry)
     ]
     for grain in Grain:
         parts = [*kept[grain], *(rollups.coarse(cells, grain) for cells in lacking)]

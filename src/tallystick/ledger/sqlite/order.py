@@ -1,0 +1,114 @@
+"""What depends on the events before it in a group, or ever: decided event by event, in order, inside the transaction.
+
+A refused event claims nothing: neither its identity nor its label sets, and no resource is what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import apsw
+import numpy as np
+
+from tallystick.ledger import verdicts
+from tallystick.ledger.sqlite import resource_tables
+from tallystick.ledger.sqlite.job import Job, repeated, run_of
+from tallystick.ledger.sqlite.judging import Kept, judge
+from tallystick.ledger.sqlite.label_sets import LabelSetBound, Use, uses_of
+from tallystick.ledger.sqlite.living import Counted, Living, Named, named
+from tallystick.ledger.sqlite.tail import Tail
+from tallystick.model import Catalog, Verdict
+
+
+def take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, db: apsw.Connection) -> Living | None:
+    """Judge repeated identities and label sets too many, change resources, and drop what was counted once before.
+
+    Returns what is to be written of resources.
+    """
+    twice = repeated(run_of(jobs).fingerprint) if jobs else frozenset[int]()
+    tight = bound.tight(tail, jobs)
+    living = _living(jobs, tail.catalog, db)
+    if not twice and not tight and living is None:
+        return None
+    taken: dict[int, list[Kept]] = {}
+    for job in jobs:
+        alive = np.ones(len(job.rows), np.bool_)
+        uses = uses_of(job, tail, tight)
+        dropped: dict[int, frozenset[str]] = {}
+        everything = twice or tight
+        for row in range(len(job.rows)) if everything else _stateful(job):
+            again = _again(job, row, living, tail.catalog)
+            verdict = _repeat(job, row, taken) if twice else None
+            if verdict is None and row in uses:
+                verdict = _too_many(uses[row], again, bound)
+            if verdict is not None:
+                job.verdicts[int(job.rows[row])] = verdict
+                alive[row] = False
+                continue
+            if int(job.fingerprint[row]) in twice:
+                kept = Kept(int(job.account[row]), job.batch.raw[int(job.rows[row])])
+                taken.setdefault(int(job.fingerprint[row]), []).append(kept)
+            if living is not None:
+                _take(job, row, living, again, tail.catalog)
+                if again:
+                    dropped[row] = again
+        if dropped:
+            job.drop(dropped)
+        if not alive.all():
+            job.keep(alive)
+    return living
+
+
+def left(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs that have events left to keep."""
+    return [job for job in jobs if len(job.rows)]
+
+
+def _stateful(job: Job) -> Iterator[int]:
+    """Yield the rows whose events say something of a resource."""
+    if job.batch.changes:
+        for row, index in enumerate(job.rows.tolist()):
+            if index in job.batch.changes:
+                yield row
+
+
+def _living(jobs: Sequence[Job], catalog: Catalog, db: apsw.Connection) -> Living | None:
+    """Read what is kept of the resources that the jobs change."""
+    names: list[Named] = []
+    once: list[Counted] = []
+    for job in jobs:
+        for row in _stateful(job):
+            index = int(job.rows[row])
+            name = named(int(job.account[row]), job.batch.changes[index])
+            names.append(name)
+            once += [Counted(meter, catalog.meters[meter].epoch, name) for meter in job.batch.once.get(index, ())]
+    return resource_tables.load(db, names, once) if names else None
+
+
+def _repeat(job: Job, row: int, taken: Mapping[int, Iterable[Kept]]) -> Verdict | None:
+    others = taken.get(int(job.fingerprint[row]), ())
+    return next((verdict for other in others if (verdict := judge(job, row, other)) is not None), None)
+
+
+def _again(job: Job, row: int, living: Living | None, catalog: Catalog) -> frozenset[str]:
+    """Return the meters that counted before what this event has of its resource."""
+    index = int(job.rows[row])
+    once = job.batch.once.get(index)
+    if living is None or not once:
+        return frozenset()
+    return living.again(int(job.account[row]), job.batch.changes[index], once, catalog)
+
+
+def _too_many(uses: Sequence[Use], again: frozenset[str], bound: LabelSetBound) -> Verdict | None:
+    full = bound.admits([use for use in uses if use[0][1] not in again])
+    return None if full is None else verdicts.label_sets_exceeded(full[1])
+
+
+def _take(job: Job, row: int, living: Living, again: frozenset[str], catalog: Catalog) -> None:
+    index, account = int(job.rows[row]), int(job.account[row])
+    change = job.batch.changes.get(index)
+    if change is None:
+        return
+    living.take(account, change)
+    once = {meter: value for meter, value in job.batch.once.get(index, {}).items() if meter not in again}
+    living.count(account, change, once, catalog)

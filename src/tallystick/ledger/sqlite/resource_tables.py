@@ -1,0 +1,168 @@
+"""Resources, spaces and what was counted once, as they are kept: read and written set-wise, whatever the number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import apsw
+import msgspec
+
+from tallystick.envelope import number
+from tallystick.ledger.sqlite.file import rows
+from tallystick.ledger.sqlite.living import Counted, Living, Named
+from tallystick.model import LiveQuery, LiveResource, LiveSpace, ResourceQuery
+from tallystick.resources import Resource, Space
+
+COLUMNS = "account, space, kind, id, time, source, event, ends, state"
+_state_encoder = msgspec.json.Encoder(decimal_format="number")
+_state_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=number)
+
+
+def load(db: apsw.Connection, wanted: Iterable[Named], once: Iterable[Counted]) -> Living:
+    """Read resources and their spaces, and what was counted of resources."""
+    living = Living(partial(newer, db))
+    names = sorted(set(wanted))
+    statement = f"""SELECT {COLUMNS} FROM json_each(?) w JOIN resource r ON r.account = w.value ->> 0
+        AND r.space = w.value ->> 1 AND r.kind = w.value ->> 2 AND r.id = w.value ->> 3"""
+    living.resources.update(_resource(row) for row in rows(db, statement, (_json(names),)))
+    statement = """SELECT s.* FROM json_each(?) w JOIN space s ON s.account = w.value ->> 0
+        AND s.space = w.value ->> 1"""
+    places = sorted({(name.account, name.space) for name in names})
+    living.spaces.update(_space(row) for row in rows(db, statement, (_json(places),)))
+    keys = [(*key.resource, key.meter, key.epoch) for key in set(once)]
+    if keys:
+        statement = """SELECT c.account, c.space, c.kind, c.id, c.meter, c.epoch, c.value FROM json_each(?) w
+            JOIN counted_once c ON c.account = w.value ->> 0 AND c.space = w.value ->> 1 AND c.kind = w.value ->> 2
+            AND c.id = w.value ->> 3 AND c.meter = w.value ->> 4 AND c.epoch = w.value ->> 5"""
+        living.once.update(_counted(row) for row in rows(db, statement, (_json(keys),)))
+    return living
+
+
+def newer(db: apsw.Connection, account: int, space: str, than: int) -> Iterator[Resource]:
+    """Yield the resources of a space that something newer than an instant is known of."""
+    statement = f"SELECT {COLUMNS} FROM resource WHERE account = ? AND space = ? AND newest > ?"
+    return (resource for _, resource in map(_resource, rows(db, statement, (account, space, than))))
+
+
+def store(db: apsw.Connection, living: Living) -> None:
+    """Write what there is of resources, spaces and counting once, in place of what was kept of the same."""
+    if living.resources:
+        db.execute(
+            f"""INSERT OR REPLACE INTO resource ({COLUMNS}, newest) SELECT value ->> 0, value ->> 1, value ->> 2,
+            value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
+            FROM json_each(?)""",
+            (_json([_row(name, resource) for name, resource in living.resources.items()]),),
+        )
+    if living.spaces:
+        db.execute(
+            """INSERT OR REPLACE INTO space SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+            value ->> 5, value ->> 6, value ->> 7 FROM json_each(?)""",
+            (_json([(*place, *_space_row(space)) for place, space in living.spaces.items()]),),
+        )
+    if living.once:
+        db.execute(
+            """INSERT OR REPLACE INTO counted_once SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3,
+            value ->> 4, value ->> 5, value ->> 6 FROM json_each(?)""",
+            (_json([(*key.resource, key.meter, key.epoch, value) for key, value in living.once.items()]),),
+        )
+
+
+def everything(db: apsw.Connection) -> Living:
+    """Read all there is, for the proof."""
+    living = Living(partial(newer, db))
+    living.resources.update(map(_resource, rows(db, f"SELECT {COLUMNS} FROM resource")))
+    living.spaces.update(map(_space, rows(db, "SELECT * FROM space")))
+    statement = "SELECT account, space, kind, id, meter, epoch, value FROM counted_once"
+    living.once.update(map(_counted, rows(db, statement)))
+    return living
+
+
+def live_spaces(db: apsw.Connection, account: int, query: LiveQuery) -> list[LiveSpace]:
+    """Return the spaces of an account by name, with what is in them."""
+    statement = "SELECT * FROM space WHERE account = ?1 AND (?2 IS NULL OR space = ?2) ORDER BY space"
+    return [
+        LiveSpace(name, space.containers, space.closed_in, space.made_in, space.live, space.closed)
+        for (_, name), space in map(_space, rows(db, statement, (account, query.space)))
+    ]
+
+
+def live_resources(db: apsw.Connection, account: int, query: ResourceQuery) -> list[LiveResource]:
+    """Return resources that exist, in order; a space or dataset that its contents made is among them."""
+    bounds = (account, query.space, query.kind, query.id, *(query.after or ("", "", "")), query.limit)
+    # A container is named by its space, so that those without a row of their own are found beside the rest.
+    statement = f"""
+        SELECT {COLUMNS}, closes FROM resource LEFT JOIN space USING (account, space)
+        WHERE account = ?1 AND (?2 IS NULL OR space = ?2) AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR id = ?4)
+            AND (space, kind, id) > (?5, ?6, ?7) AND ends = '[]' AND time > coalesce(closes ->> '$[#-1]', time - 1)
+        ORDER BY space, kind, id LIMIT ?8"""
+    found = {
+        (name.space, name.kind, name.id): LiveResource(
+            name.space, name.kind, name.id, resource.latest[0], resource.state
+        )
+        for name, resource in (_resource(row[:-1]) for row in rows(db, statement, bounds))
+        if resource.latest is not None
+    }
+    for made in _made(db, account, query):
+        found.setdefault((made.space, made.kind, made.id), made)
+    return [found[key] for key in sorted(found)][: query.limit]
+
+
+def _made(db: apsw.Connection, account: int, query: ResourceQuery) -> Iterator[LiveResource]:
+    """Yield the spaces and datasets that there are, as nothing but names."""
+    if query.kind not in (None, "space", "dataset"):
+        return
+    statement = """SELECT * FROM space WHERE account = ?1 AND (?2 IS NULL OR space = ?2) AND space >= ?3
+        AND (?4 IS NULL OR space = ?4) AND made_in <> '{}' ORDER BY space"""
+    after, count = query.after or ("", "", ""), 0
+    for (_, name), space in map(_space, rows(db, statement, (account, query.space, after[0], query.id))):
+        for kind in sorted(space.containers):
+            if (name, kind, name) > after and query.kind in (None, kind) and count < query.limit:
+                count += 1
+                yield LiveResource(name, kind, name, max(space.made_in[kind].values()), {})
+
+
+def _row(name: Named, resource: Resource) -> tuple[Any, ...]:
+    latest = resource.latest or (None, None, None)
+    state = _state_encoder.encode(resource.state).decode()
+    return (*name, *latest, _json(resource.ends), state, resource.newest)
+
+
+def _resource(row: Sequence[Any]) -> tuple[Named, Resource]:
+    account, space, kind, id, time, source, event, ends, state = row
+    latest = None if time is None else (time, source, event)
+    resource = Resource(kind, space, id, latest, _state_decoder.decode(state), tuple(json.loads(ends)))
+    return Named(account, space, kind, id), resource
+
+
+def _space_row(space: Space) -> tuple[Any, ...]:
+    texts = (space.closes, space.closed_in, space.made_in, space.live, space.closed)
+    return (space.newest, *map(_json, texts))
+
+
+def _space(row: Sequence[Any]) -> tuple[tuple[int, str], Space]:
+    account, name, newest, *texts = row
+    closes, closed_in, made_in, live, closed = map(json.loads, texts)
+    made = {container: _by_month(months) for container, months in made_in.items()}
+    space = Space(tuple(closes), _by_month(closed_in), made, newest, _counts(live), _counts(closed))
+    return (account, name), space
+
+
+def _by_month(kept: Mapping[str, int]) -> dict[int, int]:
+    return {int(month): instant for month, instant in kept.items()}
+
+
+def _counts(kept: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
+    return {name: (count, duration) for name, (count, duration) in kept.items()}
+
+
+def _counted(row: Sequence[Any]) -> tuple[Counted, str]:
+    account, space, kind, id, meter, epoch, value = row
+    return Counted(meter, epoch, Named(account, space, kind, id)), value
+
+
+def _json(value: object) -> str:
+    # The standard library's, because sums of durations may pass 64 bits.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
