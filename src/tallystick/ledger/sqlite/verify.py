@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apsw
@@ -14,23 +14,40 @@ from tallystick import rollup
 from tallystick.envelope import Unreadable, event_of, read
 from tallystick.errors import LedgerError
 from tallystick.ledger.base import Fault, Proof
-from tallystick.ledger.sqlite import file, identity, reading, rollups, segment
+from tallystick.ledger.sqlite import file, identity, reading, resource_tables, rollups, segment
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
-from tallystick.ledger.sqlite.file import CATALOG, EVENTS, row, rows
+from tallystick.ledger.sqlite.file import CATALOG, CORRECTED, EVENTS, row, rows
 from tallystick.ledger.sqlite.judging import kept_events
+from tallystick.ledger.sqlite.living import Living
+from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
+from tallystick.ledger.sqlite.replaying import TEXT_LENGTH_ANY, counted, kept_rows, sift
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, Header
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.series import load as load_series
 from tallystick.ledger.sqlite.tail import Published, quarter_cells, source_and_id
 from tallystick.metering import meter
-from tallystick.model import Catalog, Posting, Verdict
+from tallystick.model import Catalog, Event, Posting, Verdict
+from tallystick.resources import Resource, change_of
 from tallystick.rollup import Cells, Ints
 
 FAULTS_MAX = 1000
-TABLES = ("meta", "log", "frame", "series", "identity_run", "identity_chunk", "rollup", "folded", "key_use")
-TEXT_LENGTH_ANY = 1 << 30
-"""Kept events passed the bound that was set then; it may have been lowered since."""
+TABLES = (
+    "meta",
+    "log",
+    "frame",
+    "series",
+    "identity_run",
+    "identity_chunk",
+    "rollup",
+    "folded",
+    "key_use",
+    "resource",
+    "space",
+    "counted_once",
+)
+CATCH_UPS = 3
+"""Rounds in which what came meanwhile is replayed, before the last of it is in one read transaction."""
 Progress = Callable[[int, int], None]
 
 
@@ -45,8 +62,18 @@ class Replay:
     postings: int = 0
     frames: int = 0
     series: SeriesIndex = field(default_factory=SeriesIndex)
+    through: dict[tuple[str, int], int] = field(default_factory=dict)
     cells: list[Cells] = field(default_factory=list)
+    living: Living = field(init=False)
     faults: list[Fault] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.living = Living(self._newer)
+
+    def _newer(self, account: int, space: str, than: int) -> Iterator[Resource]:
+        for name, resource in self.living.resources.items():
+            if (name.account, name.space) == (account, space) and resource.newest > than:
+                yield resource
 
     def fault(self, where: str, detail: str) -> None:
         if len(self.faults) < FAULTS_MAX:
@@ -68,12 +95,16 @@ def verify(db: apsw.Connection, published: Callable[[], Published], builtin: Cat
     try:
         _check_pages(db, replay)
         secret = file.secret(db)
-        for logged in _log(db, state.sequence):
+        for logged in _log(db, replay.entries, state.entry):
             # Asked anew each time: chunks of runs that were merged since are deleted after a while.
             _replay_entry(db, replay, published(), secret, logged)
             progress(replay.events, state.sequence)
-        if replay.events != state.sequence:
+        if replay.events < state.sequence:
             replay.fault("log", f"holds {replay.events} events, of {state.sequence} that were acknowledged")
+        for _ in range(CATCH_UPS):
+            for logged in _log(db, replay.entries, published().entry):
+                _replay_entry(db, replay, published(), secret, logged)
+        _check_living(db, replay, secret)
         _check_series(db, replay)
         _check_rollups(db, replay, published)
         _check_counts(db, replay, published)
@@ -99,23 +130,19 @@ def _check_pages(db: apsw.Connection, replay: Replay) -> None:
                 replay.fault("file", line)
 
 
-def _log(db: apsw.Connection, sequence: int) -> Iterator[tuple[Any, ...]]:
-    """Yield the entries up to a sequence, a few at a time, so that no read transaction grows old."""
-    at = 0
+def _log(db: apsw.Connection, after: int, through: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the entries of a range, a few at a time, so that no read transaction grows old."""
+    at = after
     statement = """SELECT entry, kind, first, count, recorded, time_min, time_max, header, columns, link FROM log
-        WHERE entry > ? ORDER BY entry LIMIT 16"""
-    while True:
-        some = list(rows(db, statement, (at,)))
-        for entry in some:
-            if entry[1] == EVENTS and entry[2] > sequence:
-                return
-            yield entry
-        if not some:
-            return
+        WHERE entry > ? AND entry <= ? ORDER BY entry LIMIT 16"""
+    while some := list(rows(db, statement, (at, through))):
+        yield from some
         at = some[-1][0]
 
 
-def _replay_entry(db: apsw.Connection, replay: Replay, state: Published, secret: int, logged: Sequence[Any]) -> None:
+def _replay_entry(
+    db: apsw.Connection, replay: Replay, state: Published | None, secret: int, logged: Sequence[Any]
+) -> None:
     entry, kind, _, count, recorded, _, _, header, _, link = logged
     where = f"log entry {entry}"
     replay.entries += 1
@@ -133,12 +160,14 @@ def _replay_entry(db: apsw.Connection, replay: Replay, state: Published, secret:
         if (change.entry, change.recorded, len(change.changes)) != (entry, recorded, count):
             replay.fault(where, "its columns are not what its header says")
         replay.catalog = apply(replay.catalog, change.changes)
+    elif kind == CORRECTED:
+        _replay_correction(db, replay, where, logged)
     else:
         replay.fault(where, f"is of kind {kind}, which this version does not write")
 
 
 def _replay_segment(
-    db: apsw.Connection, replay: Replay, state: Published, secret: int, where: str, logged: Sequence[Any]
+    db: apsw.Connection, replay: Replay, state: Published | None, secret: int, where: str, logged: Sequence[Any]
 ) -> None:
     _, _, first, count, recorded, time_min, time_max, packed, body, _ = logged
     header = msgspec.msgpack.decode(packed, type=Header)
@@ -158,7 +187,8 @@ def _replay_segment(
         replay.fault(where, f"holds {len(events.raws)} events and {len(columns.time)} times, not {header.count}")
         return
     _check_events(replay, header, columns, events, where)
-    _check_identities(db, replay, state, secret, header, events, where)
+    if state is not None:
+        _check_identities(db, replay, state, secret, header, events, where)
     replay.fold(quarter_cells(columns))
 
 
@@ -196,8 +226,72 @@ def _check_events(replay: Replay, header: Header, columns: Columns, events: Fram
             replay.fault(where, f"event {header.first + at} is kept under another time than its own")
         kept = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
         said = meter(event, replay.catalog, text_length_max=TEXT_LENGTH_ANY)
+        if not isinstance(said, Verdict):
+            said = _live(replay, account, event, said)
         if isinstance(said, Verdict) or not _same_postings(replay.series, account, kept, said):
             replay.fault(where, f"event {header.first + at} has other postings than its meters give")
+
+
+def _live(replay: Replay, account: int, event: Event, said: Sequence[Posting]) -> tuple[Posting, ...]:
+    """Change the resource that an event is about, and drop what was counted of it before."""
+    change = change_of(event, text_length_max=TEXT_LENGTH_ANY)
+    if change is None or isinstance(change, Verdict):
+        return tuple(said)
+    once = {posting.meter: posting.once for posting in said if posting.once is not None}
+    again = replay.living.again(account, change, once, replay.catalog)
+    replay.living.take(account, change)
+    rest = {name: value for name, value in once.items() if name not in again}
+    replay.living.count(account, change, rest, replay.catalog)
+    return tuple(posting for posting in said if posting.meter not in again)
+
+
+def _replay_correction(db: apsw.Connection, replay: Replay, where: str, logged: Sequence[Any]) -> None:
+    """Count again what a replay counted, from the events that it was for, and compare."""
+    header = msgspec.msgpack.decode(logged[7], type=CorrectionHeader)
+    if (header.entry, header.first, header.recorded) != (logged[0], logged[2], logged[4]):
+        replay.fault(where, "its columns are not what its header says")
+    for new in header.series:
+        replay.series.add(new)
+    if segment.columns_digest(logged[8]) != header.columns:
+        replay.fault(where, "its postings are not what was written")
+    key = (header.replay, header.epoch)
+    if header.first != replay.through.get(key, 0) + 1 or header.through > replay.events:
+        replay.fault(where, f"counts the events from {header.first} to {header.through}, which is not what was due")
+    replay.through[key] = header.through
+    columns, due = segment.unpack_columns(logged[8]), replay.catalog.replays[header.replay]
+    catalog = replace(replay.catalog, meters={each.name: each for each in due.meters})
+    names = {account.number: account.name for account in catalog.accounts.values()}
+    kept = kept_rows(db, header.first, header.through)
+    found = sift([one for some in kept for one in counted(some, due, catalog, names)], replay.living, catalog)
+    said = [(each.sequence, each.time) for each in found]
+    if said != list(zip(header.events().tolist(), columns.time.tolist(), strict=True)):
+        replay.fault(where, "counts other events than those that its meters count")
+        return
+    starts = np.searchsorted(columns.posting_event, np.arange(len(found) + 1)).tolist()
+    series, amounts = columns.posting_series.tolist(), columns.posting_amount.tolist()
+    for at, each in enumerate(found):
+        postings = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
+        if not _same_postings(replay.series, each.account, postings, each.postings):
+            replay.fault(where, f"event {each.sequence} has other postings than its meters give")
+    replay.postings += len(columns.posting_event)
+    replay.fold(quarter_cells(columns))
+
+
+def _check_living(db: apsw.Connection, replay: Replay, secret: int) -> None:
+    """Compare resources, spaces and what was counted once with the log as far as it goes at this moment."""
+    with db:
+        (last,) = row(db, "SELECT coalesce(max(entry), 0) FROM log")
+        for logged in _log(db, replay.entries, last):
+            _replay_entry(db, replay, None, secret, logged)
+        kept = resource_tables.everything(db)
+    for what, have, due in (
+        ("resource", kept.resources, replay.living.resources),
+        ("space", kept.spaces, replay.living.spaces),
+        ("counted once", kept.once, replay.living.once),
+    ):
+        for key in [*have, *(key for key in due if key not in have)]:
+            if have.get(key) != due.get(key):
+                replay.fault("resources", f"{what} {', '.join(map(str, key))} is not what the log says")
 
 
 def _same_postings(index: SeriesIndex, account: int, kept: Sequence[tuple[int, int]], said: Sequence[Posting]) -> bool:
@@ -254,7 +348,7 @@ def _check_rollups(db: apsw.Connection, replay: Replay, published: Callable[[], 
                 continue
             found = list(rows(db, "SELECT account, meter, grain, period, cells, body FROM rollup"))
         break
-    later = _later(db, replay, state.sequence)
+    later = _later(db, replay, state.entry)
     due = rollup.merge([*replay.cells, *later]) if replay.cells or later else rollup.nothing()
     kept: dict[Grain, list[Cells]] = {grain: [] for grain in Grain}
     for account, name, grain, period, size, body in found:
@@ -273,14 +367,16 @@ def _check_rollups(db: apsw.Connection, replay: Replay, published: Callable[[], 
 
 
 def _later(db: apsw.Connection, replay: Replay, through: int) -> list[Cells]:
-    """Return the cells of commits that came while the log was replayed, and learn their series.
+    """Return the cells of entries that came while the log was replayed, and learn their series.
 
     The next run proves their events.
     """
-    statement = f"SELECT header, columns FROM log WHERE kind = {EVENTS} AND first > ? AND first <= ? ORDER BY first"
     later = []
-    for header, body in rows(db, statement, (replay.events, through)):
-        for new in msgspec.msgpack.decode(header, type=Header).series:
+    statement = """SELECT kind, header, columns FROM log WHERE entry > ? AND entry <= ? AND columns IS NOT NULL
+        ORDER BY entry"""
+    for kind, header, body in rows(db, statement, (replay.entries, through)):
+        said = msgspec.msgpack.decode(header, type=Header if kind == EVENTS else CorrectionHeader)
+        for new in said.series:
             replay.series.add(new)
         later.append(quarter_cells(segment.unpack_columns(body)))
     return later

@@ -1,0 +1,119 @@
+"""Changes of what is counted, decided inside the transaction: meters, rate tables, and the replays they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import apsw
+import numpy as np
+
+from tallystick.errors import Code, Problem
+from tallystick.ledger.sqlite import reading
+from tallystick.ledger.sqlite.changes import Decide
+from tallystick.ledger.sqlite.entries import Change
+from tallystick.ledger.sqlite.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun
+from tallystick.ledger.sqlite.tail import Tail
+from tallystick.model import Catalog, Meter, Rate, RateTable, Replay, UsageQuery
+from tallystick.windows import INSTANT_MAX, INSTANT_MIN
+
+FIXED = ("unit", "scale", "aggregation")
+"""What a meter keeps for as long as its usage goes on."""
+
+
+def put_meter(meter: Meter, start: int | None) -> Decide[Problem | None]:
+    """Define a meter from here on, or begin to count kept events for it."""
+
+    def decide(catalog: Catalog) -> tuple[Sequence[Change], Problem | None]:
+        before, version = catalog.meters.get(meter.name), catalog.version + 1
+        if any(meter.name == each.name for replay in catalog.replays.values() for each in replay.meters):
+            return [], _in_use(f"Meter {meter.name} is being replayed. Wait until that is done.")
+        if start is not None:
+            anew = replace(meter, version=version, epoch=version)
+            return [ReplayBegun(version, meter.name, Replay((anew,), start))], None
+        if before is not None and replace(meter, version=before.version, epoch=before.epoch) == before:
+            return [], None
+        changed = [name for name in FIXED if before is not None and getattr(before, name) != getattr(meter, name)]
+        if changed:
+            return [], _in_use(
+                f"Meter {meter.name} has usage under another {changed[0]}. Replay it from a date, or take another name."
+            )
+        epoch = version if before is None else before.epoch
+        return [MeterPut(version, replace(meter, version=version, epoch=epoch), before)], None
+
+    return decide
+
+
+def delete_meter(name: str) -> Decide[bool]:
+    def decide(catalog: Catalog) -> tuple[Sequence[Change], bool]:
+        before = catalog.meters.get(name)
+        return ([] if before is None else [MeterDeleted(catalog.version + 1, name, before)]), before is not None
+
+    return decide
+
+
+@dataclass(slots=True)
+class RatesChange:
+    """A rate table to be defined or replaced, with the types of which events were counted at other rates."""
+
+    tail: Callable[[], Tail]
+    table: str
+    rates: RateTable
+    recount: bool
+    types: Sequence[str] = ()
+
+    def look(self, db: apsw.Connection) -> None:
+        """Find the types, on the writer's connection, inside the transaction."""
+        catalog = self.tail().catalog
+        before = catalog.rates.get(self.table, {})
+        self.types = sorted({type for meter in self._rated(catalog) for type in self._counted(db, meter, before)})
+
+    def _rated(self, catalog: Catalog) -> list[Meter]:
+        return [each for each in catalog.meters.values() if each.rate and each.rate.table == self.table]
+
+    def decide(self, catalog: Catalog) -> tuple[Sequence[Change], Problem | None]:
+        """Say what is to be logged, or why not: events that were counted keep their rates unless they are recounted."""
+        before, version = catalog.rates.get(self.table), catalog.version + 1
+        if before == self.rates:
+            return [], None
+        name = f"rates/{self.table}"
+        if name in catalog.replays:
+            return [], _in_use(f"Rate table {self.table} is being recounted. Wait until that is done.")
+        if not self.types:
+            return [RatesPut(version, self.table, self.rates, before)], None
+        if not self.recount:
+            detail = (
+                f"Events of {', '.join(self.types)} were counted with other rates. Begin later, or send ?recount=true."
+            )
+            return [], _in_use(detail)
+        anew = tuple(replace(meter, version=version, epoch=version) for meter in self._rated(catalog))
+        replay = Replay(anew, INSTANT_MIN, (self.table, self.rates))
+        return [ReplayBegun(version, name, replay)], None
+
+    def _counted(self, db: apsw.Connection, meter: Meter, before: RateTable) -> Iterator[str]:
+        """Yield the types of which a meter counted events at times when another rate would be in force."""
+        assert meter.rate is not None
+        for type in sorted({*before, *self.rates}):
+            for start, end in changed_times(before.get(type, ()), self.rates.get(type, ())):
+                where = {meter.rate.label: frozenset({type})}
+                query = UsageQuery(meter.name, None, np.array([start, end], np.int64), where=where)
+                if reading.usage(db, self.tail, frozenset(), [query])[0].total.count:
+                    yield type
+                    break
+
+
+def changed_times(before: Sequence[Rate], after: Sequence[Rate]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of time in which two rates of one type differ; where there is none differs from any."""
+    starts = sorted({INSTANT_MIN, INSTANT_MAX, *(rate.start for rate in (*before, *after))})
+    for start, end in pairwise(at for at in starts if INSTANT_MIN <= at <= INSTANT_MAX):
+        if _at(before, start) != _at(after, start):
+            yield start, end
+
+
+def _at(rates: Sequence[Rate], time: int) -> int | None:
+    return max(((rate.start, rate.multiplier) for rate in rates if rate.start <= time), default=(0, None))[1]
+
+
+def _in_use(detail: str) -> Problem:
+    return Problem(Code.IN_USE, detail)
