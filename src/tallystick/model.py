@@ -186,6 +186,10 @@ Place = tuple[int, int]
 """Where a change to the catalog stands: the log entry, and which of the entry's changes it is."""
 
 
+Stated = Account | Key | Meter | RateTable | Replay
+"""What a change of the catalog is about."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
     """A change to the catalog: when, by whom (a key's id, "event" or "process"), to what, and what it was before.
@@ -201,8 +205,8 @@ class AuditRecord:
     target: str
     account: str | None
     number: int
-    before: Account | Key | None
-    after: Account | Key | None
+    before: Stated | None
+    after: Stated | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import msgspec
 from tallystick import windows
 from tallystick.api import accounts, auth, keys, pages
 from tallystick.api.http import Call
-from tallystick.model import Account, AuditQuery, AuditRecord, Key
+from tallystick.model import Account, AuditQuery, AuditRecord, Key, Stated
 from tallystick.query import Reply, value_of
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -60,7 +60,7 @@ def _line(record: AuditRecord) -> dict[str, Any]:
     }
 
 
-def _shown(noun: Account | Key | None) -> dict[str, Any] | None:
+def _shown(noun: Stated | None) -> dict[str, Any] | None:
     match noun:
         case None:
             return None
@@ -68,3 +68,6 @@ def _shown(noun: Account | Key | None) -> dict[str, Any] | None:
             return accounts.shown(noun)
         case Key():
             return keys.shown(noun)
+        case _:
+            shown: dict[str, Any] = msgspec.to_builtins(noun)
+            return shown

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import apsw
 import msgspec
 
+from tallystick.ledger.sqlite.definitions import OWN_ACTOR
 from tallystick.ledger.sqlite.entries import (
     AccountDeleted,
     AccountPut,
@@ -20,13 +21,14 @@ from tallystick.ledger.sqlite.entries import (
     key_of,
 )
 from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, rows
+from tallystick.ledger.sqlite.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun, ReplayDone
 from tallystick.ledger.sqlite.segment import Damaged
-from tallystick.model import Account, AuditPage, AuditQuery, AuditRecord, Key
+from tallystick.model import AuditPage, AuditQuery, AuditRecord, Key, Stated
 
 ENTRIES_READ_MAX = 10_000
 """Entries looked at for one page: about a tenth of a second."""
 
-Told = tuple[str, str, str | None, int, Account | Key | None, Account | Key | None]
+Told = tuple[str, str, str | None, int, Stated | None, Stated | None]
 """Action, target, whose it is (name and number), before, after."""
 
 
@@ -49,6 +51,8 @@ def records(header: bytes) -> Iterator[AuditRecord]:
     """Yield what a catalog entry tells of, the last change first; raises Damaged if it cannot be read."""
     try:
         said = msgspec.msgpack.decode(header, type=CatalogHeader)
+        if said.actor == OWN_ACTOR:
+            return
         for place in range(len(said.changes) - 1, -1, -1):
             yield AuditRecord((said.entry, place), said.recorded, said.actor, *_told(said.changes[place]))
     except (msgspec.MsgspecError, ValueError) as error:
@@ -69,6 +73,16 @@ def _told(change: Change) -> Told:
             return "key.rotate", id, new.account, new.owner, _key(id, change.before), _key(new.id, new)
         case KeyDeleted(id=id, owner=owner, before=gone):
             return "key.delete", id, None if gone is None else gone.account, owner, _key(id, gone), None
+        case MeterPut(meter=meter, before=old):
+            return "meter.put", meter.name, None, 0, old, meter
+        case MeterDeleted(name=name, before=old):
+            return "meter.delete", name, None, 0, old, None
+        case RatesPut(table=table, rates=rates, before=old):
+            return "rates.put", table, None, 0, old, rates
+        case ReplayBegun(name=name, replay=replay):
+            return "replay.begin", name, None, 0, None, replay
+        case ReplayDone(name=name, replay=replay, before=replaced):
+            return "replay.done", name, None, 0, replaced, replay
 
 
 def _key(id: str, state: KeyPut | KeyState | None) -> Key | None:

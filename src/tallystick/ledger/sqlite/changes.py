@@ -56,13 +56,7 @@ class CatalogWork(Generic[T]):
         changes, self._result = self.decide(tail.catalog)
         if not changes:
             return
-        header = msgspec.msgpack.encode(CatalogHeader(tail.entry + 1, self.now, self.actor, tuple(changes)))
-        chained = segment.link(tail.link, header)
-        db.execute(
-            "INSERT INTO log (entry, kind, count, recorded, header, link) VALUES (?, ?, ?, ?, ?, ?)",
-            (tail.entry + 1, CATALOG, len(changes), self.now, header, chained),
-        )
-        tail.entry, tail.link, tail.catalog = tail.entry + 1, chained, apply(tail.catalog, changes)
+        logged(db, tail, changes, self.actor, self.now)
 
     def publish(self) -> None:
         tail = self.tail()
@@ -71,6 +65,17 @@ class CatalogWork(Generic[T]):
 
     def fail(self, problem: Problem) -> None:
         self.future.set_exception(problem)
+
+
+def logged(db: apsw.Connection, tail: Tail, changes: Sequence[Change], actor: str, now: int) -> None:
+    """Write changes as an entry of the log, inside the writer's transaction."""
+    header = msgspec.msgpack.encode(CatalogHeader(tail.entry + 1, now, actor, tuple(changes)))
+    chained = segment.link(tail.link, header)
+    db.execute(
+        "INSERT INTO log (entry, kind, count, recorded, header, link) VALUES (?, ?, ?, ?, ?, ?)",
+        (tail.entry + 1, CATALOG, len(changes), now, header, chained),
+    )
+    tail.entry, tail.link, tail.catalog = tail.entry + 1, chained, apply(tail.catalog, changes)
 
 
 def put_account(account: Account) -> Decide[Account]:

@@ -9,17 +9,39 @@ from itertools import pairwise
 import apsw
 import numpy as np
 
+from tallystick.catalog import builtin
 from tallystick.errors import Code, Problem
 from tallystick.ledger.sqlite import reading
 from tallystick.ledger.sqlite.changes import Decide
 from tallystick.ledger.sqlite.entries import Change
+from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import Catalog, Meter, Rate, RateTable, Replay, UsageQuery
 from tallystick.windows import INSTANT_MAX, INSTANT_MIN
 
+BEFORE_BUILTINS_WERE_LOGGED = ("audio", "tokens_in", "tokens_out")
+"""The meters of a log that begins without any."""
+OWN_ACTOR = "tallystick"
+"""Who brings in what is there from the start: nobody changed anything."""
 FIXED = ("unit", "scale", "aggregation")
 """What a meter keeps for as long as its usage goes on."""
+
+
+def base(db: apsw.Connection) -> Catalog:
+    """Return the catalog that a log begins with."""
+    if next(rows(db, "SELECT 1 FROM meta WHERE name = 'meters_before_log'"), None) is None:
+        return Catalog(0, {})
+    return Catalog(1, {name: builtin().meters[name] for name in BEFORE_BUILTINS_WERE_LOGGED})
+
+
+def missing(catalog: Catalog) -> list[Change]:
+    """Return what a log lacks of the meters and rates that are there from the start."""
+    version, own = catalog.version + 1, builtin()
+    meters = [replace(each, version=version, epoch=version) for each in own.meters.values()]
+    changes: list[Change] = [MeterPut(version, each) for each in meters if each.name not in catalog.meters]
+    tables = [RatesPut(version, name, rates) for name, rates in own.rates.items() if name not in catalog.rates]
+    return [*changes, *tables]
 
 
 def put_meter(meter: Meter, start: int | None) -> Decide[Problem | None]:

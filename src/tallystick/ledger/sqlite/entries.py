@@ -1,4 +1,4 @@
-"""Catalog entries of the log: changes to accounts and keys, with who and when; the catalog is a fold of them.
+"""Catalog entries of the log: what changed, with who and when; the catalog is a fold of them.
 
 They are arrays: a later version adds members at the end, with a default, and reads what earlier ones wrote.
 """
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
+from tallystick.ledger.sqlite.meter_entries import Definition, defined
 from tallystick.model import Account, AccountKind, Catalog, Key, Scope
 
 AccountState = tuple[str, str, tuple[str, ...]]
@@ -75,7 +76,7 @@ class KeyDeleted(msgspec.Struct, frozen=True, tag="key_deleted", array_like=True
     before: KeyState | None = None
 
 
-Change = AccountPut | AccountDeleted | KeyPut | KeyRotated | KeyDeleted
+Change = AccountPut | AccountDeleted | KeyPut | KeyRotated | KeyDeleted | Definition
 
 
 class CatalogHeader(msgspec.Struct, frozen=True, array_like=True):
@@ -142,6 +143,8 @@ def apply(catalog: Catalog, changes: Sequence[Change]) -> Catalog:
                 _put(keys, change.successor)
             case KeyDeleted():
                 _drop(keys, change.id)
+            case _:
+                catalog = defined(catalog, change)
     return replace(catalog, accounts=accounts, keys=keys, numbers_given=numbers)
 
 

@@ -58,6 +58,7 @@ MIGRATIONS = (
     DELETE FROM rollup;
     DELETE FROM folded;
     INSERT INTO folded VALUES (0, 0);
+    INSERT INTO meta SELECT 'meters_before_log', 1 WHERE EXISTS (SELECT 1 FROM log);
     CREATE TABLE resource (
         account INTEGER NOT NULL, space TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
         time INTEGER, source TEXT, event TEXT, ends TEXT NOT NULL, state TEXT NOT NULL, newest INTEGER NOT NULL,

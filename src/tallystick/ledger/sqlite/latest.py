@@ -8,9 +8,9 @@ import apsw
 import msgspec
 import numpy as np
 
-from tallystick.ledger.sqlite.entries import CorrectionHeader
 from tallystick.ledger.sqlite.file import EVENTS, rows
 from tallystick.ledger.sqlite.judging import kept_events
+from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
 from tallystick.ledger.sqlite.segment import unpack_columns
 from tallystick.ledger.sqlite.series import Selection
 from tallystick.ledger.sqlite.tail import source_and_id
@@ -20,7 +20,7 @@ from tallystick.rollup import Cells, Ints
 def latest(db: apsw.Connection, entry: int, cells: Cells, chosen: Selection) -> list[int]:
     """Return the latest amount of each cell; a cell's key is (bucket, group of `chosen`)."""
     width = max(1, len(chosen.groups))
-    amounts = cells.latest.tolist()
+    amounts: list[int] = cells.latest.tolist()
     for row in np.flatnonzero(cells.at & 1).tolist():
         group = int(cells.key[row]) % width
         amounts[row] = decided(db, entry, int(cells.at[row]) >> 1, chosen.series[chosen.group == group])

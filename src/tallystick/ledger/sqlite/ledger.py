@@ -6,17 +6,28 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 
-from tallystick.catalog import builtin
 from tallystick.clock import Clock
 from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.ledger.base import KeptEvent, Proof
-from tallystick.ledger.sqlite import audit, changes, file, identity, keeper, key_use, reading, verify
+from tallystick.ledger.sqlite import (
+    audit,
+    changes,
+    definitions,
+    file,
+    identity,
+    keeper,
+    key_use,
+    reading,
+    resource_tables,
+    verify,
+)
 from tallystick.ledger.sqlite.changes import CatalogWork, Decide
 from tallystick.ledger.sqlite.commit import Group
 from tallystick.ledger.sqlite.file import EVENTS
@@ -25,6 +36,7 @@ from tallystick.ledger.sqlite.judging import kept_events
 from tallystick.ledger.sqlite.keeper import Keeper
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
 from tallystick.ledger.sqlite.ownership import Ownership
+from tallystick.ledger.sqlite.replaying import Replayer
 from tallystick.ledger.sqlite.screener import Screener
 from tallystick.ledger.sqlite.scrub import EVERYONE
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
@@ -39,6 +51,12 @@ from tallystick.model import (
     Deletion,
     Key,
     Labels,
+    LiveQuery,
+    LiveResource,
+    LiveSpace,
+    Meter,
+    RateTable,
+    ResourceQuery,
     UsageQuery,
     UsageTable,
     Verdict,
@@ -84,6 +102,7 @@ class SqliteLedger:
             keeper.drop_orphans(db)
             self._secret = file.secret(db)
             self._tail = self._load(db)
+            self._define_builtins(db)
             self._uses = key_use.load(db, (key.id for key in self._tail.catalog.keys.values()))
             db.close()
         except UNREADABLE as error:
@@ -120,9 +139,10 @@ class SqliteLedger:
             identity_bytes_max=settings.identity_bytes_max,
             verify_bytes_per_s=settings.verify_bytes_per_s,
         )
+        self._replayer = Replayer(connect=self._connect_reader, writer=self._writer, tail=self._now, clock=clock)
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(READERS, "tallystick-reader")
-        for thread in (self._writer, *self._screeners.values(), self._keeper):
+        for thread in (self._writer, *self._screeners.values(), self._keeper, self._replayer):
             thread.start()
 
     @property
@@ -142,6 +162,13 @@ class SqliteLedger:
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
         return await self._read(lambda db: reading.usage(db, self._now, self._keeper.scrub.damaged, queries))
 
+    async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
+        return await self._of_account(query.account, lambda db, number: resource_tables.live_spaces(db, number, query))
+
+    async def resources(self, query: ResourceQuery) -> Sequence[LiveResource]:
+        ask = resource_tables.live_resources
+        return await self._of_account(query.account, lambda db, number: ask(db, number, query))
+
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         return await self._read(lambda db: self._event(db, account, source, id))
 
@@ -156,6 +183,28 @@ class SqliteLedger:
         ownership = Ownership(account.number)
         await self._read(ownership.look)
         return await self._change(changes.delete_account(account, ownership), actor, ownership.look)
+
+    async def put_meter(self, meter: Meter, *, actor: str, start: int | None = None) -> None:
+        await self._define(await self._change(definitions.put_meter(meter, start), actor))
+
+    async def delete_meter(self, name: str, *, actor: str) -> bool:
+        return await self._change(definitions.delete_meter(name), actor)
+
+    async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
+        change = definitions.RatesChange(self._now, table, rates, recount)
+        await self._define(await self._change(change.decide, actor, change.look))
+
+    async def _define(self, problem: Problem | None) -> None:
+        if problem is not None:
+            raise problem
+        self._replayer.wake()
+
+    def replayed(self, name: str) -> tuple[int, int] | None:
+        published = self._tail.published
+        replay = published.catalog.replays.get(name)
+        if replay is None:
+            return None
+        return self._replayer.through.get((name, replay.meters[0].epoch), 0), published.sequence
 
     async def put_key(self, key: Key, *, actor: str) -> bool:
         return await self._change(changes.put_key(key), actor)
@@ -189,10 +238,12 @@ class SqliteLedger:
         for screener in self._screeners.values():
             screener.close()
         self._keeper.stop()
+        self._replayer.stop()
         if uses := self._uses.due(key.id for key in self.catalog.keys.values()):
             self._writer.submit(Task(partial(key_use.store, uses)), Lane.URGENT)
         self._writer.close()
         self._keeper.join()
+        self._replayer.join()
         self._readers.shutdown()
         self._lock.release()
 
@@ -204,7 +255,15 @@ class SqliteLedger:
             raise unavailable("The ledger is closed.")
 
     def _load(self, db: apsw.Connection) -> Tail:
-        return load(db, builtin(), self._settings.identity_bytes_max)
+        return load(db, definitions.base(db), self._settings.identity_bytes_max)
+
+    def _define_builtins(self, db: apsw.Connection) -> None:
+        """Bring the meters and rates that are there from the start into a log that lacks them."""
+        lacking, tail = definitions.missing(self._tail.catalog), self._tail
+        if lacking:
+            with db:
+                changes.logged(db, tail, lacking, definitions.OWN_ACTOR, self._clock())
+            tail.published = replace(tail.published, catalog=tail.catalog, entry=tail.entry)
 
     def _recover(self, db: apsw.Connection) -> None:
         self._bound.forget()
@@ -229,6 +288,11 @@ class SqliteLedger:
         work = CatalogWork(self._now, decide, actor, self._clock(), look)
         self._writer.submit(work, Lane.URGENT)
         return await asyncio.shield(asyncio.wrap_future(work.future))
+
+    async def _of_account(self, name: str, ask: Callable[[apsw.Connection, int], list[T]]) -> list[T]:
+        """Ask about one account; nothing is known of one that does not exist."""
+        account = self.catalog.accounts.get(name)
+        return [] if account is None else await self._read(lambda db: ask(db, account.number))
 
     async def _read(self, ask: Callable[[apsw.Connection], T]) -> T:
         self._check_open()
@@ -284,6 +348,6 @@ class SqliteLedger:
     def _verify(self, progress: Callable[[int, int], None]) -> Proof:
         db = self._connect_reader()
         try:
-            return verify.verify(db, lambda: self._tail.published, builtin(), progress)
+            return verify.verify(db, lambda: self._tail.published, progress)
         finally:
             db.close()

@@ -50,8 +50,8 @@ class ReplayDone(msgspec.Struct, frozen=True, tag="replay_done", array_like=True
 
     version: int
     name: str
-    before: tuple[Meter, ...] = ()
-    rates_before: RateTable | None = None
+    replay: Replay
+    before: Replay | None = None
 
 
 Definition = MeterPut | MeterDeleted | RatesPut | ReplayBegun | ReplayDone
@@ -94,7 +94,7 @@ def defined(catalog: Catalog, change: Definition) -> Catalog:
         case ReplayBegun():
             replays[change.name] = change.replay
         case ReplayDone():
-            replay = replays.pop(change.name)
-            meters.update((meter.name, meter) for meter in replay.meters)
-            rates.update([replay.rates] if replay.rates else [])
+            replays.pop(change.name)
+            meters.update((meter.name, meter) for meter in change.replay.meters)
+            rates.update([change.replay.rates] if change.replay.rates else [])
     return replace(catalog, version=change.version, meters=meters, rates=rates, replays=replays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apsw
 import numpy as np
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from tallystick import rollup, windows
 from tallystick.ledger.sqlite import rollups
 from tallystick.ledger.sqlite.file import EVENTS, rows
+from tallystick.ledger.sqlite.latest import latest
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.scrub import EVERYONE
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.series import Selection, SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, Tail
-from tallystick.model import Account, AsOf, Total, UsageQuery, UsageRow, UsageTable
+from tallystick.model import VALUE, Account, AsOf, Total, UsageQuery, UsageRow, UsageTable
 from tallystick.rollup import Cells, Ints
 
 QUARTERS_PER_DAY = 96
@@ -100,25 +101,27 @@ def _ranges(parts: Sequence[tuple[Ints, Ints, Ints]]) -> Ranges:
 def select(query: UsageQuery, published: Published, index: SeriesIndex) -> Selection:
     """Find the series of a query and group them by its labels."""
     accounts, meter = published.catalog.accounts, published.catalog.meters.get(query.meter)
-    known = {"account", *(name for name, _ in meter.labels)} if meter is not None else set()
-    if not known.issuperset((*query.group_by, *query.where)):
+    known = {"account", VALUE, *(name for name, _ in meter.labels)} if meter is not None else set()
+    if meter is None or not known.issuperset((*query.group_by, *query.where)):
         return Selection(np.empty(0, np.int64), np.empty(0, np.int64), (), np.empty(0, np.int64))
     names = list(accounts if query.accounts is None else (a for a in dict.fromkeys(query.accounts) if a in accounts))
     strand = index.strands.get((accounts[names[0]].number, query.meter)) if len(names) == 1 else None
     if strand is None or query.where:
-        return _group(query, names, accounts, index)
+        return _group(query, meter.epoch, names, accounts, index)
     # What most reports ask again and again; it holds until the account meets a new label set.
-    size = len(strand.numbers)
-    remembered = strand.selections.get(query.group_by)
-    if remembered is None or len(remembered.series) != size:
-        remembered = _group(query, names, accounts, index)
+    size, key = len(strand.numbers), (meter.epoch, query.group_by)
+    found = strand.selections.get(key)
+    if found is None or found[0] != size:
+        found = (size, _group(query, meter.epoch, names, accounts, index))
         if len(strand.selections) >= SELECTIONS_MAX:
             strand.selections.clear()
-        strand.selections[query.group_by] = remembered
-    return remembered
+        strand.selections[key] = found
+    return found[1]
 
 
-def _group(query: UsageQuery, names: Sequence[str], accounts: Mapping[str, Account], index: SeriesIndex) -> Selection:
+def _group(
+    query: UsageQuery, epoch: int, names: Sequence[str], accounts: Mapping[str, Account], index: SeriesIndex
+) -> Selection:
     numbers: list[int] = []
     groups: list[tuple[str | None, ...]] = []
     read: list[int] = []
@@ -127,9 +130,9 @@ def _group(query: UsageQuery, names: Sequence[str], accounts: Mapping[str, Accou
         if strand is None:
             continue
         read.append(accounts[name].number)
-        for number, labels in zip(strand.numbers, strand.labels, strict=False):
+        for number, labels, version in zip(strand.numbers, strand.labels, strand.versions, strict=False):
             values = dict(labels)
-            if all(values.get(label, "") in wanted for label, wanted in query.where.items()):
+            if version >= epoch and all(values.get(label, "") in wanted for label, wanted in query.where.items()):
                 numbers.append(number)
                 groups.append(tuple(name if label == "account" else values.get(label) for label in query.group_by))
     ordered = sorted(set(groups), key=lambda group: [(value is not None, value or "") for value in group])
@@ -204,9 +207,15 @@ def _answer(
     width = max(1, len(chosen.groups))
     buckets, groups = (cells.key // width).tolist(), (cells.key % width).tolist()
     totals = cells.totals()
-    table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
     whole = rollup.rekey(cells, np.zeros(len(cells), np.int64))
-    return UsageTable(table, whole.totals()[0] if len(whole) else Total(), AsOf(state.sequence, state.recorded))
+    all = whole.totals()[0] if len(whole) else Total()
+    if query.latest and len(cells):
+        amounts = latest(db, state.entry, cells, chosen)
+        totals = [replace(total, latest=amount) for total, amount in zip(totals, amounts, strict=True)]
+        everyone = replace(chosen, group=np.zeros_like(chosen.group), groups=chosen.groups[:1])
+        all = replace(all, latest=latest(db, state.entry, whole, everyone)[0])
+    table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
+    return UsageTable(table, all, AsOf(state.sequence, state.recorded))
 
 
 def _parts(

@@ -301,7 +301,9 @@ class _Slice:
         tail.entry, tail.link = header.entry, chained
 
     def _put_in_force(self, db: apsw.Connection) -> None:
-        catalog = self.tail.catalog
-        before = tuple(catalog.meters[each.name] for each in self.replay.meters if each.name in catalog.meters)
-        rates = catalog.rates.get(self.replay.rates[0]) if self.replay.rates else None
-        logged(db, self.tail, [ReplayDone(catalog.version + 1, self.name, before, rates)], "replay", self.now)
+        catalog, replay = self.tail.catalog, self.replay
+        meters = tuple(catalog.meters[each.name] for each in replay.meters if each.name in catalog.meters)
+        table = replay.rates[0] if replay.rates else ""
+        rates = (table, catalog.rates[table]) if table in catalog.rates else None
+        before = Replay(meters, replay.start, rates) if meters or rates else None
+        logged(db, self.tail, [ReplayDone(catalog.version + 1, self.name, replay, before)], "replay", self.now)

@@ -39,12 +39,14 @@ class Selection:
 class Strand:
     """The series of one account and one meter, in order of their numbers; it only ever grows.
 
-    `selections` remembers groupings of all of them, by the labels they are grouped by.
+    `selections` remembers groupings of those since an epoch, by it and the labels they are grouped by, each with how
+    many series there were.
     """
 
     numbers: list[int] = field(default_factory=list)
     labels: list[Labels] = field(default_factory=list)
-    selections: dict[tuple[str, ...], Selection] = field(default_factory=dict)
+    versions: list[int] = field(default_factory=list)
+    selections: dict[tuple[int, tuple[str, ...]], tuple[int, Selection]] = field(default_factory=dict)
 
 
 class SeriesIndex:
@@ -70,6 +72,7 @@ class SeriesIndex:
         self._keys.append(key)
         strand = self.strands.setdefault((new.account, new.meter), Strand())
         strand.labels.append(new.labels)
+        strand.versions.append(new.meter_version)
         strand.numbers.append(new.number)
         self.widest = max(self.widest, len(strand.numbers))
         self.accounts.append(new.account)

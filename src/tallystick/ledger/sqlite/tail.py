@@ -116,7 +116,7 @@ UNREADABLE = (apsw.Error, Damaged, msgspec.MsgspecError, ArithmeticError, Lookup
 
 
 def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
-    """Read the end of the log and everything that is folded from it in memory. `catalog` is the built-in one."""
+    """Read the end of the log and everything that is folded from it in memory. `catalog` is what it begins with."""
     entry, last_link = _check_end(db)
     for (header,) in rows(db, f"SELECT header FROM log WHERE {CATALOG_ENTRIES} ORDER BY entry"):
         catalog = apply(catalog, msgspec.msgpack.decode(header, type=CatalogHeader).changes)

@@ -15,6 +15,7 @@ from tallystick.envelope import Unreadable, event_of, read
 from tallystick.errors import LedgerError
 from tallystick.ledger.base import Fault, Proof
 from tallystick.ledger.sqlite import file, identity, reading, resource_tables, rollups, segment
+from tallystick.ledger.sqlite.definitions import base
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.file import CATALOG, CORRECTED, EVENTS, row, rows
 from tallystick.ledger.sqlite.judging import kept_events
@@ -85,15 +86,16 @@ class Replay:
         self.cells.append(cells)
 
 
-def verify(db: apsw.Connection, published: Callable[[], Published], builtin: Catalog, progress: Progress) -> Proof:
+def verify(db: apsw.Connection, published: Callable[[], Published], progress: Progress) -> Proof:
     """Replay and compare, in short read transactions: the log only grows, so what was read stays as it is.
 
     Rollups and the identity index are compared at the end with the log as far as it was replayed.
     """
     state = published()
-    replay = Replay(builtin)
+    replay = Replay(Catalog(0, {}))
     try:
         _check_pages(db, replay)
+        replay.catalog = base(db)
         secret = file.secret(db)
         for logged in _log(db, replay.entries, state.entry):
             # Asked anew each time: chunks of runs that were merged since are deleted after a while.
@@ -375,8 +377,12 @@ def _later(db: apsw.Connection, replay: Replay, through: int) -> list[Cells]:
     statement = """SELECT kind, header, columns FROM log WHERE entry > ? AND entry <= ? AND columns IS NOT NULL
         ORDER BY entry"""
     for kind, header, body in rows(db, statement, (replay.entries, through)):
-        said = msgspec.msgpack.decode(header, type=Header if kind == EVENTS else CorrectionHeader)
-        for new in said.series:
+        series = (
+            msgspec.msgpack.decode(header, type=Header).series
+            if kind == EVENTS
+            else msgspec.msgpack.decode(header, type=CorrectionHeader).series
+        )
+        for new in series:
             replay.series.add(new)
         later.append(quarter_cells(segment.unpack_columns(body)))
     return later
