@@ -57,6 +57,11 @@ class Settings:
     )
     time_ahead_s_max: int = setting(300, "How far ahead of the clock an event's time may be, in seconds.")
     label_sets_max: int = setting(10_000, "Most label sets per meter, account and UTC month.", min=1)
+    unique_values_max: int = setting(
+        100_000,
+        "Most distinct values that a meter of these counts per account and UTC month, in all label sets.",
+        min=1,
+    )
     accounts_created_by_events: bool = setting(
         True, "An operator's event for an unknown account creates it, as an organisation."
     )

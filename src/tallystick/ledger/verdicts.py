@@ -1,8 +1,10 @@
-"""The verdicts that only a ledger can reach, worded once so that every ledger gives the same receipts."""
+"""The verdicts and refusals that only a ledger can reach, worded once so that every ledger gives the same answers."""
 
 from __future__ import annotations
 
-from tallystick.errors import Code
+from collections.abc import Collection
+
+from tallystick.errors import Code, Problem
 from tallystick.model import Status, Verdict
 
 CONFLICT = Verdict(
@@ -31,3 +33,36 @@ def label_sets_exceeded(meter: str) -> Verdict:
         "Use fewer label values or raise the setting, then send it again."
     )
     return Verdict(Status.REJECTED, code=Code.LABEL_SETS_EXCEEDED, pointer="/data", detail=detail)
+
+
+def unique_values_exceeded(meter: str) -> Verdict:
+    """Say that the event would give its account one distinct value too many."""
+    detail = (
+        f"Meter {meter!r} already has as many distinct values as unique_values_max allows in the month of this event. "
+        "Send fewer of them or raise the setting, then send it again."
+    )
+    return Verdict(Status.REJECTED, code=Code.LABEL_SETS_EXCEEDED, pointer="/data", detail=detail)
+
+
+def meter_in_use(name: str) -> Problem:
+    """Say that a meter cannot go on counting in another unit, scale or aggregation."""
+    detail = (
+        f"Meter {name!r} has another unit, scale or aggregation, and amounts of both cannot be added up. Let it begin "
+        "anew, from an instant or from the beginning, or choose another name."
+    )
+    return Problem(Code.IN_USE, detail)
+
+
+def replaying(what: str) -> Problem:
+    """Say that a meter or rate table is being counted from kept events, and has to be left alone meanwhile."""
+    return Problem(Code.IN_USE, f"{what} is being counted from kept events. Wait until that is done, then try again.")
+
+
+def rates_in_use(table: str, types: Collection[str]) -> Problem:
+    """Say which types would have another rate for events that are counted already."""
+    named = ", ".join(repr(type) for type in sorted(types)[:20])
+    detail = (
+        f"Rate table {table!r} would change the rate of events that are counted already, of type {named}. Let the new "
+        "rates begin later, or ask for a recount."
+    )
+    return Problem(Code.IN_USE, detail)

@@ -10,7 +10,8 @@ import apsw
 import numpy as np
 
 from tallystick.catalog import builtin
-from tallystick.errors import Code, Problem
+from tallystick.errors import Problem
+from tallystick.ledger import verdicts
 from tallystick.ledger.sqlite import reading
 from tallystick.ledger.sqlite.changes import Decide
 from tallystick.ledger.sqlite.entries import Change
@@ -50,17 +51,14 @@ def put_meter(meter: Meter, start: int | None) -> Decide[Problem | None]:
     def decide(catalog: Catalog) -> tuple[Sequence[Change], Problem | None]:
         before, version = catalog.meters.get(meter.name), catalog.version + 1
         if any(meter.name == each.name for replay in catalog.replays.values() for each in replay.meters):
-            return [], _in_use(f"Meter {meter.name} is being replayed. Wait until that is done.")
+            return [], verdicts.replaying(f"Meter {meter.name!r}")
         if start is not None:
             anew = replace(meter, version=version, epoch=version)
             return [ReplayBegun(version, meter.name, Replay((anew,), start))], None
         if before is not None and replace(meter, version=before.version, epoch=before.epoch) == before:
             return [], None
-        changed = [name for name in FIXED if before is not None and getattr(before, name) != getattr(meter, name)]
-        if changed:
-            return [], _in_use(
-                f"Meter {meter.name} has usage under another {changed[0]}. Replay it from a date, or take another name."
-            )
+        if before is not None and any(getattr(before, name) != getattr(meter, name) for name in FIXED):
+            return [], verdicts.meter_in_use(meter.name)
         epoch = version if before is None else before.epoch
         return [MeterPut(version, replace(meter, version=version, epoch=epoch), before)], None
 
@@ -101,14 +99,11 @@ class RatesChange:
             return [], None
         name = f"rates/{self.table}"
         if name in catalog.replays:
-            return [], _in_use(f"Rate table {self.table} is being recounted. Wait until that is done.")
+            return [], verdicts.replaying(f"Rate table {self.table!r}")
         if not self.types:
             return [RatesPut(version, self.table, self.rates, before)], None
         if not self.recount:
-            detail = (
-                f"Events of {', '.join(self.types)} were counted with other rates. Begin later, or send ?recount=true."
-            )
-            return [], _in_use(detail)
+            return [], verdicts.rates_in_use(self.table, self.types)
         anew = tuple(replace(meter, version=version, epoch=version) for meter in self._rated(catalog))
         replay = Replay(anew, INSTANT_MIN, (self.table, self.rates))
         return [ReplayBegun(version, name, replay)], None
@@ -135,7 +130,3 @@ def changed_times(before: Sequence[Rate], after: Sequence[Rate]) -> Iterator[tup
 
 def _at(rates: Sequence[Rate], time: int) -> int | None:
     return max(((rate.start, rate.multiplier) for rate in rates if rate.start <= time), default=(0, None))[1]
-
-
-def _in_use(detail: str) -> Problem:
-    return Problem(Code.IN_USE, detail)

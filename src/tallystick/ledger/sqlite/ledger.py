@@ -95,7 +95,7 @@ class SqliteLedger:
         self._clock = clock
         self._closed = False
         self._connect_reader = partial(file.connect, folder, vfs=vfs)
-        self._bound = LabelSetBound(settings.label_sets_max, self._used_label_sets)
+        self._bound = LabelSetBound(settings.label_sets_max, settings.unique_values_max, self._used_label_sets)
         try:
             db = file.connect(folder, vfs=vfs, writes=True)
             file.prepare(db, folder)
@@ -338,11 +338,14 @@ class SqliteLedger:
         used: dict[int, set[Labels]] = {}
         if (account, meter) not in tail.series.strands:
             return used
+        epoch = tail.catalog.meters[meter].epoch
         db = self._connect_reader()
         cells = reading.month_cells(db, tail.published, tail.series, account, meter)
         db.close()
         for number, month in zip(cells.series.tolist(), cells.bucket.tolist(), strict=True):
-            used.setdefault(month, set()).add(tail.series.describe(number)[3])
+            _, _, version, labels = tail.series.describe(number)
+            if version >= epoch:
+                used.setdefault(month, set()).add(labels)
         return used
 
     def _verify(self, progress: Callable[[int, int], None]) -> Proof:

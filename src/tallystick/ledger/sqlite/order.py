@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import apsw
 import numpy as np
 
-from tallystick.ledger import verdicts
 from tallystick.ledger.sqlite import resource_tables
 from tallystick.ledger.sqlite.job import Job, repeated, run_of
 from tallystick.ledger.sqlite.judging import Kept, judge
-from tallystick.ledger.sqlite.label_sets import LabelSetBound, Use, uses_of
+from tallystick.ledger.sqlite.label_sets import LabelSetBound, uses_of
 from tallystick.ledger.sqlite.living import Counted, Living, Named, named
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import Catalog, Verdict
@@ -40,7 +39,7 @@ def take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, db: aps
             again = _again(job, row, living, tail.catalog)
             verdict = _repeat(job, row, taken) if twice else None
             if verdict is None and row in uses:
-                verdict = _too_many(uses[row], again, bound)
+                verdict = bound.refuses([use for use in uses[row] if use[0][1] not in again])
             if verdict is not None:
                 job.verdicts[int(job.rows[row])] = verdict
                 alive[row] = False
@@ -97,11 +96,6 @@ def _again(job: Job, row: int, living: Living | None, catalog: Catalog) -> froze
     if living is None or not once:
         return frozenset()
     return living.again(int(job.account[row]), job.batch.changes[index], once, catalog)
-
-
-def _too_many(uses: Sequence[Use], again: frozenset[str], bound: LabelSetBound) -> Verdict | None:
-    full = bound.admits([use for use in uses if use[0][1] not in again])
-    return None if full is None else verdicts.label_sets_exceeded(full[1])
 
 
 def _take(job: Job, row: int, living: Living, again: frozenset[str], catalog: Catalog) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from tallystick.ledger.sqlite.segment import NewSeries
-from tallystick.model import Account, Labels, LabelSet
+from tallystick.model import VALUE, Account, Labels, LabelSet
 from tallystick.rollup import Ints
 
 _labels = msgspec.json.Decoder(Labels)
@@ -35,9 +35,16 @@ class Selection:
         return chosen, self.group[at[chosen]]
 
 
+def without_value(labels: Labels) -> Labels:
+    """Return the label set of a series of distinct values."""
+    return labels[1:] if labels and labels[0][0] == VALUE else labels
+
+
 @dataclass(slots=True)
 class Strand:
     """The series of one account and one meter, in order of their numbers; it only ever grows.
+
+    `sets` are the label sets of distinct values, where there are any: then there are more series than label sets.
 
     `selections` remembers groupings of those since an epoch, by it and the labels they are grouped by, each with how
     many series there were.
@@ -46,7 +53,18 @@ class Strand:
     numbers: list[int] = field(default_factory=list)
     labels: list[Labels] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
+    sets: set[Labels] = field(default_factory=set)
     selections: dict[tuple[int, tuple[str, ...]], tuple[int, Selection]] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """How many label sets there are."""
+        return len(self.sets) or len(self.numbers)
+
+    @property
+    def values(self) -> int:
+        """How many distinct values there are, each counted with its label set."""
+        return len(self.numbers) if self.sets else 0
 
 
 class SeriesIndex:
@@ -54,7 +72,7 @@ class SeriesIndex:
 
     def __init__(self) -> None:
         self.strands: dict[tuple[int, str], Strand] = {}
-        self.widest = 0
+        self.widest = self.values = 0
         self.accounts: list[int] = [0]
         self.meters: list[str] = [""]
         self._numbers: dict[tuple[int, str, int, Labels], int] = {}
@@ -74,7 +92,9 @@ class SeriesIndex:
         strand.labels.append(new.labels)
         strand.versions.append(new.meter_version)
         strand.numbers.append(new.number)
-        self.widest = max(self.widest, len(strand.numbers))
+        if new.labels and new.labels[0][0] == VALUE:
+            strand.sets.add(without_value(new.labels))
+        self.widest, self.values = max(self.widest, strand.width), max(self.values, strand.values)
         self.accounts.append(new.account)
         self.meters.append(new.meter)
 
