@@ -25,7 +25,8 @@ def load(db: apsw.Connection, wanted: Iterable[Named], once: Iterable[Counted]) 
     """Read resources and their spaces, and what was counted of resources."""
     living = Living(partial(newer, db))
     names = sorted(set(wanted))
-    statement = f"""SELECT {COLUMNS} FROM json_each(?) w JOIN resource r ON r.account = w.value ->> 0
+    columns = ", ".join(f"r.{column}" for column in COLUMNS.split(", "))
+    statement = f"""SELECT {columns} FROM json_each(?) w JOIN resource r ON r.account = w.value ->> 0
         AND r.space = w.value ->> 1 AND r.kind = w.value ->> 2 AND r.id = w.value ->> 3"""
     living.resources.update(_resource(row) for row in rows(db, statement, (_json(names),)))
     statement = """SELECT s.* FROM json_each(?) w JOIN space s ON s.account = w.value ->> 0
