@@ -474,6 +474,42 @@ class LiveResource:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordQuery:
+    """Which records of an account: what a meter with `once_per` "state" counted, from `start` to before `end`.
+
+    They are ordered by (time, source, event id); `offset` are left out at the beginning.
+    """
+
+    account: str
+    meter: str
+    start: int
+    end: int
+    offset: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """That a meter counted a resource, by which event, and what that said; nothing that comes later changes it."""
+
+    time: int
+    source: str
+    event: str
+    space: str
+    kind: str
+    id: str
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Some records, and how many there are in all."""
+
+    records: Sequence[Record]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class AsOf:
     """Up to where an answer counts: the last log sequence in it and when that was recorded (0, 0 = nothing yet)."""
 

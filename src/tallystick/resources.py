@@ -26,7 +26,7 @@ STATE_ABSENT = {"audio": "available", "voiceprint": "computable", "verification"
 WITHOUT_FILE = ("awaitingFile", "avaitingFile")
 """Both spellings are the vendor's."""
 TYPES = ("identity", "authenticity", "message")
-TEXTS = ("status", "state", "url", "parent", "type", "model")
+TEXTS = ("status", "state", "url", "parent", "type", "actor", "model")
 URL_LENGTH_MAX = 8192
 DURATION = Meter("duration", 1, frozenset(), "$.data.duration", "s", 6, (), rounding=Rounding("0.000001", "half_up"))
 """How the duration of a resource is read: as that of a meter of seconds."""

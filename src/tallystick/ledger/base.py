@@ -19,6 +19,8 @@ from tallystick.model import (
     LiveSpace,
     Meter,
     RateTable,
+    RecordPage,
+    RecordQuery,
     ResourceQuery,
     UsageQuery,
     UsageTable,
@@ -104,6 +106,12 @@ class Ledger(Protocol):
 
     async def resources(self, query: ResourceQuery) -> Sequence[LiveResource]:
         """Return the resources that exist, in order, at most `query.limit`."""
+
+    async def records(self, query: RecordQuery) -> RecordPage:
+        """Return what a meter with `once_per` "state" counted of an account, event by event; deletion takes none away.
+
+        Of a meter that counted kept events anew, only what it counted since is here.
+        """
 
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         """Return the kept event of this identity."""

@@ -56,6 +56,8 @@ from tallystick.model import (
     LiveSpace,
     Meter,
     RateTable,
+    RecordPage,
+    RecordQuery,
     ResourceQuery,
     UsageQuery,
     UsageTable,
@@ -168,6 +170,12 @@ class SqliteLedger:
     async def resources(self, query: ResourceQuery) -> Sequence[LiveResource]:
         ask = resource_tables.live_resources
         return await self._of_account(query.account, lambda db, number: ask(db, number, query))
+
+    async def records(self, query: RecordQuery) -> RecordPage:
+        account = self.catalog.accounts.get(query.account)
+        if account is None:
+            return RecordPage((), 0)
+        return await self._read(lambda db: resource_tables.records(db, account.number, query))
 
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         return await self._read(lambda db: self._event(db, account, source, id))

@@ -27,6 +27,16 @@ class Counted(NamedTuple):
     resource: Named
 
 
+class Recorded(NamedTuple):
+    """That a meter counted a resource, by the event that said so."""
+
+    account: int
+    meter: str
+    time: int
+    source: str
+    event: str
+
+
 def named(account: int, change: Change) -> Named:
     return Named(account, change.space, change.kind, change.id)
 
@@ -42,6 +52,7 @@ class Living:
     resources: dict[Named, Resource] = field(default_factory=dict)
     spaces: dict[tuple[int, str], Space] = field(default_factory=dict)
     once: dict[Counted, str] = field(default_factory=dict)
+    records: dict[Recorded, Change] = field(default_factory=dict)
 
     def again(self, account: int, change: Change, once: Mapping[str, str], catalog: Catalog) -> frozenset[str]:
         """Return the meters that counted of a resource before what they are to compare now."""
@@ -52,10 +63,15 @@ class Living:
             if self.once.get(Counted(meter, catalog.meters[meter].epoch, name)) == value
         )
 
-    def count(self, account: int, change: Change, once: Mapping[str, str], catalog: Catalog) -> None:
-        """Remember what the meters count of a resource."""
+    def count(
+        self, account: int, change: Change, once: Mapping[str, str], catalog: Catalog, *, is_replay: bool = False
+    ) -> None:
+        """Remember what the meters count of a resource; a record is only of what they count when it comes."""
         name = named(account, change)
-        self.once.update((Counted(meter, catalog.meters[meter].epoch, name), value) for meter, value in once.items())
+        for meter, value in once.items():
+            self.once[Counted(meter, catalog.meters[meter].epoch, name)] = value
+            if catalog.meters[meter].once_per == "state" and not is_replay:
+                self.records[Recorded(account, meter, change.time, change.source, change.event)] = change
 
     def take(self, account: int, change: Change) -> None:
         """Change a resource, and its space with it."""

@@ -106,7 +106,7 @@ def sift(again: Sequence[Again], living: Living, catalog: Catalog) -> list[Again
             once = {posting.meter: posting.once for posting in postings if posting.once is not None}
             dropped = living.again(each.account, each.change, once, catalog)
             rest = {name: value for name, value in once.items() if name not in dropped}
-            living.count(each.account, each.change, rest, catalog)
+            living.count(each.account, each.change, rest, catalog, is_replay=True)
             postings = [posting for posting in postings if posting.meter not in dropped]
         if postings:
             kept.append(replace(each, postings=postings))

@@ -11,9 +11,9 @@ import apsw
 import msgspec
 
 from tallystick.envelope import number
-from tallystick.ledger.sqlite.file import rows
-from tallystick.ledger.sqlite.living import Counted, Living, Named
-from tallystick.model import LiveQuery, LiveResource, LiveSpace, ResourceQuery
+from tallystick.ledger.sqlite.file import row, rows
+from tallystick.ledger.sqlite.living import Counted, Living, Named, Recorded
+from tallystick.model import Change, LiveQuery, LiveResource, LiveSpace, Record, RecordPage, RecordQuery, ResourceQuery
 from tallystick.resources import Resource, Space
 
 COLUMNS = "account, space, kind, id, time, source, event, ends, state"
@@ -70,6 +70,17 @@ def store(db: apsw.Connection, living: Living) -> None:
             (_json([(*key.resource, key.meter, key.epoch, value) for key, value in living.once.items()]),),
         )
 
+    if living.records:
+        rows_of = [
+            (*key, change.space, change.kind, change.id, _state_encoder.encode(change.state).decode())
+            for key, change in living.records.items()
+        ]
+        db.execute(
+            """INSERT INTO record SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+            value ->> 5, value ->> 6, value ->> 7, value ->> 8 FROM json_each(?)""",
+            (_json(rows_of),),
+        )
+
 
 def everything(db: apsw.Connection) -> Living:
     """Read all there is, for the proof."""
@@ -78,7 +89,28 @@ def everything(db: apsw.Connection) -> Living:
     living.spaces.update(map(_space, rows(db, "SELECT * FROM space")))
     statement = "SELECT account, space, kind, id, meter, epoch, value FROM counted_once"
     living.once.update(map(_counted, rows(db, statement)))
+    for account, meter, *said in rows(db, "SELECT * FROM record"):
+        record = _record(said)
+        key = Recorded(account, meter, record.time, record.source, record.event)
+        living.records[key] = Change(
+            record.kind, record.space, record.id, record.time, record.source, record.event, record.state
+        )
     return living
+
+
+def records(db: apsw.Connection, account: int, query: RecordQuery) -> RecordPage:
+    """Return some of the records of an account and a meter, and how many there are."""
+    bounds = (account, query.meter, query.start, query.end)
+    where = "FROM record WHERE account = ? AND meter = ? AND time >= ? AND time < ?"
+    (total,) = row(db, f"SELECT count(*) {where}", bounds)
+    columns = "time, source, event, space, kind, id, state"
+    statement = f"SELECT {columns} {where} ORDER BY time, source, event LIMIT ? OFFSET ?"
+    return RecordPage([_record(said) for said in rows(db, statement, (*bounds, query.limit, query.offset))], total)
+
+
+def _record(said: Sequence[Any]) -> Record:
+    time, source, event, space, kind, id, state = said
+    return Record(time, source, event, space, kind, id, _state_decoder.decode(state))
 
 
 def live_spaces(db: apsw.Connection, account: int, query: LiveQuery) -> list[LiveSpace]:

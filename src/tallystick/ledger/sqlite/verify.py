@@ -46,6 +46,7 @@ TABLES = (
     "resource",
     "space",
     "counted_once",
+    "record",
 )
 CATCH_UPS = 3
 """Rounds in which what came meanwhile is replayed, before the last of it is in one read transaction."""
@@ -290,6 +291,7 @@ def _check_living(db: apsw.Connection, replay: Replay, secret: int) -> None:
         ("resource", kept.resources, replay.living.resources),
         ("space", kept.spaces, replay.living.spaces),
         ("counted once", kept.once, replay.living.once),
+        ("record", kept.records, replay.living.records),
     ):
         for key in [*have, *(key for key in due if key not in have)]:
             if have.get(key) != due.get(key):
