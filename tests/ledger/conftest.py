@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.ledger.conformance")
+pytest.register_assert_rewrite("tests.ledger.conformance", "tests.ledger.conformance_metering", "tests.ledger.define")

@@ -1,0 +1,21 @@
+"""Each kind of ledger against the suite about meters, rates and resources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.build import Desk
+from tests.ledger.conformance_metering import MeteringConformance
+
+LEDGERS = ("memory",)
+"""The kinds that keep it; one that keeps its data passes `PersistentMetering` besides."""
+
+
+class TestMetering(MeteringConformance):
+    """Every ledger that keeps this part of the contract."""
+
+    @pytest.fixture(params=LEDGERS)
+    def desk(self, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+        return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
