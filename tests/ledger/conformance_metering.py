@@ -30,6 +30,7 @@ from tallystick.model import (
     ResourceQuery,
     Rounding,
     Total,
+    UsageTable,
 )
 from tallystick.windows import INSTANT_MIN
 from tests.ledger.build import Desk, Raw, asynchronous, audio, instant, lines, query, raw_of, total, usage
@@ -51,6 +52,8 @@ from tests.ledger.define import (
 )
 
 SECOND = 1_000_000
+MAY = 2024 * 12 + 4
+"""The month of 2024-05, as calendars number it."""
 EXCEEDED = "rejected label_sets_exceeded"
 CREDITS = Rated("prices", "kind")
 
@@ -344,7 +347,7 @@ class Replays:
         cannot: list[Any] = ["7", True, [1], -1, 1.5, None, 10**12 + 1, {"a": 1}]
         async with desk.open() as ledger:
             await desk.send(ledger, *(work(str(n), value) for n, value in enumerate(cannot)))
-            await desk.send(ledger, work("list", 64, kind=["a"]), work("long", 128, kind="x" * 257), work("good", 32))
+            await desk.send(ledger, work("list", 64, kind=["a"]), work("bad", 128, kind="\u202e"), work("good", 32))
             await put(ledger, meter(), INSTANT_MIN)
             await put(ledger, meter("events", quantity=None, labels={}), INSTANT_MIN)
             assert await summed(ledger) == (1, 32)
@@ -788,7 +791,7 @@ class DistinctValues:
     async def test_values_are_counted_again_from_what_was_kept(self, desk: Desk) -> None:
         """A value that is no label counts nothing, the others as if the meter had been there."""
         async with desk.open() as ledger:
-            values = ["ada", ["ada"], None, "x" * 257, "ada"]
+            values = ["ada", ["ada"], None, "\x00", "ada"]
             await desk.send(ledger, *(work(str(n), user=value) for n, value in enumerate(values)))
             await put(ledger, meter(**UNIQUE), INSTANT_MIN)
             assert lines(await usage(ledger, meter="work", group_by=(VALUE,))) == [(0, "ada", 2, 2)]
@@ -812,11 +815,11 @@ class Latest:
                 ({**work("0", 0, at=second(11)), "source": "a"}, 0),
             ]:
                 await desk.send(ledger, event)
-                assert (await usage(ledger, meter="work")).total.latest == latest
+                assert (await asked_latest(ledger)).total.latest == latest
 
     @asynchronous
     async def test_every_row_has_its_own_latest_and_the_total_that_of_all(self, desk: Desk) -> None:
-        """By bucket and group as over everything; of nothing there is none; every meter tells it."""
+        """By bucket and group as over everything; of nothing there is none, and unasked it is not told."""
         day = "2024-04-30T10:00:00Z"
         async with desk.open() as ledger:
             await put(ledger, meter())
@@ -828,16 +831,17 @@ class Latest:
                 work("4", 8, at="2024-05-01T10:00:00Z", kind="b"),
             )
             edges = ("2024-04-30T00:00:00Z", "2024-05-01T00:00:00Z", "2024-05-02T00:00:00Z")
-            table = await usage(ledger, *edges, meter="work", group_by=("kind",))
+            table = await asked_latest(ledger, *edges, group_by=("kind",))
             assert [(row.bucket, *row.labels, row.total.latest) for row in table.rows] == [
                 (0, "a", 2),
                 (0, "b", 4),
                 (1, "b", 8),
             ]
             assert table.total.latest == 8
-            cut = await usage(ledger, day, "2024-04-30T10:15:00Z", meter="work")
+            cut = await asked_latest(ledger, day, "2024-04-30T10:15:00Z")
             assert cut.total == Total(2, 5, 1, 4, 4)
-            assert (await usage(ledger, "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", meter="work")).total == Total()
+            assert (await asked_latest(ledger, "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z")).total == Total()
+            assert (await usage(ledger, meter="work")).total == Total(4, 15, 1, 8)
 
     @pytest.mark.parametrize("seed", range(3))
     @asynchronous
@@ -858,7 +862,7 @@ class Latest:
             while events:
                 await desk.send(ledger, *events[:7])
                 del events[:7]
-            table = await usage(ledger, *edges, meter="work")
+            table = await asked_latest(ledger, *edges)
             assert {row.bucket: row.total.latest for row in table.rows} == newest
 
 
@@ -932,7 +936,7 @@ class LiveResources:
             assert await live(ledger) == {"image": (1, 0)}
             found = await space_of(ledger)
             assert found is not None
-            assert (found.closes, found.containers) == ((instant(second(5)),), frozenset({"dataset"}))
+            assert (dict(found.closed_in), set(found.containers)) == ({MAY: instant(second(5))}, {"dataset"})
             assert await resources(ledger) == [("lab", "dataset", "lab"), ("lab", "image", "k")]
 
     @asynchronous
@@ -969,7 +973,7 @@ class LiveResources:
             )
             found = await space_of(ledger)
             assert found is not None
-            assert found.closes == (instant(second(2)), instant(second(4)))
+            assert dict(found.closed_in) == {MAY: instant(second(4))}
             assert (dict(found.live), dict(found.closed)) == ({}, {"identity": (2, 0)})
 
     @asynchronous
@@ -1028,7 +1032,7 @@ class LiveResources:
                 ("", {"identity": (1, 0)}),
                 ("lab", {"identity": (1, 0)}),
             ]
-            assert not spaces[0].containers and not spaces[0].made
+            assert not spaces[0].containers and not spaces[0].made_in
             assert await resources(ledger, space="") == [("", "identity", "r")]
 
     @pytest.mark.parametrize(
@@ -1319,6 +1323,12 @@ def vision(id: str, type: str, **data: Any) -> dict[str, Any]:
     return event_of("vision.request", id, "acme", None, {"type": type, "dataset": "shop", **data})
 
 
+async def asked_latest(ledger: Ledger, *texts: str, group_by: tuple[str, ...] = ()) -> UsageTable:
+    """Ask for usage with the latest amounts."""
+    (table,) = await ledger.usage([replace(query(*texts, meter="work", group_by=group_by), latest=True)])
+    return table
+
+
 async def sent(desk: Desk, ledger: Ledger, *events: Raw) -> None:
     """Send events, again if the meters change between preparing and keeping them."""
     while True:
@@ -1435,8 +1445,8 @@ def plain_space(space: LiveSpace) -> LiveSpace:
     return replace(
         space,
         containers=frozenset(space.containers),
-        closes=tuple(space.closes),
-        made=dict(space.made),
+        closed_in=dict(space.closed_in),
+        made_in={container: dict(months) for container, months in space.made_in.items()},
         live=dict(space.live),
         closed=dict(space.closed),
     )
