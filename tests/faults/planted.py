@@ -18,7 +18,7 @@ import numpy as np
 
 from tallystick import rollup
 from tallystick.ledger import verdicts
-from tallystick.ledger.sqlite import commit, file, job, judging, keeper, screener, tail
+from tallystick.ledger.sqlite import commit, file, job, judging, keeper, order, screener, tail
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Overlay
@@ -122,7 +122,7 @@ def hits_not_confirmed() -> None:
     def believing(job: Job, row: int, kept: object) -> Verdict:
         return verdicts.duplicate(metered=job.batch.is_metered(int(job.rows[row])))
 
-    for module in (judging, commit):
+    for module in (judging, order):
         put(module, "judge", believing)
 
 

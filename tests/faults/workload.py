@@ -20,7 +20,7 @@ from tests.ledger.build import batch_of, instant, text_of
 ACCOUNTS = ("acme", "globex", "initech")
 MODELS = ("base", "large", "tiny", None)
 SOURCE = "worker/1"
-METERS = ("audio", "tokens_in", "tokens_out")
+METERS = ("audio", "tokens_in", "tokens_out", "verifications")
 NOON = instant("2024-02-29T12:00:00Z")
 DAY = 86_400_000_000
 CLIENTS = 4
@@ -103,6 +103,10 @@ def _sample(id: str, rng: random.Random) -> Sample:
     account, time = rng.choice(ACCOUNTS), NOON - rng.randrange(4 * DAY)
     if rng.random() < 0.2:
         return _tokens(id, account, time, rng)
+    if rng.random() < 0.2:
+        return _verification(id, account, time, rng)
+    if rng.random() < 0.1:
+        return _contents(id, account, time, rng)
     return _transcription(id, account, time, rng, failed=rng.random() < 0.2)
 
 
@@ -111,6 +115,25 @@ def _tokens(id: str, account: str, time: int, rng: random.Random) -> Sample:
     data = {"model": model, "input": tokens_in, "output": tokens_out}
     amounts = (("tokens_in", tokens_in), ("tokens_out", tokens_out))
     return Sample(account, id, model, time, _raw(id, "model.request", account, time, data, rng), amounts)
+
+
+def _verification(id: str, account: str, time: int, rng: random.Random) -> Sample:
+    """Return an upsert of a resource of its own, which counts as soon as it is performed."""
+    model, microseconds, performed = rng.choice(MODELS), rng.randrange(10**10), rng.random() < 0.7
+    state = "performed" if performed else "performing"
+    data = {"kind": "verification", "id": id, "type": "identity", "state": state, "duration": _seconds(microseconds)}
+    amounts = (("verifications", microseconds),) if performed else ()
+    raw = _raw(id, "resource.upserted", account, time, {**data, "model": model, "space": rng.choice("xy")}, rng)
+    return Sample(account, id, model, time, raw, amounts)
+
+
+def _contents(id: str, account: str, time: int, rng: random.Random) -> Sample:
+    """Return an upsert of one of few identities, or the end of one or of a whole space: what no meter counts."""
+    space, name = rng.choice("xy"), f"i{rng.randrange(5)}"
+    kind = rng.choice(("identity", "identity", "identity", "space"))
+    type = "resource.deleted" if kind == "space" or rng.random() < 0.3 else "resource.upserted"
+    data = {"kind": kind, "id": space if kind == "space" else name, "space": space}
+    return Sample(account, id, None, time, _raw(id, type, account, time, data, rng), ())
 
 
 def _transcription(id: str, account: str, time: int, rng: random.Random, *, failed: bool) -> Sample:
