@@ -882,7 +882,7 @@ class LiveResources:
                 ),
             )
             (found,) = await ledger.resources(ResourceQuery("acme", kind="audio"))
-            state = {"duration": 1_000_001, "parent": "p", "model": "m", "attributes": attributes}
+            state = {"duration": 1_000_001, "parent": "p", "model": "m", "attributes": attributes, "actor": "ada"}
             assert (found.space, found.kind, found.id, found.time) == ("lab", "audio", "r", instant(second(2)))
             assert plain_state(found) == state
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.build import Desk
-from tests.ledger.conformance_metering import MeteringConformance
+from tests.ledger.conformance_metering import MeteringConformance, PersistentMetering
 
-LEDGERS = ("memory",)
-"""The kinds that keep it; one that keeps its data passes `PersistentMetering` besides."""
+LEDGERS = ("memory", "sqlite")
 
 
 class TestMetering(MeteringConformance):
@@ -19,3 +18,11 @@ class TestMetering(MeteringConformance):
     @pytest.fixture(params=LEDGERS)
     def desk(self, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
         return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
+
+
+class TestPersistentMetering(PersistentMetering):
+    """The ledger in a file."""
+
+    @pytest.fixture
+    def desk(self, tmp_path: Path) -> Desk:
+        return Desk(tmp_path / "ledger")

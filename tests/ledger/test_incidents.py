@@ -14,7 +14,7 @@ import pytest
 
 from tallystick.errors import LedgerDamaged, Problem
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.sqlite import file, identity, keeper, reading, series, verify
+from tallystick.ledger.sqlite import file, identity, keeper, proving, reading, series, verify
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.writer import Lane, Task
@@ -226,7 +226,7 @@ async def test_verify_beside_a_commit_at_its_end(tmp_path: Path) -> None:
         await desk.send(ledger, audio("b"))
         two = ledger._tail.published
         states = iter([one, two, two, two])
-        replay = verify.Replay(ledger.catalog, events=1, frames=1)
+        replay = proving.Replay(ledger.catalog, events=1, frames=1)
         db = ledger._connect_reader()
         verify._check_counts(db, replay, lambda: next(states))
         db.close()

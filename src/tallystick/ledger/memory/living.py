@@ -12,7 +12,7 @@ from tallystick.model import Change, Counts, LiveQuery, LiveResource, LiveSpace,
 
 UPSERTED, DELETED = "resource.upserted", "resource.deleted"
 CONTAINERS = ("space", "dataset")
-TEXTS = ("status", "state", "url", "parent", "type", "model")
+TEXTS = ("status", "state", "url", "parent", "type", "actor", "model")
 MICROSECONDS = Rounding("0.000001", "half_up")
 
 Name = tuple[str, str, str]
@@ -42,9 +42,10 @@ def name_of(change: Change) -> Name:
 
 
 def live_spaces(changes: Sequence[Change], query: LiveQuery) -> list[LiveSpace]:
-    """Return the spaces that an upsert ever named, with what is in them."""
+    """Return the spaces that an upsert ever named, with what is in them; what is in none only while there is any."""
     names = sorted({change.space for change in changes if change.state is not None})
-    return [live_space(changes, name) for name in names if query.space in (None, name)]
+    spaces = [live_space(changes, name) for name in names if query.space in (None, name)]
+    return [space for space in spaces if space.space or space.live]
 
 
 def live_space(changes: Sequence[Change], space: str) -> LiveSpace:

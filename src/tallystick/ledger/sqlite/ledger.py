@@ -172,6 +172,7 @@ class SqliteLedger:
         return await self._of_account(query.account, lambda db, number: ask(db, number, query))
 
     async def records(self, query: RecordQuery) -> RecordPage:
+        self._check_open()
         account = self.catalog.accounts.get(query.account)
         if account is None:
             return RecordPage((), 0)
@@ -299,6 +300,7 @@ class SqliteLedger:
 
     async def _of_account(self, name: str, ask: Callable[[apsw.Connection, int], list[T]]) -> list[T]:
         """Ask about one account; nothing is known of one that does not exist."""
+        self._check_open()
         account = self.catalog.accounts.get(name)
         return [] if account is None else await self._read(lambda db: ask(db, account.number))
 

@@ -18,7 +18,7 @@ from tallystick.ledger.sqlite.scrub import EVERYONE
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.series import Selection, SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, Tail
-from tallystick.model import VALUE, Account, AsOf, Total, UsageQuery, UsageRow, UsageTable
+from tallystick.model import VALUE, Account, AsOf, Meter, Total, UsageQuery, UsageRow, UsageTable
 from tallystick.rollup import Cells, Ints
 
 QUARTERS_PER_DAY = 96
@@ -101,8 +101,7 @@ def _ranges(parts: Sequence[tuple[Ints, Ints, Ints]]) -> Ranges:
 def select(query: UsageQuery, published: Published, index: SeriesIndex) -> Selection:
     """Find the series of a query and group them by its labels."""
     accounts, meter = published.catalog.accounts, published.catalog.meters.get(query.meter)
-    known = {"account", VALUE, *(name for name, _ in meter.labels)} if meter is not None else set()
-    if meter is None or not known.issuperset((*query.group_by, *query.where)):
+    if meter is None or not _known(meter).issuperset((*query.group_by, *query.where)):
         return Selection(np.empty(0, np.int64), np.empty(0, np.int64), (), np.empty(0, np.int64))
     names = list(accounts if query.accounts is None else (a for a in dict.fromkeys(query.accounts) if a in accounts))
     strand = index.strands.get((accounts[names[0]].number, query.meter)) if len(names) == 1 else None
@@ -117,6 +116,11 @@ def select(query: UsageQuery, published: Published, index: SeriesIndex) -> Selec
             strand.selections.clear()
         strand.selections[key] = found
     return found[1]
+
+
+def _known(meter: Meter) -> set[str]:
+    values = {VALUE} if meter.aggregation == "unique" else set[str]()
+    return {"account", *values, *(name for name, _ in meter.labels)}
 
 
 def _group(
