@@ -63,7 +63,7 @@ def test_the_audit_says_who_changed_what_and_what_it_was_before(tmp_path: Path, 
             (setting, "account.put", "acme", "acme", None, acme),
         ]
         assert answer.json["audit"][-1]["time"] == "2026-11-01T12:00:00Z"
-        assert answer.json["audit"][-1]["sequence"] == 1
+        assert answer.json["audit"][-1]["sequence"] == 2
         for secret in (made["key"], rotated["key"], *world.app.catalog.keys):
             assert secret.encode() not in answer.body
 

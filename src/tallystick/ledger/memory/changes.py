@@ -35,7 +35,7 @@ class CatalogLog:
         self._clock = clock
         self._catalog = catalog
         self._changes: list[AuditRecord] = []
-        self._entries = 0
+        self._entries = 1  # what there is from the start
         self._key_uses: dict[str, int] = {}
         self._closed = False
 
