@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
-from tallystick.api import accounts, audit, auth, errors, events, health, http, keys, proofs, usage
+from tallystick.api import accounts, audit, auth, errors, events, health, http, keys, listing, proofs, usage
 from tallystick.api.ids import ids_of
 from tallystick.app import App
 from tallystick.dialects import speechmatics
@@ -32,6 +33,8 @@ ROUTES = (
     Route("GET", "/livez", health.live),
     Route("GET", "/readyz", health.ready),
     Route("POST", "/v1/events", events.post, Scope.INGEST),
+    Route("GET", "/v1/events", listing.index, Scope.REPORT),
+    Route("GET", "/v1/export", listing.export, Scope.REPORT),
     Route("GET", "/v1/usage", usage.native_report, Scope.REPORT),
     Route("GET", "/v1/accounts", accounts.index, Scope.ADMIN),
     Route("GET", "/v1/accounts/{account}", accounts.get, Scope.ADMIN),
@@ -156,12 +159,12 @@ def _refusal(call: http.Call, problem: Problem, family: str) -> Reply:
 
 
 def _with(reply: Reply, headers: Mapping[str, str]) -> Reply:
-    return Reply(reply.status, reply.body, reply.media_type, {**reply.headers, **headers})
+    return replace(reply, headers={**reply.headers, **headers})
 
 
 async def _send(call: http.Call, reply: Reply, family: str, send: http.Send) -> None:
     headers = {
-        "Content-Length": str(len(reply.body)),
+        **({} if reply.parts is not None or reply.status in (204, 304) else {"Content-Length": str(len(reply.body))}),
         "X-Request-Id": call.request_id,
         "X-Correlation-Id": call.correlation_id,
         **reply.headers,
@@ -170,8 +173,34 @@ async def _send(call: http.Call, reply: Reply, family: str, send: http.Send) -> 
         headers["Content-Type"] = reply.media_type
     if family in VENDOR_REQUEST_ID_HEADERS:
         headers[VENDOR_REQUEST_ID_HEADERS[family]] = call.request_id
-    if reply.status == 204:
-        del headers["Content-Length"]
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": raw})
-    await send({"type": "http.response.body", "body": b"" if call.scope["method"] == "HEAD" else reply.body})
+    is_head = call.scope["method"] == "HEAD"
+    if reply.parts is not None:
+        await _stream(call, reply.body, reply.parts, send, is_head=is_head)
+    else:
+        await send({"type": "http.response.body", "body": b"" if is_head else reply.body})
+
+
+async def _stream(
+    call: http.Call, body: bytes, parts: AsyncGenerator[bytes, None], send: http.Send, *, is_head: bool
+) -> None:
+    """Send parts as they are made, for as long as the client is there; HEAD gets none of them.
+
+    What ends early is left without its end, so that the server cuts the connection: no client may take it for whole.
+    """
+    gone = asyncio.create_task(http.gone(call))
+    try:
+        if not is_head:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            async for part in parts:
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    except Exception as error:
+        LOG.error("reply cut short", path=call.instance, request_id=call.request_id, **described(error))
+        raise
+    finally:
+        gone.cancel()
+        await parts.aclose()

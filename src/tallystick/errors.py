@@ -46,6 +46,7 @@ class Code(StrEnum):
     SCOPE_MISSING = "scope_missing"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    HTTP_VERSION = "http_version"
     IN_USE = "in_use"
     UNAVAILABLE = "unavailable"
     UNPROVEN = "unproven"

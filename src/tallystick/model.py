@@ -397,8 +397,8 @@ class UsageQuery:
     """The one question about usage.
 
     `accounts` None = every account. `edges` are ascending instants: bucket i is [edges[i], edges[i+1]). `group_by` are
-    labels of the meter, or "account". `where` maps a label to the values wanted; "" stands for "" and for absent.
-    `latest` asks for the latest amounts too.
+    labels of the meter, or "account". `where` maps a label to the values wanted; "" stands for "" and for absent. With
+    more than `rows_max` rows (None = any number) there is no answer. `latest` asks for the latest amounts too.
     """
 
     meter: str
@@ -407,6 +407,7 @@ class UsageQuery:
     group_by: tuple[str, ...] = ()
     where: Mapping[str, frozenset[str]] = field(default_factory=dict)
     latest: bool = False
+    rows_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,3 +525,46 @@ class UsageTable:
     rows: Sequence[UsageRow]
     total: Total
     as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which kept events, and in which order of their sequence.
+
+    `accounts` None = every account; `start` and `end` bound the events' time, half-open; what is None is not asked for.
+    Sequences are in (after, through]; `through` None = up to the last that was acknowledged. At most `limit` events.
+    """
+
+    accounts: tuple[str, ...] | None
+    start: int | None = None
+    end: int | None = None
+    space: str | None = None
+    type: str | None = None
+    id: str | None = None
+    after: int = 0
+    through: int | None = None
+    oldest_first: bool = False
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One kept event: its place, whose it is, the bytes that were sent, and what it fed, ordered by meter."""
+
+    sequence: int
+    recorded: int
+    account: str
+    space: str | None
+    time: int
+    raw: bytes
+    metered: bool
+    postings: tuple[Posting, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Rows in the order asked for; `next` is the query that goes on from here, None when nothing is left."""
+
+    rows: Sequence[EventRow]
+    as_of: AsOf
+    next: EventQuery | None

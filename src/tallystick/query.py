@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.ledger.base import Ledger
-from tallystick.model import Catalog, UsageQuery, UsageTable
+from tallystick.model import Catalog, EventPage, EventQuery, UsageQuery, UsageTable
+
+EMPTY_PAGES_MAX = 20
+"""Some seconds of looking at the most; then the client gets an empty page and a cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A rendered answer: bytes, ready to send."""
+    """A rendered answer: bytes, ready to send; `parts` follow them as they are made, and end the answer."""
 
     status: int
     body: bytes
     media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    parts: AsyncGenerator[bytes, None] | None = None
 
 
 async def run(ledger: Ledger, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
@@ -53,6 +58,47 @@ def value_of(query: Sequence[tuple[str, str]], parameter: str) -> str | None:
     if values == [""]:
         raise invalid(parameter, f"Give {parameter} a value, or leave it out.")
     return values[0] if values else None
+
+
+async def page(ledger: Ledger, query: EventQuery) -> EventPage:
+    """List events; where nothing was found yet, look some way further before giving up."""
+    found = await ledger.events(query)
+    for _ in range(EMPTY_PAGES_MAX):
+        if found.rows or found.next is None:
+            break
+        found = await ledger.events(found.next)
+    return found
+
+
+def preferred(accept: str, offered: Sequence[str]) -> str:
+    """Return the media type that an Accept header likes best (RFC 9110); the first where it does not care.
+
+    Of types liked alike, one that is named goes before one that a `*` stands for. Where none will do, the first is
+    given all the same.
+    """
+    liked = _liked(accept)
+    return max(offered, key=lambda type: _liking(type, liked))
+
+
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+
+
+def _liked(accept: str) -> Mapping[str, float]:
+    """Return how much an Accept header likes each range in it; what cannot be read is passed over."""
+    liked = {}
+    for part in accept.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        quality = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+        if _QUALITY.fullmatch(quality):
+            liked[name] = float(quality)
+    return liked
+
+
+def _liking(type: str, liked: Mapping[str, float]) -> tuple[float, int]:
+    for exactness, name in ((2, type), (1, type.split("/")[0] + "/*"), (0, "*/*")):
+        if name in liked:
+            return (liked[name], exactness) if liked[name] else (0, 0)
+    return (0, 0)
 
 
 def invalid(parameter: str, detail: str) -> Problem:

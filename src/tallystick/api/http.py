@@ -174,6 +174,14 @@ async def discard_body(call: Call) -> bool:
         return False
 
 
+async def gone(call: Call) -> None:
+    """Return once the client has gone; its body must have been read or dropped."""
+    while (await call.receive())["type"] != "http.disconnect":
+        if call.body_done:
+            await asyncio.Event().wait()
+        call.body_done = True
+
+
 def announces_body(headers: Mapping[str, str]) -> bool:
     """Say whether a request with these headers is followed by a body."""
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

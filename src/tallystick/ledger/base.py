@@ -8,11 +8,14 @@ from typing import Protocol
 
 from tallystick.model import (
     Account,
+    AsOf,
     AuditPage,
     AuditQuery,
     Batch,
     Catalog,
     Deletion,
+    EventPage,
+    EventQuery,
     Key,
     LiveQuery,
     LiveResource,
@@ -96,6 +99,24 @@ class Ledger(Protocol):
 
         Never lags behind a commit that has returned. Meters and labels that do not exist give empty tables: naming
         them is the caller's business. An account that does not exist has no usage.
+
+        Raises Problem with ROWS_EXCEEDED where a table would have more rows than its query's `rows_max`, and gives up
+        as soon as that is known.
+        """
+
+    async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
+        """Say up to where `usage` would count at least, without doing the sums.
+
+        Raises UNPROVEN where `usage` would. An answer as of this sequence is still right when this is returned.
+        """
+
+    async def events(self, query: EventQuery) -> EventPage:
+        """List kept events that match, newest first or oldest first, each with what it fed.
+
+        Looks at a bounded part of the log: a page may be short or empty and still have a `next`. Going on from there,
+        whenever and however often, neither repeats nor leaves out an event that was acknowledged before the first
+        page; of those that came later, newest first shows none, and oldest first only those up to its `through`. An
+        account that does not exist has no events.
         """
 
     async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:

@@ -66,3 +66,9 @@ def rates_in_use(table: str, types: Collection[str]) -> Problem:
         "rates begin later, or ask for a recount."
     )
     return Problem(Code.IN_USE, detail)
+
+
+def rows_exceeded(rows_max: int) -> Problem:
+    """Say that a report has more rows than it may have."""
+    detail = f"The report has more than {rows_max} rows: ask for a longer window, fewer groups or a shorter range."
+    return Problem(Code.ROWS_EXCEEDED, detail)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tallystick.ledger.memory.kept import Kept
+from tallystick.ledger.verdicts import rows_exceeded
 from tallystick.model import VALUE, AsOf, Catalog, Meter, Posting, Total, UsageQuery, UsageRow, UsageTable
 
 Counted = Sequence[tuple[Kept, Posting]]
@@ -22,6 +23,8 @@ def answer(query: UsageQuery, catalog: Catalog, counted: Counted, as_of: AsOf) -
             groups[bucket, tuple(values.get(name) for name in query.group_by)].append((kept, posting))
     everything = [each for group in groups.values() for each in group]
     totals = {group: told(total(counted), query) for group, counted in groups.items()}
+    if query.rows_max is not None and len(groups) > query.rows_max:
+        raise rows_exceeded(query.rows_max)
     rows = [UsageRow(bucket, labels, totals[bucket, labels]) for bucket, labels in sorted(groups, key=order)]
     return UsageTable(rows, told(total(everything), query), as_of)
 

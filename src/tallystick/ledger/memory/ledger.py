@@ -10,6 +10,7 @@ from functools import partial
 from tallystick.clock import Clock
 from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale, Fault, KeptEvent, Proof
+from tallystick.ledger.memory import listing
 from tallystick.ledger.memory.answers import answer
 from tallystick.ledger.memory.changes import CatalogLog
 from tallystick.ledger.memory.documents import month_of, read, time_of
@@ -21,6 +22,8 @@ from tallystick.model import (
     Batch,
     Catalog,
     Change,
+    EventPage,
+    EventQuery,
     Labels,
     LiveQuery,
     LiveResource,
@@ -68,6 +71,14 @@ class MemoryLedger(CatalogLog):
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
         self._check_open()
         return [answer(query, self._catalog, self._counted(), self._as_of()) for query in queries]
+
+    async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
+        self._check_open()
+        return self._as_of()
+
+    async def events(self, query: EventQuery) -> EventPage:
+        self._check_open()
+        return listing.page(query, self._events, self._as_of())
 
     async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
         self._check_open()

@@ -20,6 +20,7 @@ from tallystick.ledger.sqlite import (
     audit,
     changes,
     definitions,
+    directory,
     file,
     identity,
     keeper,
@@ -44,11 +45,14 @@ from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
 from tallystick.ledger.sqlite.writer import Lane, Task, Work, Writer, unavailable
 from tallystick.model import (
     Account,
+    AsOf,
     AuditPage,
     AuditQuery,
     Batch,
     Catalog,
     Deletion,
+    EventPage,
+    EventQuery,
     Key,
     Labels,
     LiveQuery,
@@ -177,6 +181,12 @@ class SqliteLedger:
         if account is None:
             return RecordPage((), 0)
         return await self._read(lambda db: resource_tables.records(db, account.number, query))
+
+    async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
+        return await self._read(lambda _: reading.as_of(self._tail, self._keeper.scrub.damaged, queries))
+
+    async def events(self, query: EventQuery) -> EventPage:
+        return await self._read(lambda db: directory.events(db, self._tail, self._keeper.scrub.damaged, query))
 
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         return await self._read(lambda db: self._event(db, account, source, id))

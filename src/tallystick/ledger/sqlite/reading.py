@@ -14,14 +14,17 @@ from tallystick.ledger.sqlite import rollups
 from tallystick.ledger.sqlite.file import EVENTS, rows
 from tallystick.ledger.sqlite.latest import latest
 from tallystick.ledger.sqlite.rollups import Grain
-from tallystick.ledger.sqlite.scrub import EVERYONE
-from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
+from tallystick.ledger.sqlite.scrub import refuse_damaged
+from tallystick.ledger.sqlite.segment import unpack_columns
 from tallystick.ledger.sqlite.series import Selection, SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, Tail
+from tallystick.ledger.verdicts import rows_exceeded
 from tallystick.model import VALUE, Account, AsOf, Meter, Total, UsageQuery, UsageRow, UsageTable
 from tallystick.rollup import Cells, Ints
 
 QUARTERS_PER_DAY = 96
+CELLS_HELD_MIN = 500_000
+"""From so many on, cells of a report are merged before more are read."""
 SELECTIONS_MAX = 8
 """Groupings remembered per account and meter."""
 
@@ -191,14 +194,19 @@ def usage(
             if done.last > state.entry:
                 continue
             chosen = [select(query, state, index) for query in queries]
-            if damaged and any(_touches(damaged, each.accounts) for each in chosen):
-                raise Damaged("verify found entries of the log that are not what was written")
+            for each in chosen:
+                refuse_damaged(damaged, each.accounts.tolist())
             pairs = zip(queries, chosen, strict=True)
             return [_answer(db, state, done, index, query, selection) for query, selection in pairs]
 
 
-def _touches(damaged: frozenset[int], accounts: Ints) -> bool:
-    return len(accounts) > 0 and (EVERYONE in damaged or not damaged.isdisjoint(accounts.tolist()))
+def as_of(now: Tail, damaged: frozenset[int], queries: Sequence[UsageQuery]) -> AsOf:
+    """Say up to where `usage` would count, or raise Damaged as it would."""
+    state = now.published
+    if damaged:
+        for query in queries:
+            refuse_damaged(damaged, select(query, state, now.series).accounts.tolist())
+    return AsOf(state.sequence, state.recorded)
 
 
 def _answer(
@@ -206,8 +214,7 @@ def _answer(
 ) -> UsageTable:
     cells = rollup.nothing()
     if len(chosen.series):
-        parts = list(_parts(db, state, done, index, query, chosen))
-        cells = rollup.merge(parts) if parts else cells
+        cells = _merged(_parts(db, state, done, index, query, chosen), query.rows_max)
     width = max(1, len(chosen.groups))
     buckets, groups = (cells.key // width).tolist(), (cells.key % width).tolist()
     totals = cells.totals()
@@ -220,6 +227,26 @@ def _answer(
         all = replace(all, latest=latest(db, state.entry, whole, everyone)[0])
     table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
     return UsageTable(table, all, AsOf(state.sequence, state.recorded))
+
+
+def _merged(parts: Iterator[Cells], rows_max: int | None) -> Cells:
+    """Merge parts as they come, so that no more is held or done than the rows of an answer need."""
+    held: list[Cells] = []
+    count, enough = 0, CELLS_HELD_MIN
+    for cells in parts:
+        held.append(cells)
+        count += len(cells)
+        if count > enough:
+            held = [_bounded(rollup.merge(held), rows_max)]
+            count = len(held[0])
+            enough = max(CELLS_HELD_MIN, 2 * count)
+    return _bounded(rollup.merge(held) if held else rollup.nothing(), rows_max)
+
+
+def _bounded(cells: Cells, rows_max: int | None) -> Cells:
+    if rows_max is not None and len(cells) > rows_max:
+        raise rows_exceeded(rows_max)
+    return cells
 
 
 def _parts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import apsw
@@ -17,6 +17,12 @@ log = structlog.get_logger(__name__)
 
 EVERYONE = 0
 """Stands among account numbers, which begin at 1, for a damaged entry that does not say whose it is."""
+
+
+def refuse_damaged(damaged: frozenset[int], accounts: Collection[int]) -> None:
+    """Raise Damaged where what is known to be damaged has anything of these accounts."""
+    if damaged and accounts and (EVERYONE in damaged or not damaged.isdisjoint(accounts)):
+        raise Damaged("verify found entries of the log that are not what was written")
 
 
 @dataclass(slots=True)

@@ -1,0 +1,63 @@
+"""GET /v1/events and GET /v1/export: kept events, a page at a time or all of them as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+from tallystick import query
+from tallystick.api import reading
+from tallystick.api.http import Call
+from tallystick.dialects.native import events
+from tallystick.errors import Code, Problem
+from tallystick.model import EventPage, EventRow
+from tallystick.query import Reply
+
+PAGE_ROWS = 1000
+"""Events that an export reads at a time: some ten milliseconds of one of the readers, which reports need as well."""
+ROWS_AT_ONCE = 100
+"""About a millisecond of writing; then others get their turn."""
+
+
+async def index(call: Call) -> Reply:
+    """List a page of events, newest recorded first."""
+    request = reading.request_of(call, reading.accounts_of(call))
+    page = await query.page(call.app.ledger, events.page_of(request))
+    written = []
+    for some in _pieces(page.rows):
+        written += [events.item(row, call.app.catalog) for row in some]
+        await asyncio.sleep(0)
+    return events.render(request, page, b",".join(written))
+
+
+async def export(call: Call) -> Reply:
+    """Stream every event that was acknowledged by now, oldest first."""
+    _refuse_unframed(call)
+    request = reading.request_of(call, reading.accounts_of(call))
+    form = events.form_of(request)
+    asked = replace(events.parse(request), oldest_first=True, limit=PAGE_ROWS)
+    # Read before the answer begins, so that what is refused is refused in the usual way.
+    first = await call.app.ledger.events(asked)
+    return Reply(200, events.head(form), events.CONTENT_TYPES[form], {}, _lines(call, first, form))
+
+
+def _refuse_unframed(call: Call) -> None:
+    """Refuse HTTP/1.0: there the end of the connection ends a stream, and one that was cut would look whole."""
+    if call.scope.get("http_version") in ("1", "1.0"):
+        detail = "An export needs HTTP/1.1 or later, so that a cut one can be told; a proxy may have to be told too."
+        raise Problem(Code.HTTP_VERSION, detail, headers={"Upgrade": "HTTP/1.1", "Connection": "Upgrade"})
+
+
+async def _lines(call: Call, page: EventPage, form: str) -> AsyncGenerator[bytes, None]:
+    while True:
+        for some in _pieces(page.rows):
+            yield b"".join(events.line(row, call.app.catalog, form) for row in some)
+            await asyncio.sleep(0)
+        if page.next is None:
+            return
+        page = await call.app.ledger.events(page.next)
+
+
+def _pieces(rows: Sequence[EventRow]) -> list[Sequence[EventRow]]:
+    return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]

@@ -1,0 +1,30 @@
+"""What every report begins with: whose usage it may read, and the request as dialects see it."""
+
+from __future__ import annotations
+
+from tallystick.api import auth
+from tallystick.api.http import Call
+from tallystick.query import Request
+
+
+def accounts_of(call: Call) -> tuple[str, ...] | None:
+    """Return the accounts that the query names, or all that the key reads (None = all there are)."""
+    catalog, named = call.app.catalog, named_in(call)
+    return auth.readable_named(call.caller, named, catalog) if named else auth.readable(call.caller, catalog)
+
+
+def named_in(call: Call) -> tuple[str, ...]:
+    """Return the accounts that the query names."""
+    return tuple(value for name, value in call.query if name == "account")
+
+
+def request_of(call: Call, accounts: tuple[str, ...] | None) -> Request:
+    """Make what a dialect may know of a request."""
+    return Request(
+        now=call.now,
+        catalog=call.app.catalog,
+        accounts=accounts,
+        query=call.query,
+        path=call.path,
+        accept=call.headers.get("accept", ""),
+    )
