@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 from tallystick.ingest.prepare import prepare
 from tallystick.ledger.base import Ledger
 from tallystick.ledger.open import open_ledger
-from tallystick.model import Batch, Caller, Catalog, Scope, Total, UsageQuery, UsageTable, Verdict
+from tallystick.model import (
+    Batch,
+    Caller,
+    Catalog,
+    EventPage,
+    EventQuery,
+    Scope,
+    Total,
+    UsageQuery,
+    UsageTable,
+    Verdict,
+)
 from tallystick.settings import Settings
 
 P = ParamSpec("P")
@@ -148,6 +159,22 @@ async def usage(ledger: Ledger, *texts: str, **options: Any) -> UsageTable:
 async def total(ledger: Ledger, *texts: str, **options: Any) -> Total:
     """Ask how much there is altogether."""
     return (await usage(ledger, *texts, **options)).total
+
+
+async def pages(ledger: Ledger, query: EventQuery) -> AsyncIterator[EventPage]:
+    """List events page by page, to the end."""
+    page = await ledger.events(query)
+    while True:
+        yield page
+        if page.next is None:
+            return
+        page = await ledger.events(page.next)
+
+
+async def listed(ledger: Ledger, **asked: Any) -> list[str]:
+    """List the ids of all events that match, in the order in which they come."""
+    query = EventQuery(**{"accounts": None, **asked})
+    return [json.loads(row.raw)["id"] async for page in pages(ledger, query) for row in page.rows]
 
 
 def lines(table: UsageTable) -> list[tuple[Any, ...]]:

@@ -24,7 +24,10 @@ from tallystick.model import (
     AuditQuery,
     AuditRecord,
     Deletion,
+    EventQuery,
+    EventRow,
     Key,
+    Posting,
     Scope,
     Status,
     Total,
@@ -40,6 +43,8 @@ from tests.ledger.build import (
     audio,
     instant,
     lines,
+    listed,
+    pages,
     query,
     raw_of,
     text_of,
@@ -1142,6 +1147,30 @@ class Questions:
             await desk.send(ledger, audio("3", at="2020-01-01T00:00:00Z"))
             assert (await usage(ledger)).as_of == AsOf(3, desk.clock())
 
+    @asynchronous
+    async def test_how_far_an_answer_would_count_is_known_without_it(self, desk: Desk) -> None:
+        """As of the same sequence as the answer itself."""
+        async with desk.open() as ledger:
+            for n in range(3):
+                assert await ledger.as_of([query()]) == (await usage(ledger)).as_of
+                await desk.send(ledger, audio(str(n)))
+            assert (await ledger.as_of([query(), query(accounts=("nobody",))])).sequence == 3
+
+    @asynchronous
+    async def test_a_table_with_more_rows_than_allowed_is_refused(self, desk: Desk) -> None:
+        """As many as allowed are answered; the rows of all buckets count together."""
+        cuts = ("2024-04-01T00:00:00Z", "2024-04-02T00:00:00Z", "2024-04-20T00:00:00Z")
+        async with desk.open() as ledger:
+            await desk.send(ledger, *(labelled(n) for n in range(60)))
+            asked = query(*cuts, group_by=("language", "account"))
+            rows = len((await ledger.usage([asked]))[0].rows)
+            assert rows > 12
+            assert len((await ledger.usage([replace(asked, rows_max=rows)]))[0].rows) == rows
+            with pytest.raises(Problem) as caught:
+                await ledger.usage([query(), replace(asked, rows_max=rows - 1)])
+            assert caught.value.code is Code.ROWS_EXCEEDED
+            assert f"more than {rows - 1} rows" in caught.value.detail
+
 
 class KeptEvents:
     """Events, found again by identity."""
@@ -1177,6 +1206,133 @@ class KeptEvents:
                 assert kept is not None
                 assert (kept.sequence, kept.raw) == (n + 1, raw_of(event))
             assert set(await desk.send(ledger, *reversed(events))) == {"duplicate"}
+
+
+class Listings:
+    """Kept events, listed."""
+
+    @asynchronous
+    async def test_an_event_is_listed_with_its_place_and_what_it_fed(self, desk: Desk) -> None:
+        """Newest first: the bytes that were sent, whose they are, and each posting; ordered by meter."""
+        raw = raw_of({**audio("1", "1.5", language="en"), "subject": "acme/lab"}).replace(b": ", b" : \n")
+        async with desk.open() as ledger:
+            await desk.send(ledger, raw)
+            recorded = desk.clock()
+            desk.clock.advance(60)
+            await desk.send(ledger, tokens("2", 3, 4, account="globex"), audio("3", at="2024-04-30T10:00:00.000001Z"))
+            page = await ledger.events(EventQuery(None))
+            assert page.next is None
+            assert page.as_of == AsOf(3, desk.clock())
+            labels = (("language", "en"), ("space", "lab"))
+            assert page.rows[2] == EventRow(
+                1, recorded, "acme", "lab", recorded, raw, True, (Posting("audio", 1, labels, 1_500_000),)
+            )
+            assert [(row.sequence, row.recorded, row.account, row.space) for row in page.rows[:2]] == [
+                (3, desk.clock(), "acme", None),
+                (2, desk.clock(), "globex", None),
+            ]
+            assert page.rows[0].time == instant("2024-04-30T10:00:00.000001Z")
+            model = (("model", "m"),)
+            assert page.rows[1].postings == (Posting("tokens_in", 1, model, 3), Posting("tokens_out", 1, model, 4))
+
+    @asynchronous
+    async def test_a_listed_event_says_whether_it_is_metered(self, desk: Desk) -> None:
+        """As its receipt did: what failed and what no meter knows feeds nothing."""
+        async with desk.open() as ledger:
+            await desk.send(ledger, audio("1"), audio("2", status="failed"), {**audio("3"), "type": "unheard.of"})
+            rows = (await ledger.events(EventQuery(None, oldest_first=True))).rows
+            assert [(row.metered, len(row.postings)) for row in rows] == [(True, 1), (False, 0), (False, 0)]
+
+    @pytest.mark.parametrize(
+        ("asked", "ids"),
+        [
+            ({}, "fedcba"),
+            ({"oldest_first": True}, "abcdef"),
+            ({"accounts": ("acme",)}, "fdba"),
+            ({"accounts": ("globex", "acme", "nobody")}, "fedcba"),
+            ({"accounts": ("nobody",)}, ""),
+            ({"accounts": ()}, ""),
+            ({"type": "audio.processed"}, "fecba"),
+            ({"type": "model.request"}, "d"),
+            ({"type": "audio"}, ""),
+            ({"space": "lab"}, "cb"),
+            ({"space": "Lab"}, ""),
+            ({"space": "1.5"}, "e"),
+            ({"id": "c"}, "c"),
+            ({"id": "c", "accounts": ("acme",)}, ""),
+            ({"id": "zz"}, ""),
+            ({"id": 'é"/'}, ""),
+            ({"start": instant("2024-04-02T00:00:00Z")}, "fedcb"),
+            ({"end": instant("2024-04-02T00:00:00Z")}, "a"),
+            ({"start": instant("2024-04-02T00:00:00Z"), "end": instant("2024-04-02T00:00:00.000001Z")}, "b"),
+            ({"start": instant("2024-04-02T00:00:00.000001Z"), "end": instant("2024-04-03T00:00:00Z")}, ""),
+            ({"after": 2}, "fedc"),
+            ({"through": 4}, "dcba"),
+            ({"after": 1, "through": 3, "oldest_first": True}, "bc"),
+            ({"after": 3, "through": 3}, ""),
+            ({"after": 99}, ""),
+            ({"through": 99}, "fedcba"),
+        ],
+    )
+    @asynchronous
+    async def test_only_what_is_asked_for_is_listed(self, desk: Desk, asked: dict[str, Any], ids: str) -> None:
+        """Every part of a query narrows the list, exactly, whatever the size of the pages."""
+        events = [
+            audio("a", at="2024-04-01T00:00:00Z"),
+            {**audio("b", at="2024-04-02T00:00:00Z"), "subject": "acme/lab"},
+            audio("c", account="globex", at="2024-04-03T00:00:00Z", space="lab"),
+            {**tokens("d", 1, 2), "time": "2024-04-04T00:00:00Z"},
+            audio("e", account="globex", at="2024-04-03T00:00:00Z", dataset=1.50),
+            audio("f", at="2024-04-05T00:00:00Z"),
+        ]
+        async with desk.open() as ledger:
+            await desk.send(ledger, *events[:1])
+            await desk.send(ledger, *events[1:4])
+            await desk.send(ledger, *events[4:])
+            for limit in (1, 2, 100):
+                assert await listed(ledger, limit=limit, **asked) == list(ids)
+
+    @asynchronous
+    async def test_an_empty_ledger_lists_nothing(self, desk: Desk) -> None:
+        """Neither end of it has anything."""
+        async with desk.open() as ledger:
+            for oldest_first in (False, True):
+                page = await ledger.events(EventQuery(None, oldest_first=oldest_first))
+                assert (list(page.rows), page.as_of, page.next) == ([], AsOf(0, 0), None)
+                assert await listed(ledger, accounts=("nobody",), oldest_first=oldest_first) == []
+
+    @pytest.mark.parametrize("seed", range(3))
+    @asynchronous
+    async def test_pages_neither_repeat_nor_skip_while_more_comes(self, desk: Desk, seed: int) -> None:
+        """What was acknowledged before the first page is listed once, in order; what comes later is not."""
+        chance = random.Random(seed)
+        async with desk.open() as ledger:
+            sent: list[str] = []
+            for _ in range(11):
+                ids = [str(len(sent) + n) for n in range(chance.randint(1, 9))]
+                sent += ids
+                await desk.send(ledger, *(labelled(int(id)) for id in ids))
+            wanted = [id for id in sent if int(id) % 3 != 1]
+            for oldest_first in (False, True):
+                query = EventQuery(("org0", "org2"), oldest_first=oldest_first, limit=chance.randint(1, 7))
+                found: list[str] = []
+                async for page in pages(ledger, query):
+                    assert len(page.rows) <= query.limit
+                    found += [json.loads(row.raw)["id"] for row in page.rows]
+                    await desk.send(ledger, {**labelled(0), "id": f"later {oldest_first} {len(found)}"})
+                assert found == (wanted if oldest_first else wanted[::-1])
+                wanted += [
+                    id for id in await listed(ledger, oldest_first=True) if id.startswith(f"later {oldest_first}")
+                ]
+
+    @asynchronous
+    async def test_large_events_are_listed_whole(self, desk: Desk) -> None:
+        """Whatever their sizes, every one comes in its turn."""
+        sizes = [random.Random(6).choice([1, 1000, 100_000]) for _ in range(90)]
+        async with desk.open() as ledger:
+            await desk.send(ledger, *(audio(str(n), comment="ž" * size) for n, size in enumerate(sizes)))
+            assert await listed(ledger, limit=1000) == [str(n) for n in range(90)][::-1]
+            assert await listed(ledger, limit=1000, oldest_first=True) == [str(n) for n in range(90)]
 
 
 class ManyAtOnce:
@@ -1296,6 +1452,8 @@ class ProofAndEnd:
             for call in (
                 ledger.commit(batch),
                 ledger.usage([query()]),
+                ledger.as_of([query()]),
+                ledger.events(EventQuery(None)),
                 ledger.event("acme", "test", "1"),
                 ledger.put_account(Account("acme", 0), actor="test"),
                 ledger.put_key(Key("k", "d", None, frozenset(), 1), actor="test"),
@@ -1321,6 +1479,7 @@ class Conformance(
     Time,
     Questions,
     KeptEvents,
+    Listings,
     ManyAtOnce,
     ProofAndEnd,
 ):

@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 
 from tallystick.envelope import DELETED, UPSERTED, Unreadable, read, space_of
+from tallystick.ledger.sqlite import segment
 from tallystick.ledger.sqlite.file import EVENTS, row, rows
 from tallystick.ledger.sqlite.scrub import refuse_damaged
 from tallystick.ledger.sqlite.segment import (
+    GENESIS,
     Columns,
     Damaged,
     Header,
@@ -54,8 +56,8 @@ class Segment:
 class Allowance:
     """How much more one call may do."""
 
-    events: int = EVENTS_READ_MAX
-    bytes: int = BYTES_READ_MAX
+    events: int
+    bytes: int
 
     @property
     def spent(self) -> bool:
@@ -97,7 +99,7 @@ class _Walk:
         self._start = INSTANT_MIN if query.start is None else query.start
         self._end = INSTANT_MAX if query.end is None else query.end
         self._reached = query.after if self._forward else through + 1
-        self._allowance = Allowance()
+        self._allowance = Allowance(EVENTS_READ_MAX, BYTES_READ_MAX)
 
     def following(self) -> EventQuery | None:
         """Return the query for what was not looked at; None if there is nothing."""
@@ -107,11 +109,11 @@ class _Walk:
     def go(self) -> None:
         low, high = self._window()
         segments = 0
-        for segment in self._segments(low, high):
+        for each in self._segments(low, high):
             segments += 1
-            if not self._names.keys().isdisjoint(segment.header.accounts) and not self._look_into(segment, low, high):
+            if not self._names.keys().isdisjoint(each.header.accounts) and not self._look_into(each, low, high):
                 return
-            self._reached = min(segment.last, high) if self._forward else max(segment.header.first, low)
+            self._reached = min(each.last, high) if self._forward else max(each.header.first, low)
             if self._is_over():
                 return
         if segments < SEGMENTS_READ_MAX:
@@ -133,35 +135,38 @@ class _Walk:
 
     def _segments(self, low: int, high: int) -> Iterator[Segment]:
         """Yield the segments with events between two sequences whose times may be those asked for."""
-        statement = f"""SELECT entry, first, count, header FROM log INDEXED BY log_first WHERE kind = {EVENTS}
+        statement = f"""SELECT entry, first, count, header, link, (SELECT link FROM log b WHERE b.entry = log.entry - 1)
+            FROM log INDEXED BY log_first WHERE kind = {EVENTS}
             AND first >= (SELECT max(first) FROM log WHERE kind = {EVENTS} AND first <= ?) AND first <= ?
             AND time_min < ? AND time_max >= ?
             ORDER BY first {"ASC" if self._forward else "DESC"} LIMIT {SEGMENTS_READ_MAX}"""
-        for entry, first, count, packed in rows(self._db, statement, (low, high, self._end, self._start)):
+        for entry, first, count, packed, link, before in rows(self._db, statement, (low, high, self._end, self._start)):
             self._allowance.bytes -= len(packed)
+            if segment.link(before or GENESIS, packed) != link:
+                raise Damaged(f"the header of events {first} and on is not what was written")
             yield Segment(entry, _header_of(first, count, packed))
 
-    def _look_into(self, segment: Segment, low: int, high: int) -> bool:
+    def _look_into(self, found: Segment, low: int, high: int) -> bool:
         """Take what matches from a segment; false if it was left before its end."""
-        columns = self._columns(segment)
-        sequences = np.arange(segment.header.first, segment.last + 1)
+        columns = self._columns(found)
+        sequences = np.arange(found.header.first, found.last + 1)
         times = columns.time
         inside = (sequences >= low) & (sequences <= high) & (times >= self._start) & (times < self._end)
-        for sequence, account, raw in self._opened(segment.header, sequences[inside]):
+        for sequence, account, raw in self._opened(found.header, sequences[inside]):
             self._allowance.events -= 1
             self._allowance.bytes -= len(raw)
             self._reached = sequence
             if account in self._names:
-                self._take(sequence, account, raw, segment.header, columns)
+                self._take(sequence, account, raw, found.header, columns)
             if self._is_over():
                 return False
         return True
 
-    def _columns(self, segment: Segment) -> Columns:
-        (packed,) = row(self._db, "SELECT columns FROM log WHERE entry = ?", (segment.entry,))
+    def _columns(self, found: Segment) -> Columns:
+        (packed,) = row(self._db, "SELECT columns FROM log WHERE entry = ?", (found.entry,))
         self._allowance.bytes -= len(packed)
-        if columns_digest(packed) != segment.header.columns:
-            raise Damaged(f"the postings of events {segment.header.first} and on are not what was written")
+        if columns_digest(packed) != found.header.columns:
+            raise Damaged(f"the postings of events {found.header.first} and on are not what was written")
         return unpack_columns(packed)
 
     def _opened(self, header: Header, wanted: Ints) -> Iterator[tuple[int, int, bytes]]:
