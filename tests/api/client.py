@@ -28,11 +28,12 @@ Message = dict[str, Any]
 
 @dataclass(slots=True)
 class Answer:
-    """What came back."""
+    """What came back; `whole` is false where the reply was left without its end."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    whole: bool = True
 
     @property
     def json(self) -> Any:
@@ -80,10 +81,12 @@ class World:
         headers: Mapping[str, str] | None = None,
         parts: list[Message] | None = None,
         repeated: Sequence[tuple[str, str]] = (),
+        replies: list[Message] | None = None,
     ) -> Answer:
         """Send a request with a key known by name; a body that is not bytes is sent as JSON, `parts` are used up.
 
         `repeated` are headers in lower case that come after the others, whether or not they are there already.
+        `replies` gets what is sent back, also where the application breaks off.
         """
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"content-type": "application/json", "content-length": str(len(content))} if content else {}
@@ -91,7 +94,7 @@ class World:
             sent["authorization"] = f"Bearer {self.keys.get(key, key)}"
         sent |= {name.lower(): value for name, value in (headers or {}).items()}
         messages = parts if parts is not None else [{"type": "http.request", "body": content}]
-        return await exchange(self.app, method, target, [*sent.items(), *repeated], messages)
+        return await exchange(self.app, method, target, [*sent.items(), *repeated], messages, replies)
 
     async def ingest(self, *events: Mapping[str, Any], key: str = "operator", query: str = "") -> Answer:
         """Send events as one batch of plain JSON."""
@@ -99,11 +102,16 @@ class World:
 
 
 async def exchange(
-    app: App, method: str, target: str, headers: Sequence[tuple[str, str]], messages: list[Message]
+    app: App,
+    method: str,
+    target: str,
+    headers: Sequence[tuple[str, str]],
+    messages: list[Message],
+    replies: list[Message] | None = None,
 ) -> Answer:
     """Put one request through the application; a message with `wait` never comes."""
     path, _, query = target.partition("?")
-    replies: list[Message] = []
+    replies = [] if replies is None else replies
 
     async def receive() -> Message:
         if not messages or messages[0].get("wait"):
@@ -122,7 +130,8 @@ async def exchange(
     }
     await asgi.create(app)(scope, receive, send)
     shown = {name.decode(): value.decode("latin-1") for name, value in replies[0]["headers"]}
-    return Answer(replies[0]["status"], shown, replies[1]["body"])
+    body = b"".join(reply["body"] for reply in replies[1:])
+    return Answer(replies[0]["status"], shown, body, not replies[-1].get("more_body", False))
 
 
 def run(scenario: Callable[[World], Awaitable[None]], *, folder: Path | None = None, **settings: Any) -> None:

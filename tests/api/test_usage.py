@@ -79,6 +79,133 @@ def test_a_report_with_too_many_rows_is_422() -> None:
     run(scenario, usage_rows_max=2)
 
 
+GROUPED = "/v1/usage?meter=audio&window=total&group_by=account"
+
+
+def test_a_report_is_csv_where_that_is_asked_for() -> None:
+    """The same rows, as a sheet; both kinds of reply say that they depend on Accept."""
+
+    async def scenario(world: World) -> None:
+        await ingest_for_three(world)
+        sheet = await world.ask("GET", GROUPED, headers={"Accept": "text/csv"})
+        assert sheet.headers["content-type"] == "text/csv; charset=utf-8; header=present"
+        assert sheet.body == b"from,to,account,count,quantity\r\n,,acme,1,60\r\n,,ada,1,30\r\n,,globex,1,90\r\n"
+        plain = await world.ask("GET", GROUPED, headers={"Accept": "text/csv;q=0.1, application/json"})
+        assert plain.headers["content-type"] == "application/json"
+        assert {sheet.headers["vary"], plain.headers["vary"]} == {"Accept"}
+
+    run(scenario)
+
+
+def test_a_report_that_has_not_changed_is_304_before_it_is_summed() -> None:
+    """For the tag alone, in a list, weak or any; with the tag and without a body. One more event is another tag."""
+
+    async def scenario(world: World) -> None:
+        await ingest_for_three(world)
+        tag = (await world.ask("GET", GROUPED)).headers["etag"]
+        usage = world.ledger.usage
+        world.ledger.usage = None  # type: ignore[assignment, method-assign]  # no sums may be asked for
+        for known in (tag, f"W/{tag}", f'"x, y", {tag}', f'W/"z",W/{tag}', "*"):
+            for method in ("GET", "HEAD"):
+                answer = await world.ask(method, GROUPED, headers={"If-None-Match": known})
+                assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", tag)
+                assert "content-length" not in answer.headers
+                assert "content-type" not in answer.headers
+                assert answer.headers["vary"] == "Accept"
+        world.ledger.usage = usage  # type: ignore[method-assign]  # as it was
+        for known in ('"other"', tag.strip('"'), "", f'"{tag}"', tag[:-1]):
+            assert (await world.ask("GET", GROUPED, headers={"If-None-Match": known})).status == 200
+        await world.ingest(audio("4"))
+        answer = await world.ask("GET", GROUPED, headers={"If-None-Match": tag})
+        assert (answer.status, answer.json["total"]["quantity"]) == (200, "240")
+        assert answer.headers["etag"] != tag
+
+    run(scenario)
+
+
+def test_a_tag_is_good_for_one_key_one_form_and_one_day() -> None:
+    """Keys that read other accounts, CSV and the next day get a reply of their own."""
+
+    async def scenario(world: World) -> None:
+        await ingest_for_three(world)
+        tag = (await world.ask("GET", GROUPED, key="acme")).headers["etag"]
+        known = {"If-None-Match": tag}
+        assert (await world.ask("GET", GROUPED, key="acme", headers=known)).status == 304
+        assert (await world.ask("GET", f"{GROUPED}&account=acme", headers=known)).status == 304
+        assert (await world.ask("GET", GROUPED, key="ada", headers=known)).status == 200
+        assert (await world.ask("GET", GROUPED, headers=known)).status == 200
+        assert (await world.ask("GET", GROUPED, key="acme", headers={**known, "Accept": "text/csv"})).status == 200
+        world.now += DAY
+        assert (await world.ask("GET", GROUPED, key="acme", headers=known)).status == 200
+
+    run(scenario)
+
+
+def test_a_tag_spares_no_question_its_checks() -> None:
+    """What is wrong, foreign or unknown is refused whatever the client says it has."""
+
+    async def scenario(world: World) -> None:
+        await ingest_for_three(world)
+        for query, key, status in (
+            ("meter=none", "operator", 404),
+            ("meter=audio&limit=0", "operator", 400),
+            ("meter=audio&account=globex", "acme", 403),
+        ):
+            answer = await world.ask("GET", f"/v1/usage?{query}", key=key, headers={"If-None-Match": "*"})
+            assert answer.status == status
+            assert "etag" not in answer.headers
+
+    run(scenario)
+
+
+def test_a_report_comes_in_pages_where_a_limit_is_given() -> None:
+    """Following `next` or Link gives the whole of it; a cursor that was touched, or of another key, is 400."""
+
+    async def scenario(world: World) -> None:
+        await ingest_for_three(world)
+        whole = (await world.ask("GET", GROUPED)).json
+        first = await world.ask("GET", f"{GROUPED}&limit=2")
+        target = first.headers["link"].removeprefix("<").removesuffix('>; rel="next"')
+        second = await world.ask("GET", target)
+        assert first.json["rows"] + second.json["rows"] == whole["rows"]
+        assert first.json["total"] == second.json["total"] == whole["total"]
+        assert (target, second.json["next"]) == (f"{GROUPED}&limit=2&cursor={first.json['next']}", None)
+        assert "link" not in second.headers
+        for path, key in ((f"{target}x", "operator"), (target, "acme"), (f"{GROUPED}&limit=2&cursor=", "operator")):
+            answer = await world.ask("GET", path, key=key)
+            assert (answer.status, answer.json["errors"][0]["pointer"]) == (400, "cursor")
+
+    run(scenario)
+
+
+def test_a_report_of_many_rows_is_whole() -> None:
+    """Large ones are written beside the loop, and no different."""
+
+    async def scenario(world: World) -> None:
+        await world.account("acme")
+        for start in range(0, 1200, 400):
+            await world.ingest(*(audio(str(n), language=f"l{n:04}") for n in range(start, start + 400)))
+        answer = await world.ask("GET", "/v1/usage?meter=audio&group_by=language")
+        assert [row["labels"]["language"] for row in answer.json["rows"]] == [f"l{n:04}" for n in range(1200)]
+
+    run(scenario)
+
+
+def test_head_is_get_without_a_body() -> None:
+    """The same status and headers."""
+
+    async def scenario(world: World) -> None:
+        await ingest_for_three(world)
+        get, head = await world.ask("GET", GROUPED), await world.ask("HEAD", GROUPED)
+        own = {"x-request-id", "x-correlation-id"}
+        assert {k: v for k, v in head.headers.items() if k not in own} == {
+            k: v for k, v in get.headers.items() if k not in own
+        }
+        assert (head.status, head.body) == (200, b"")
+
+    run(scenario)
+
+
 def test_wrong_questions_name_their_parameter() -> None:
     """The pointer of a problem is the query parameter."""
 

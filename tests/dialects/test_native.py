@@ -293,7 +293,7 @@ def test_a_meter_with_an_aggregation_that_is_not_built_says_so() -> None:
 
 def test_unknown_parameters_are_ignored() -> None:
     """Also those that a later version may understand."""
-    assert report("meter=audio colour=red sdk= limit=1 cursor=x")["total"]["count"] == 4
+    assert report("meter=audio colour=red sdk= page=1")["total"]["count"] == 4
 
 
 def test_too_many_buckets_are_refused() -> None:
@@ -303,14 +303,13 @@ def test_too_many_buckets_are_refused() -> None:
 
 
 def test_too_many_rows_are_refused() -> None:
-    """As many rows as allowed are answered; one more is a problem."""
-    asked = ask("meter=audio group_by=language")
-    question = native.parse(asked)
-    (table,) = answer(JOBS, [replace(question, accounts=None)])
-    assert native.render(asked, question, table, rows_max=4).status == 200
-    with pytest.raises(Problem) as caught:
-        native.render(asked, question, table, rows_max=3)
-    assert caught.value.code is Code.ROWS_EXCEEDED
+    """As many rows as allowed are answered; one more is a problem, also where a page would be short."""
+    for parameters in ("", " limit=1"):
+        asked = ask(f"meter=audio group_by=language{parameters}", accounts=None)
+        assert len(answer(JOBS, [native.parse(asked, 4)])[0].rows) == 4
+        with pytest.raises(Problem) as caught:
+            answer(JOBS, [native.parse(asked, 3)])
+        assert caught.value.code is Code.ROWS_EXCEEDED
 
 
 # Properties

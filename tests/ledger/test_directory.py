@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from tallystick.errors import Code, Problem
-from tallystick.ledger.sqlite import directory, file
+from tallystick.ledger.sqlite import directory, file, segment
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.model import EventQuery
 from tests.ledger.build import Desk, asynchronous, audio, instant, listed, text_of
@@ -71,11 +71,10 @@ async def test_whatever_one_call_may_do_the_list_is_the_same(desk: Desk, narrowe
 async def test_a_call_does_little_however_much_there_is(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of a hundred opens the frames of a hundred events; a search that finds nothing stops after a while."""
     opened: list[int] = []
-    original = directory.frame_digest
 
     def counting(body: bytes) -> bytes:
         opened.append(len(body))
-        return original(body)
+        return segment.frame_digest(body)
 
     monkeypatch.setattr(directory, "frame_digest", counting)
     async with desk.open(verify_bytes_per_s=0) as ledger:
@@ -101,7 +100,7 @@ def flip(column: str, table: str, where: str) -> Callable[[apsw.Connection], Non
 
     def damage(db: apsw.Connection) -> None:
         key = "first" if table == "frame" else "entry"
-        (at, blob) = db.execute(f"SELECT {key}, {column} FROM {table} WHERE {where}").fetchall()[0]
+        at, blob = file.row(db, f"SELECT {key}, {column} FROM {table} WHERE {where}")
         changed = bytearray(blob)
         changed[len(changed) // 2] ^= 0x10
         db.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (bytes(changed), at))
