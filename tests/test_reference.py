@@ -1,4 +1,4 @@
-"""The reference of accounts and keys, followed step by step: what it says to type is typed, what it shows comes."""
+"""Pages of the reference, followed step by step: what they say to type is typed, what they show comes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.server import OPERATOR, serving
 from tests.test_readme import steps
 
 ROOT = Path(__file__).resolve().parent.parent
+READING = (ROOT / "docs" / "reference" / "reading.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "reference" / "accounts-and-keys.md").read_text(encoding="utf-8")
 NEW_EVERY_TIME = (
     (re.compile(r"key-[0-9A-Za-z]{12}"), "ID"),
@@ -45,3 +46,31 @@ def test_an_output_of_that_page_that_differs_is_seen() -> None:
     shown = steps(PAGE)[2].shown or ""
     assert settled(shown) == settled(shown.replace("k4Rw9LhTq2Jd", "k4Rw9LhTq2Je"))
     assert settled(shown) != settled(shown.replace("2999", "2998"))
+
+
+OF_THIS_RUN = (
+    (re.compile(r'("recorded_at":|"as_of":\{"sequence":\d+,"time":)"[^"]+"'), r'\1"NOW"'),
+    (re.compile(r"^(\d+),[^,]+Z,", flags=re.MULTILINE), r"\1,NOW,"),
+    (re.compile(r'"next":"[^"]+"'), '"next":"CURSOR"'),
+)
+
+
+def steady(output: str) -> str:
+    """Put a fixed word for when things were recorded, and for cursors."""
+    for pattern, word in OF_THIS_RUN:
+        output = pattern.sub(word, output)
+    return output.replace("\r\n", "\n").strip()
+
+
+def test_whoever_follows_the_page_on_reading_sees_what_it_shows(tmp_path: Path) -> None:
+    """Each command prints what stands below it."""
+    with serving(tmp_path) as server:
+        variables = {**os.environ, "KEY": OPERATOR}
+        followed = steps(READING)
+        for step in followed:
+            typed = step.typed.replace("http://127.0.0.1:8787", server.url)
+            done = subprocess.run(
+                ["bash", "-e", "-c", typed], env=variables, capture_output=True, timeout=60, check=True
+            )
+            assert steady(done.stdout.decode()) == steady(step.shown or ""), step.typed
+        assert len(followed) >= 7
