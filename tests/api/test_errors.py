@@ -69,7 +69,8 @@ def test_another_method_is_405_with_what_is_allowed() -> None:
             "DELETE, GET, HEAD, PUT",
             "method_not_allowed",
         )
-        assert (await world.ask("GET", "/v1/events")).headers["allow"] == "POST"
+        assert (await world.ask("GET", "/v1/verify")).headers["allow"] == "POST"
+        assert (await world.ask("PUT", "/v1/events")).headers["allow"] == "GET, HEAD, POST"
 
     run(scenario)
 
