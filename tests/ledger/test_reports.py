@@ -18,7 +18,7 @@ def parts(count: int, keys: int, read: list[int]) -> Iterator[Cells]:
     for part in range(count):
         read.append(part)
         key = np.arange(part * 10, part * 10 + 10, dtype=np.int64) % keys
-        yield rollup.of_postings(key, np.full(10, part, np.int64))
+        yield rollup.of_postings(key, np.full(10, part, np.int64), key)
 
 
 @pytest.mark.parametrize("held", [0, 15, 1000])
