@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tallystick.ledger.vitals import Vitals
 from tallystick.model import (
     Account,
     AsOf,
@@ -221,6 +222,9 @@ class Ledger(Protocol):
 
         `progress` is called with (events done, events in all). Faults are data, not errors.
         """
+
+    def vitals(self) -> Vitals:
+        """Say how the ledger is doing: numbers that are at hand, without waiting for anything."""
 
     async def close(self) -> None:
         """Finish what was taken, let go of the data. Safe to repeat; every later call raises UNAVAILABLE."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 
 from tallystick.clock import Clock
 from tallystick.ledger import verdicts
@@ -16,6 +17,7 @@ from tallystick.ledger.memory.changes import CatalogLog
 from tallystick.ledger.memory.documents import month_of, read, time_of
 from tallystick.ledger.memory.kept import Claims, Kept, Recount, additions, judge, link_of, remember, without_value
 from tallystick.ledger.memory.living import change_of, live_resources, live_spaces
+from tallystick.ledger.vitals import Commits, Vitals, near
 from tallystick.model import (
     Account,
     AsOf,
@@ -56,16 +58,18 @@ class MemoryLedger(CatalogLog):
         self._places: dict[tuple[str, str, str], int] = {}
         self._claims: Claims = {}
         self._used: defaultdict[tuple[str, str, int, int, int], set[Labels]] = defaultdict(set)
+        self._commits = Commits()
 
     async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
         self._check_open()
         if batch.catalog_version != self._catalog.version:
             raise CatalogStale(f"prepared with catalog {batch.catalog_version}, in force is {self._catalog.version}")
-        recorded = self._clock()
-        taken = (
+        started, recorded = perf_counter(), self._clock()
+        taken = [
             self._take(account, raw, batch.received, recorded, create_accounts)
             for account, raw in zip(batch.account, batch.raw, strict=True)
-        )
+        ]
+        self._commits.add(perf_counter() - started, sum(map(len, batch.raw)))
         return {index: verdict for index, verdict in enumerate(taken) if verdict is not None}
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
@@ -79,6 +83,25 @@ class MemoryLedger(CatalogLog):
     async def events(self, query: EventQuery) -> EventPage:
         self._check_open()
         return listing.page(query, self._events, self._as_of())
+
+    def vitals(self) -> Vitals:
+        bound, values = near(self._settings.label_sets_max), near(self._settings.unique_values_max)
+        warnings = Counter(
+            (account, meter)
+            for (account, meter, *_), used in self._used.items()
+            if len(set(map(without_value, used))) >= bound
+            or sum(labels != without_value(labels) for labels in used) >= values
+        )
+        return Vitals(
+            sequence=len(self._events),
+            committed=self._events[-1].recorded if self._events else None,
+            queued_bytes=0,
+            wal_bytes=0,
+            commits=self._commits,
+            accepted=Counter(kept.account for kept in self._events),
+            label_set_warnings=warnings,
+            damaged_entries=0,
+        )
 
     async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
         self._check_open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,15 +26,17 @@ from tallystick.rollup import Cells
 
 
 class Group:
-    """The jobs of one transaction, written as one segment."""
+    """The jobs of one transaction, written as one segment; `accepted` counts events by account number."""
 
-    def __init__(self, jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, now: int) -> None:
+    def __init__(self, jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, accepted: Counter[int], now: int) -> None:
         self.jobs = jobs
         self.bytes = sum(job.bytes for job in jobs)
         self._tail = tail
         self._bound = bound
+        self._accepted = accepted
         self._now = now
         self._after: tuple[int, MemoryRun, Cells] | None = None
+        self._events: dict[int, int] = {}
 
     def write(self, db: apsw.Connection) -> None:
         """Judge what the screening could not see, and write what is left: a constant number of statements."""
@@ -66,6 +69,7 @@ class Group:
             resource_tables.store(db, living)
         run = MemoryRun(packed.run.fingerprint, packed.run.sequence + first, first + count - 1)
         self._after = (first + count - 1, run, postings.cells)
+        self._events = dict(zip(packed.accounts, packed.account_events, strict=True))
 
     def _pack(self, live: Sequence[Job]) -> tuple[Packed, Postings, Sequence[segment.NewSeries]]:
         """Return what the screening packed, as far as it holds for what is written now, and pack the rest."""
@@ -97,6 +101,7 @@ class Group:
                 overlay=before.overlay.add(cells) if len(cells) else before.overlay,
                 entry=self._tail.entry,
             )
+            self._accepted.update(self._events)
         loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         for job in self.jobs:
             loops.setdefault(job.future.get_loop(), []).append(job)

@@ -40,13 +40,15 @@ class Postings:
 class Packed:
     """What a segment takes of its events, worked out before its place in the log is known.
 
-    `run` has the fingerprints, ascending, and the events' places among themselves.
+    `run` has the fingerprints, ascending, and the events' places among themselves. `account_events` are the numbers of
+    events of `accounts`.
     """
 
     frames: Sequence[Frame]
     time_min: int
     time_max: int
     accounts: tuple[int, ...]
+    account_events: tuple[int, ...]
     run: MemoryRun
 
 
@@ -182,11 +184,13 @@ def run_of(jobs: Sequence[Job]) -> MemoryRun:
 def pack(jobs: Sequence[Job]) -> Packed:
     """Pack the events of jobs; zstd and SHA-256 let go of the interpreter meanwhile."""
     time = np.concatenate([job.batch.time[job.rows] for job in jobs])
+    accounts, events = np.unique(np.concatenate([job.account for job in jobs]), return_counts=True)
     return Packed(
         [frame for job in jobs for frame in (job.packed.frames if job.packed else _frames(job))],
         int(time.min()),
         int(time.max()),
-        tuple(np.unique(np.concatenate([job.account for job in jobs])).tolist()),
+        tuple(accounts.tolist()),
+        tuple(events.tolist()),
         run_of(jobs),
     )
 

@@ -232,9 +232,13 @@ class Keeper(threading.Thread):
         if uses := self._uses.due(key.id for key in tail.published.catalog.keys.values()):
             self._do(tail, partial(key_use.store, uses), lambda: self._uses.mark_stored(uses))
 
+    def wal_bytes(self) -> int:
+        """Return how much there is in the WAL, which is never shortened while it is in use."""
+        return self._wal.stat().st_size if self._wal.exists() else 0
+
     def checkpoint(self, db: apsw.Connection) -> None:
         """Move the WAL into the file; a reader in the way makes it partial, and it goes on at the next look."""
-        size = self._wal.stat().st_size if self._wal.exists() else 0
+        size = self.wal_bytes()
         if size >= WAL_RESTART_BYTES:
             # It waits with the write lock in its hands; a reader in its way must not stop the writer.
             db.set_busy_timeout(0)

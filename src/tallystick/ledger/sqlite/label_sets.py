@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from tallystick import windows
 from tallystick.ledger import verdicts
 from tallystick.ledger.sqlite.job import Job, Strand
 from tallystick.ledger.sqlite.series import without_value
 from tallystick.ledger.sqlite.tail import Tail
+from tallystick.ledger.vitals import near
 from tallystick.model import Labels, Verdict
 
 Use = tuple[Strand, int, Labels]
 """A label set that an event uses: its strand, the UTC month, and the set itself."""
+
+MONTH_BITS = 20
+"""The number of a month, of any year up to 9999, fits into these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The strands that may pass a bound in some month, and the others that may come near it."""
+
+    tight: set[Strand] = field(default_factory=set)
+    near: set[Strand] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -30,57 +44,75 @@ class Used:
 
 
 class LabelSetBound:
-    """Keeps label sets, and distinct values, per (account, meter, UTC month) under bounds; for the writer thread."""
+    """Keeps label sets, and distinct values, per (account, meter, UTC month) under bounds; for the writer thread.
+
+    `warned` are the strands and months that were seen near a bound, replaced by another value when there is one more.
+    """
 
     def __init__(
         self, label_sets_max: int, unique_values_max: int, load: Callable[[int, str], Mapping[int, set[Labels]]]
     ) -> None:
+        self.warned: frozenset[tuple[Strand, int]] = frozenset()
         self._sets_max = label_sets_max
         self._values_max = unique_values_max
         self._load = load
         self._used: dict[Strand, dict[int, Used]] = {}
 
     def forget(self) -> None:
+        """Forget what a transaction may have counted that came to nothing."""
         self._used.clear()
+        self.warned = frozenset()
 
-    def tight(self, tail: Tail, jobs: Sequence[Job]) -> set[Strand]:
-        """Return the strands that may pass a bound in some month if all label sets of the jobs were taken.
+    def reach(self, tail: Tail, jobs: Sequence[Job]) -> Reach:
+        """Say which strands may pass a bound, or come near it, if all label sets of the jobs were taken.
 
         What was counted of the others is forgotten: nobody counts what is used of them from here on.
         """
         index, accounts = tail.series, tail.catalog.accounts
         unknown = sum(len(job.number(index, accounts).unknown) for job in jobs)
-        if index.widest + unknown <= self._sets_max and index.values + unknown <= self._values_max:
+        if not self._is_near(index.widest + unknown, index.values + unknown):
             self._used.clear()
-            return set()
+            return Reach()
         more: Counter[Strand] = Counter()
         for job in jobs:
             more.update(job.strands(accounts))
-        tight = {strand for strand, count in more.items() if self._is_near(tail, strand, count)}
-        if self._used:
-            for strand in more.keys() - tight:
-                self._used.pop(strand, None)
-        return tight
+        reach = Reach()
+        for strand, count in more.items():
+            known = index.strands.get(strand)
+            width, values = (known.width, known.values) if known is not None else (0, 0)
+            if width + count > self._sets_max or values + count > self._values_max:
+                reach.tight.add(strand)
+            elif self._is_near(width + count, values + count):
+                reach.near.add(strand)
+        for strand in more.keys() - reach.tight - reach.near if self._used else ():
+            self._used.pop(strand, None)
+        return reach
 
-    def _is_near(self, tail: Tail, strand: Strand, more: int) -> bool:
-        known = tail.series.strands.get(strand)
-        width, values = (known.width, known.values) if known is not None else (0, 0)
-        return width + more > self._sets_max or values + more > self._values_max
+    def _is_near(self, sets: int, values: int) -> bool:
+        return sets >= near(self._sets_max) or values >= near(self._values_max)
 
     def refuses(self, uses: Sequence[Use]) -> Verdict | None:
         """Count the label sets that one event uses, each in its month; the verdict on one too many, and none counts."""
         for strand, month, labels in uses:
-            used = self._month(strand, month)
+            used = self._in_month(strand, month)
             if without_value(labels) not in used.sets and len(used.sets) >= self._sets_max:
                 return verdicts.label_sets_exceeded(strand[1])
             is_value = labels != without_value(labels)
             if is_value and labels not in used.series and len(used.series) >= self._values_max:
                 return verdicts.unique_values_exceeded(strand[1])
-        for strand, month, labels in uses:
-            self._month(strand, month).add(labels)
+        self.note(uses)
         return None
 
-    def _month(self, strand: Strand, month: int) -> Used:
+    def note(self, uses: Iterable[Use]) -> None:
+        """Count label sets that are used without asking whether they may be."""
+        for strand, month, labels in uses:
+            used = self._in_month(strand, month)
+            used.add(labels)
+            values = len(used.series) if labels != without_value(labels) else 0
+            if self._is_near(len(used.sets), values) and (strand, month) not in self.warned:
+                self.warned |= {(strand, month)}
+
+    def _in_month(self, strand: Strand, month: int) -> Used:
         if strand not in self._used:
             loaded = self._load(*strand)
             self._used[strand] = {}
@@ -103,3 +135,13 @@ def uses_of(job: Job, tail: Tail, strands: set[Strand]) -> Mapping[int, Sequence
         if strand in strands:
             uses.setdefault(row, []).append((strand, int(months[row]), label_set.labels))
     return uses
+
+
+def used_by(job: Job, tail: Tail, strands: set[Strand]) -> Iterator[Use]:
+    """Yield the label sets of some strands that a job uses, each once for a month."""
+    months = windows.month(job.batch.time[job.rows])[job.posting_event]
+    for pair in np.unique((job.posting_set << MONTH_BITS) | months).tolist():
+        label_set = job.batch.label_sets[pair >> MONTH_BITS]
+        strand = (tail.catalog.accounts[label_set.account].number, label_set.meter)
+        if strand in strands:
+            yield strand, pair & ((1 << MONTH_BITS) - 1), label_set.labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -43,6 +44,7 @@ from tallystick.ledger.sqlite.scrub import EVERYONE
 from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
 from tallystick.ledger.sqlite.writer import Lane, Task, Work, Writer, unavailable
+from tallystick.ledger.vitals import Vitals
 from tallystick.model import (
     Account,
     AsOf,
@@ -102,6 +104,7 @@ class SqliteLedger:
         self._closed = False
         self._connect_reader = partial(file.connect, folder, vfs=vfs)
         self._bound = LabelSetBound(settings.label_sets_max, settings.unique_values_max, self._used_label_sets)
+        self._accepted: Counter[int] = Counter()
         try:
             db = file.connect(folder, vfs=vfs, writes=True)
             file.prepare(db, folder)
@@ -248,6 +251,22 @@ class SqliteLedger:
         self._check_open()
         return await asyncio.to_thread(self._verify, progress or (lambda done, total: None))
 
+    def vitals(self) -> Vitals:
+        published = self._tail.published
+        names = {account.number: account.name for account in published.catalog.accounts.values()}
+        # What is being written may come from an account that nobody else knows yet.
+        warned = ((names.get(account), meter) for (account, meter), _ in self._bound.warned)
+        return Vitals(
+            sequence=published.sequence,
+            committed=published.recorded if published.sequence else None,
+            queued_bytes=self._writer.queued_bytes,
+            wal_bytes=self._keeper.wal_bytes(),
+            commits=self._writer.commits,
+            accepted={names[number]: events for number, events in dict(self._accepted).items()},
+            label_set_warnings=Counter((name, meter) for name, meter in warned if name is not None),
+            damaged_entries=len(self._keeper.scrub.entries),
+        )
+
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -297,7 +316,7 @@ class SqliteLedger:
         jobs = [work for work in works if isinstance(work, Job)]
         first = [work for work in works if isinstance(work, CatalogWork)]
         rest = [work for work in works if not isinstance(work, Job | CatalogWork)]
-        group = [Group(jobs, self._tail, self._bound, self._clock())] if jobs else []
+        group = [Group(jobs, self._tail, self._bound, self._accepted, self._clock())] if jobs else []
         return [*first, *group, *rest]
 
     async def _change(

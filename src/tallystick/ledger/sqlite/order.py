@@ -11,9 +11,9 @@ import apsw
 import numpy as np
 
 from tallystick.ledger.sqlite import resource_tables
-from tallystick.ledger.sqlite.job import Job, repeated, run_of
+from tallystick.ledger.sqlite.job import Job, Strand, repeated, run_of
 from tallystick.ledger.sqlite.judging import Kept, judge
-from tallystick.ledger.sqlite.label_sets import LabelSetBound, uses_of
+from tallystick.ledger.sqlite.label_sets import LabelSetBound, used_by, uses_of
 from tallystick.ledger.sqlite.living import Counted, Living, Named, named
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import Catalog, Verdict
@@ -25,10 +25,23 @@ def take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, db: aps
     Returns what is to be written of resources.
     """
     twice = repeated(run_of(jobs).fingerprint) if jobs else frozenset[int]()
-    tight = bound.tight(tail, jobs)
+    reach = bound.reach(tail, jobs)
     living = _living(jobs, tail.catalog, db)
-    if not twice and not tight and living is None:
-        return None
+    if twice or reach.tight or living is not None:
+        _judge_in_order(jobs, tail, bound, twice, reach.tight, living)
+    for job in jobs if reach.near else ():
+        bound.note(used_by(job, tail, reach.near))
+    return living
+
+
+def _judge_in_order(
+    jobs: Sequence[Job],
+    tail: Tail,
+    bound: LabelSetBound,
+    twice: frozenset[int],
+    tight: set[Strand],
+    living: Living | None,
+) -> None:
     taken: dict[int, list[Kept]] = {}
     for job in jobs:
         alive = np.ones(len(job.rows), np.bool_)
@@ -55,7 +68,6 @@ def take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, db: aps
             job.drop(dropped)
         if not alive.all():
             job.keep(alive)
-    return living
 
 
 def left(jobs: Sequence[Job]) -> list[Job]:

@@ -27,12 +27,14 @@ def refuse_damaged(damaged: frozenset[int], accounts: Collection[int]) -> None:
 
 @dataclass(slots=True)
 class Scrub:
-    """Goes round the log; `damaged` are the accounts with usage in entries that are not what was written."""
+    """Goes round the log; `damaged` are the accounts with usage in `entries`, which are not what was written."""
 
     damaged: frozenset[int] = frozenset()
+    entries: frozenset[int] = frozenset()
     _entry: int = 0
     _link: bytes = GENESIS
     _found: set[int] = field(default_factory=set)
+    _found_entries: set[int] = field(default_factory=set)
 
     def step(self, db: apsw.Connection, bytes_max: int) -> None:
         """Check the next entries, about `bytes_max` of the file, at least one; start over behind the last."""
@@ -61,13 +63,15 @@ class Scrub:
                 return
         if some:
             return
-        self.damaged = frozenset(self._found)
-        self._entry, self._link, self._found = 0, GENESIS, set()
+        self.damaged, self.entries = frozenset(self._found), frozenset(self._found_entries)
+        self._entry, self._link, self._found, self._found_entries = 0, GENESIS, set(), set()
 
     def _note(self, entry: int, problem: str, accounts: Sequence[int]) -> None:
         log.error("log_damaged", entry=entry, problem=problem)
         self._found.update(accounts)
+        self._found_entries.add(entry)
         self.damaged |= self._found
+        self.entries |= self._found_entries
 
 
 def _check(db: apsw.Connection, first: int, count: int, said: Header, columns: bytes) -> tuple[int, str]:

@@ -19,6 +19,7 @@ import structlog
 from tallystick.errors import Code, Problem
 from tallystick.ledger.sqlite.file import row
 from tallystick.ledger.sqlite.segment import Damaged
+from tallystick.ledger.vitals import Commits
 
 log = structlog.get_logger(__name__)
 
@@ -111,8 +112,14 @@ class Writer(threading.Thread):
         self._ready = threading.Condition()
         self._lanes: tuple[deque[Work], ...] = (deque(), deque(), deque())
         self._queued_bytes = 0
+        self.commits = Commits()
         self._closing = False
         self._urgent_in_a_row = 0
+
+    @property
+    def queued_bytes(self) -> int:
+        """The bytes of events that wait to be written."""
+        return self._queued_bytes
 
     def reserve(self, size: int) -> None:
         """Take room in the queue for work that is coming; raises Problem when there is none."""
@@ -203,6 +210,7 @@ class Writer(threading.Thread):
             return True
         except (apsw.Error, OSError) as error:
             return self._refuse(works, error)
+        started = time.perf_counter()
         try:
             combined = self._combine(works)
             for work in combined:
@@ -210,6 +218,8 @@ class Writer(threading.Thread):
             db.execute("COMMIT")
         except (apsw.Error, OSError, MemoryError, Damaged) as error:
             return self._refuse(works, error)
+        if size := sum(work.bytes for work in works):
+            self.commits.add(time.perf_counter() - started, size)
         for work in combined:
             work.publish()
         return True
