@@ -1468,6 +1468,63 @@ class ProofAndEnd:
                 assert caught.value.code is Code.UNAVAILABLE
 
 
+class Vitals:
+    """What a ledger says about itself."""
+
+    @asynchronous
+    async def test_what_was_accepted_is_counted_by_account(self, desk: Desk) -> None:
+        """Accounts come in the order of their first events; what was not kept is not counted."""
+        async with desk.open() as ledger:
+            assert (ledger.vitals().sequence, ledger.vitals().committed) == (0, None)
+            await desk.send(ledger, audio("1", account="globex"), audio("1", account="globex"), audio("2"))
+            await desk.send(ledger, audio("1", 61, account="globex"), audio("2"), audio("3"), audio("4"))
+            vitals = ledger.vitals()
+            assert list(vitals.accepted.items()) == [("globex", 1), ("acme", 3)]
+            assert (vitals.sequence, vitals.committed, vitals.damaged_entries) == (4, desk.clock.now, 0)
+
+    @asynchronous
+    async def test_commits_are_timed_and_sized(self, desk: Desk) -> None:
+        """Each commit of events is in both distributions, its bytes are those of its events as sent."""
+        async with desk.open() as ledger:
+            for id in ("1", "2"):
+                await desk.send(ledger, audio(id))
+            await ledger.put_account(Account("globex", 0), actor="test")
+            commits = ledger.vitals().commits
+            assert (sum(commits.seconds.counts), sum(commits.bytes.counts)) == (2, 2)
+            assert commits.bytes.sum == 2 * len(raw_of(audio("1")))
+            assert commits.seconds.sum > 0
+
+    @asynchronous
+    async def test_a_month_with_four_fifths_of_its_label_sets_is_warned_of(self, desk: Desk) -> None:
+        """The warning comes with the label set that reaches it, and what was refused claims none."""
+        async with desk.open(label_sets_max=5) as ledger:
+            for languages, warnings in (
+                ("abc", {}),
+                ("abc", {}),
+                ("d", {("acme", "audio"): 1}),
+                ("ef", {("acme", "audio"): 1}),
+            ):
+                await desk.send(ledger, *(audio(f"{n} {languages}", language=n) for n in languages))
+                assert ledger.vitals().label_set_warnings == warnings
+            march = "2024-03-01T00:00:00Z"
+            await desk.send(ledger, *(audio(f"march {n}", language=n, at=march) for n in "abc"))
+            assert await desk.send(ledger, audio("march a", language="d", at=march)) == [CONFLICT]
+            twice = [audio("march e", language="a", at=march), audio("march e", language="e", at=march)]
+            assert await desk.send(ledger, *twice) == ["accepted", CONFLICT]
+            assert ledger.vitals().label_set_warnings == {("acme", "audio"): 1}
+            await desk.send(ledger, audio("march d", language="d", at=march))
+            assert ledger.vitals().label_set_warnings == {("acme", "audio"): 2}
+
+    @asynchronous
+    async def test_what_is_counted_near_the_bound_is_what_is_refused_at_it(self, desk: Desk) -> None:
+        """A set counted while the bound was out of reach is known when it is in reach, and nothing else is."""
+        async with desk.open(label_sets_max=5) as ledger:
+            assert await desk.send(ledger, *(audio(n, language=n) for n in "abcd")) == ["accepted"] * 4
+            assert await desk.send(ledger, audio("a", language="x"), audio("y", language="d")) == [CONFLICT, "accepted"]
+            assert await desk.send(ledger, *(audio(n, language=n) for n in "efg")) == ["accepted", EXCEEDED, EXCEEDED]
+            assert await desk.send(ledger, *(audio(f"{n}2", language=n) for n in "abcde")) == ["accepted"] * 5
+
+
 class Conformance(
     ExactlyOnce,
     SameContent,
@@ -1481,6 +1538,7 @@ class Conformance(
     KeptEvents,
     Listings,
     ManyAtOnce,
+    Vitals,
     ProofAndEnd,
 ):
     """The suite for every ledger; a subclass gives the fixture `desk`."""

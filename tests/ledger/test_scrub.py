@@ -64,6 +64,7 @@ async def test_a_damaged_entry_makes_its_account_unproven_and_no_other(tmp_path:
     async with filled(tmp_path) as (_, ledger):
         flip(tmp_path / "data", damage)
         assert scrubbed(ledger) == {ledger.catalog.accounts["acme"].number}
+        assert ledger.vitals().damaged_entries == 1
         with pytest.raises(Problem) as refused:
             await ledger.usage([query(accounts=("acme",))])
         assert refused.value.code is Code.UNPROVEN
@@ -89,3 +90,4 @@ async def test_a_sound_log_is_gone_round_again_and_again(tmp_path: Path) -> None
         assert scrubbed(ledger) == frozenset()
         await desk.send(ledger, audio("3", account="acme"))
         assert scrubbed(ledger) == frozenset()
+        assert ledger.vitals().damaged_entries == 0
