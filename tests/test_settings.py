@@ -33,10 +33,11 @@ def test_flags_win_over_environment_over_secret_files_over_toml_over_defaults(tm
 
 def test_every_setting_can_come_from_the_environment() -> None:
     """A setting added to the declaration is readable from its variable without further code."""
-    given = {"url": "memory:", "str": "debug", "str | None": KEY, "int": "7", "bool": "off", "Path": "folder"}
-    wanted = {"url": "memory:", "str": "debug", "str | None": KEY, "int": 7, "bool": False, "Path": Path("folder")}
+    words = {"url": "memory:", "metrics": "off", "str": "debug", "str | None": KEY}
+    given = {**words, "int": "7", "bool": "off", "Path": "folder"}
+    wanted = {**words, "int": 7, "bool": False, "Path": Path("folder")}
     for name, spec in SPECS.items():
-        kind = "url" if name == "url" else str(spec.type)
+        kind = name if name in given else str(spec.type)
         settings = load({}, {f"TALLYSTICK_{name.upper()}": given[kind]})
         assert getattr(settings, name) == wanted[kind]
 
@@ -54,6 +55,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         ("TALLYSTICK_OPERATOR_KEY", "short", "operator_key (from TALLYSTICK_OPERATOR_KEY): must be 32 to 512"),
         ("TALLYSTICK_OPERATOR_KEY_FILE", "nowhere/key", "cannot read nowhere/key: No such file"),
         ("TALLYSTICK_URL", "memroy:", "url (from TALLYSTICK_URL): must be memory:"),
+        ("TALLYSTICK_METRICS", "public", "metrics (from TALLYSTICK_METRICS): must be open, operator or off"),
         ("TALLYSTICK_LOG_LEVEL", "loud", "must be debug, info, warning or error"),
     ],
 )

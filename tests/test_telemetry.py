@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from tests.server import OPERATOR, serving
+
 SCRIPT = """
 import logging
 from tallystick import telemetry
@@ -38,3 +40,51 @@ def test_lines_are_json_on_stderr_and_quote_no_exception() -> None:
     assert lines[2]["logger"] == "library"
     assert "canary" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_request_is_one_line_without_anything_of_its_content() -> None:
+    """Method, route, status, time, whose key: and no key, query, body, label or name in a path."""
+    event: dict[str, object] = {"id": "canary-1", "source": "canary", "type": "audio.processed", "account": "canary-2"}
+    event |= {"subject": "canary-3", "data": {"duration": 1, "language": "canary-4"}}
+    with serving(None, "--log-level", "debug") as server:
+        token = server.ask("POST", "/v1/keys", {"account": None, "scopes": ["report"]}).json["key"]
+        server.ask(
+            "POST", "/v1/events?receipts=all&x=canary", [event, {"id": "canary-5"}], headers={"X-Request-Id": "r-1"}
+        )
+        server.ask("POST", "/v1/events", b"[canary", headers={"Content-Type": "application/json", "ce-x": "canary"})
+        server.ask("GET", "/v1/usage?meter=audio&group_by=language&filter[language]=canary-4", key=token)
+        server.ask("GET", "/v1/usage?meter=canary", key="canary-key-that-nobody-has-and-is-long-enough")
+        server.ask("GET", "/v1/accounts/canary-2")
+        server.ask("GET", "/canary", headers={"Cookie": "canary", "User-Agent": "canary"})
+        server.ask("CANARY", "/livez")
+    text = "".join(server.log)
+    lines = [json.loads(line) for line in server.log]
+    assert "canary" not in text.lower()
+    assert OPERATOR not in text
+    assert token not in text
+    requests = [line for line in lines if line["event"] == "request" and line["route"] != "/readyz"]
+    assert [(line["method"], line["route"], line["status"]) for line in requests] == [
+        ("POST", "/v1/keys", 201),
+        ("POST", "/v1/events", 207),
+        ("POST", "/v1/events", 400),
+        ("GET", "/v1/usage", 200),
+        ("GET", "/v1/usage", 401),
+        ("GET", "/v1/accounts/{account}", 200),
+        ("GET", "none", 404),
+        ("other", "/livez", 405),
+    ]
+    assert (requests[1]["request_id"], requests[1]["key"], requests[1]["account"]) == (
+        "r-1",
+        "operator-key-setting",
+        None,
+    )
+    assert requests[3]["key"].startswith("key-")
+    assert "key" not in requests[4]
+    assert all(line["ms"] > 0 and line["level"] == "info" for line in requests)
+
+
+def test_a_level_above_info_leaves_requests_out() -> None:
+    """Who asks for warnings gets no line per request."""
+    with serving(None, "--log-level", "warning") as server:
+        assert server.ask("GET", "/livez").status == 200
+    assert server.log == []

@@ -10,20 +10,22 @@ from tallystick.ledger.base import Ledger
 from tallystick.ledger.open import open_ledger
 from tallystick.model import Catalog
 from tallystick.settings import Settings
+from tallystick.telemetry import Counts
 
 
 @dataclass(slots=True)
 class App:
     """Holds no behaviour.
 
-    `calls` are the requests being answered, `body_bytes` the bodies they hold in memory, `waits` the deadlines of those
-    whose bodies are still to come.
+    `counts` are what /metrics shows of requests and events. `calls` are the requests being answered, `body_bytes` the
+    bodies they hold in memory, `waits` the deadlines of those whose bodies are still to come.
     """
 
     settings: Settings
     clock: Clock
     ledger: Ledger
     draining: bool = False
+    counts: Counts = field(default_factory=Counts)
     calls: int = 0
     body_bytes: int = 0
     waits: set[asyncio.Timeout] = field(default_factory=set)

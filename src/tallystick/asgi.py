@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from time import perf_counter
 
-from tallystick.api import accounts, audit, auth, errors, events, health, http, keys, listing, proofs, usage
+from tallystick.api import accounts, audit, auth, errors, events, health, http, keys, listing, metrics, proofs, usage
 from tallystick.api.ids import ids_of
 from tallystick.app import App
 from tallystick.dialects import speechmatics
@@ -32,6 +33,7 @@ class Route:
 ROUTES = (
     Route("GET", "/livez", health.live),
     Route("GET", "/readyz", health.ready),
+    Route("GET", "/metrics", metrics.get),
     Route("POST", "/v1/events", events.post, Scope.INGEST),
     Route("GET", "/v1/events", listing.index, Scope.REPORT),
     Route("GET", "/v1/export", listing.export, Scope.REPORT),
@@ -54,6 +56,9 @@ VENDOR_PROBLEMS: Mapping[str, Callable[[Problem], Reply]] = {"v2": speechmatics.
 """Whose shape an error has, by the first part of the path; everything else is native."""
 
 VENDOR_REQUEST_ID_HEADERS = {"v2": "Request-Id"}
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""The methods that are counted by name; anything may be sent as one."""
 
 Methods = Mapping[str, Route]
 _PATTERNS: dict[tuple[str, ...], dict[str, Route]] = {}
@@ -81,6 +86,7 @@ def create(app: App) -> Asgi:
 
 async def answer(app: App, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
     """Read one request, call what its route names, write the reply; every way to fail ends as a reply too."""
+    started = perf_counter()
     headers = http.headers_of(scope)
     request_id, correlation_id = ids_of(headers)
     call = http.Call(app, scope, receive, headers, request_id, correlation_id, app.clock())
@@ -89,8 +95,25 @@ async def answer(app: App, scope: http.Scope, receive: http.Receive, send: http.
     reply = await _handled(call, segments, family)
     if not await http.discard_body(call):
         reply = _with(reply, {"Connection": "close"})
-    await _send(call, reply, family, send)
-    LOG.debug("request", method=scope["method"], path=call.instance, status=reply.status, request_id=request_id)
+    try:
+        await _send(call, reply, family, send)
+    finally:
+        _record(call, reply.status, perf_counter() - started)
+
+
+def _record(call: http.Call, status: int, seconds: float) -> None:
+    """Count a request and write its line; both know its route, and neither what was sent."""
+    method = call.scope["method"] if call.scope["method"] in METHODS else "other"
+    call.app.counts.answered(method, call.route, status, seconds)
+    LOG.info(
+        "request",
+        method=method,
+        route=call.route,
+        status=status,
+        ms=round(1000 * seconds, 3),
+        request_id=call.request_id,
+        **({} if call.key is None else {"key": call.key.key_id, "account": call.key.account}),
+    )
 
 
 async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> Reply:
@@ -105,7 +128,7 @@ async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> R
     except Problem as problem:
         return _refusal(call, problem, family)
     except Exception as error:
-        LOG.error("crash", path=call.instance, request_id=call.request_id, **described(error))
+        LOG.error("crash", route=call.route, request_id=call.request_id, **described(error))
         return _refusal(
             call, Problem(Code.INTERNAL, "Something broke here; the request id finds it in the log."), family
         )
@@ -116,6 +139,7 @@ def _route_of(call: http.Call, segments: tuple[str, ...]) -> Route:
     method = call.scope["method"]
     if methods is None:
         raise Problem(Code.NOT_FOUND, "Nothing answers at this path.")
+    call.route = next(iter(methods.values())).path
     route = methods.get("GET" if method == "HEAD" else method)
     if route is None:
         allowed = ", ".join(sorted([*methods, *(["HEAD"] if "GET" in methods else [])]))

@@ -22,6 +22,9 @@ DATA_FOLDER = Path("tallystick-data")
 
 _DIGITS = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _BOOLEANS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+CHOICES = {"log_level": ("debug", "info", "warning", "error"), "metrics": ("open", "operator", "off")}
+"""The settings that are one of a few words."""
+
 _KEY = re.compile(r"[!-~]{32,512}", re.ASCII)
 
 
@@ -94,6 +97,14 @@ class Settings:
 
     body_wait_s_max: int = setting(30, "Longest wait for the next part of a request body, in seconds.", min=1)
     drain_s_max: int = setting(15, "Longest wait at the end for requests that were already taken, in seconds.")
+    metrics: str = setting(
+        "open",
+        "Who may read /metrics: open = everybody (accounts are named to an operator's key only), operator = an "
+        "operator's key, off = nobody.",
+    )
+    metrics_accounts_max: int = setting(
+        100, "Most accounts that /metrics names; the rest are together, as the account other."
+    )
     log_level: str = setting("info", "Least severe log lines written: debug, info, warning or error.")
 
 
@@ -172,8 +183,8 @@ def _text(name: str, value: str) -> str:
         raise ValueError("must be 32 to 512 visible ASCII characters, without spaces")
     if name == "url" and value != "memory:":
         raise ValueError("must be memory: (a folder is named by data)")
-    if name == "log_level" and value not in ("debug", "info", "warning", "error"):
-        raise ValueError("must be debug, info, warning or error")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ValueError(f"must be {', '.join(CHOICES[name][:-1])} or {CHOICES[name][-1]}")
     return value
 
 

@@ -14,7 +14,7 @@ from tallystick.errors import Code, Flaw, Problem
 from tallystick.ingest.accept import Intake, accept
 from tallystick.ingest.headers import CLOUDEVENTS
 from tallystick.model import Receipt, Status, Verdict
-from tallystick.query import Reply
+from tallystick.query import Reply, invalid
 
 RECEIPTS_AT_ONCE = 1000
 """About a millisecond of writing; then others get their turn."""
@@ -36,6 +36,7 @@ async def post(call: http.Call) -> Reply:
     """Take events in and say of each what became of it."""
     settings = call.app.settings
     _refuse_repeated(call)
+    show_all = _shows_all(call)
     async with http.body_of(call, settings.batch_bytes_max) as body:
         intake = await accept(
             body,
@@ -46,7 +47,14 @@ async def post(call: http.Call) -> Reply:
             settings=settings,
             now=call.app.clock(),
         )
-    return await _reply(call, intake)
+    return await _reply(call, intake, show_all)
+
+
+def _shows_all(call: http.Call) -> bool:
+    asked = {value for name, value in call.query if name == "receipts"}
+    if asked - {"all"}:
+        raise invalid("receipts", "receipts must be all, or absent: then only those of refused events are listed.")
+    return bool(asked)
 
 
 def _refuse_repeated(call: http.Call) -> None:
@@ -60,22 +68,23 @@ def _refuse_repeated(call: http.Call) -> None:
         raise Problem(Code.HEADER_INVALID, detail, (Flaw(pointer_to(twice[3:]), detail),))
 
 
-async def _reply(call: http.Call, intake: Intake) -> Reply:
-    receipts = intake.receipts(("receipts", "all") in call.query)
-    refused = intake.conflict + intake.rejected
-    members = msgspec.json.encode(_counts(intake))[:-1] + b',"receipts":' + await _written(receipts) + b"}"
+async def _reply(call: http.Call, intake: Intake, show_all: bool) -> Reply:
+    receipts = intake.receipts(show_all)
+    counts = _counted(call, intake)
+    refused = counts[Status.CONFLICT] + counts[Status.REJECTED]
+    members = msgspec.json.encode(counts)[:-1] + b',"receipts":' + await _written(receipts) + b"}"
     if refused and intake.single:
         return _refusal(call, _first_refused(receipts), members)
     return Reply((HTTPStatus.MULTI_STATUS if refused else HTTPStatus.OK).value, members)
 
 
-def _counts(intake: Intake) -> dict[str, int]:
-    return {
-        "accepted": intake.accepted,
-        "duplicate": intake.duplicate,
-        "conflict": intake.conflict,
-        "rejected": intake.rejected,
-    }
+def _counted(call: http.Call, intake: Intake) -> dict[Status, int]:
+    """Count events by verdict, for the reply and for who watches the process."""
+    counts = dict.fromkeys(Status, 0)
+    for (status, code), events in intake.tally().items():
+        counts[status] += events
+        call.app.counts.judged(status, code, events)
+    return counts
 
 
 def _first_refused(receipts: Sequence[Receipt]) -> Verdict:

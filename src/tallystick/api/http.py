@@ -26,7 +26,10 @@ INLINE_BYTES = 16 * 1024
 
 @dataclass(slots=True)
 class Call:
-    """A request on its way to a handler; routing and authentication fill in `path` and `caller`."""
+    """A request on its way to a handler; routing and authentication fill in `route`, `path` and `caller`.
+
+    `route` is the path as it is declared, "none" where nothing answers.
+    """
 
     app: App
     scope: Scope
@@ -35,6 +38,7 @@ class Call:
     request_id: str
     correlation_id: str
     now: int
+    route: str = "none"
     path: Mapping[str, str] = field(default_factory=dict)
     key: Caller | None = None
     body_done: bool = False

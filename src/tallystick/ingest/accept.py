@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.envelope import id_of
+from tallystick.errors import Code
 from tallystick.ingest.decode import Items, decode
 from tallystick.ingest.prepare import Prepared, Preparer, join
 from tallystick.ledger.base import CatalogStale, Ledger
@@ -88,6 +90,11 @@ class Intake:
     @property
     def rejected(self) -> int:
         return self._count(Status.REJECTED)
+
+    def tally(self) -> Mapping[tuple[Status, Code | None], int]:
+        """Count the events by verdict and code."""
+        judged = Counter((verdict.status, verdict.code) for verdict in self.verdicts.values())
+        return {(Status.ACCEPTED, None): self.accepted, **judged}
 
     def _count(self, status: Status) -> int:
         return sum(verdict.status is status for verdict in self.verdicts.values())
