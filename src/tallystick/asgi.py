@@ -5,9 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from time import perf_counter
 
-from tallystick.api import accounts, audit, auth, errors, events, health, http, keys, listing, metrics, proofs, usage
+from tallystick.api import (
+    accounts,
+    audit,
+    auth,
+    documents,
+    errors,
+    events,
+    guide,
+    health,
+    http,
+    keys,
+    listing,
+    metrics,
+    openapi,
+    proofs,
+    usage,
+)
+from tallystick.api.description import describe
 from tallystick.api.ids import ids_of
 from tallystick.app import App
 from tallystick.dialects import speechmatics
@@ -30,10 +48,23 @@ class Route:
     scope: Scope | None = None
 
 
+@describe(replies={200: {"type": "object"}})
+async def openapi_document(call: http.Call) -> Reply:
+    """Describe every call, as OpenAPI 3.1."""
+    return _openapi_document()
+
+
+@cache
+def _openapi_document() -> Reply:
+    return documents.reply(openapi.document(ROUTES))
+
+
 ROUTES = (
     Route("GET", "/livez", health.live),
     Route("GET", "/readyz", health.ready),
     Route("GET", "/metrics", metrics.get),
+    Route("GET", "/openapi.json", openapi_document),
+    Route("GET", "/llms.txt", guide.get),
     Route("POST", "/v1/events", events.post, Scope.INGEST),
     Route("GET", "/v1/events", listing.index, Scope.REPORT),
     Route("GET", "/v1/export", listing.export, Scope.REPORT),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from tallystick import windows
 from tallystick.api import auth, documents, pages
+from tallystick.api.description import NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
 from tallystick.errors import Code, Problem
 from tallystick.model import Account, AccountKind, Deletion
@@ -26,10 +29,27 @@ class AccountDocument(msgspec.Struct, forbid_unknown_fields=True):
     """The body of PUT /v1/accounts/{account}: the whole new definition."""
 
     kind: AccountKind
-    timezone: str = "UTC"
-    members: list[str] = []
+    timezone: Annotated[str, Meta(extra_json_schema={"description": "An IANA zone."})] = "UTC"
+    members: list[Annotated[str, Meta(extra_json_schema=NAME_SCHEMA)]] = []
 
 
+class AccountShown(TypedDict):
+    """An account; organisations have members."""
+
+    account: str
+    kind: AccountKind
+    timezone: str
+    members: NotRequired[Sequence[str]]
+
+
+class AccountsShown(TypedDict):
+    """Accounts by name."""
+
+    accounts: list[AccountShown]
+    next: str | None
+
+
+@describe(query=pages.PARAMETERS, replies={200: AccountsShown})
 async def index(call: Call) -> Reply:
     """List the accounts that the key reads, by name, page by page."""
     limit, after = pages.asked(call, str)
@@ -40,11 +60,17 @@ async def index(call: Call) -> Reply:
     return pages.reply(call, "accounts", [shown(catalog.accounts[name]) for name in page], following)
 
 
+@describe(replies={200: AccountShown})
 async def get(call: Call) -> Reply:
     """Show one account."""
     return documents.reply(shown(_readable(call)))
 
 
+@describe(
+    path=(Parameter("account", "The account's name.", NAME_SCHEMA),),
+    body=AccountDocument,
+    replies={200: AccountShown, 201: AccountShown},
+)
 async def put(call: Call) -> Reply:
     """Create an account or replace its definition."""
     name, before = call.path["account"], call.app.catalog.accounts.get(call.path["account"])
@@ -57,6 +83,7 @@ async def put(call: Call) -> Reply:
     return documents.reply(shown(kept), 201 if before is None else 200)
 
 
+@describe(replies={204: None}, codes=(Code.IN_USE,))
 async def delete(call: Call) -> Reply:
     """Delete an account that never had an event and has no keys."""
     name = call.path["account"]
@@ -102,7 +129,9 @@ def _rule(what: str) -> str:
     return f"{what} must be 1 to 50 of a-z, 0-9 and -, and not begin with -."
 
 
-def shown(account: Account) -> dict[str, Any]:
+def shown(account: Account) -> AccountShown:
     """Return an account as the API shows it."""
-    members = {"members": account.members} if account.kind is AccountKind.ORG else {}
-    return {"account": account.name, "kind": account.kind, "timezone": account.timezone, **members}
+    shown: AccountShown = {"account": account.name, "kind": account.kind, "timezone": account.timezone}
+    if account.kind is AccountKind.ORG:
+        shown["members"] = account.members
+    return shown

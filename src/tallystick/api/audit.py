@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 
 from tallystick import windows
 from tallystick.api import accounts, auth, keys, pages
+from tallystick.api.description import NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
+from tallystick.errors import Code
 from tallystick.model import Account, AuditQuery, AuditRecord, Key, Stated
 from tallystick.query import Reply, value_of
 
@@ -17,6 +20,31 @@ NOBODY = -1
 """The number of no account."""
 
 
+class ChangeShown(TypedDict):
+    """One change: who made it, to what, and what was there before and after."""
+
+    sequence: int
+    time: str
+    actor: str
+    action: str
+    target: str
+    account: str | None
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
+class ChangesShown(TypedDict):
+    """Changes, newest first."""
+
+    audit: list[ChangeShown]
+    next: str | None
+
+
+@describe(
+    query=(*pages.PARAMETERS, Parameter("account", "Only what concerns this account.", NAME_SCHEMA)),
+    replies={200: ChangesShown},
+    codes=(Code.ACCOUNT_FORBIDDEN,),
+)
 async def index(call: Call) -> Reply:
     """List changes, newest first: all of them for the operator, else those that concern the key's account."""
     limit, before = pages.asked(call, tuple[Number, Number])
@@ -47,7 +75,7 @@ def _refuse_unknown(call: Call, name: str, *, is_empty: bool) -> None:
         raise auth.foreign_account()
 
 
-def _line(record: AuditRecord) -> dict[str, Any]:
+def _line(record: AuditRecord) -> ChangeShown:
     return {
         "sequence": record.place[0],
         "time": windows.format_instant(record.time),
@@ -60,7 +88,7 @@ def _line(record: AuditRecord) -> dict[str, Any]:
     }
 
 
-def _shown(noun: Stated | None) -> dict[str, Any] | None:
+def _shown(noun: Stated | None) -> Mapping[str, Any] | None:
     match noun:
         case None:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import TypedDict
 
 import msgspec
 
@@ -55,7 +55,27 @@ STATUS = {
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
-def members(problem: Problem, path: str, request_id: str) -> dict[str, Any]:
+class FlawDocument(TypedDict):
+    """One thing that is wrong, and where: a JSON pointer into the body, or a parameter's name."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemDocument(TypedDict):
+    """A problem as RFC 9457 writes it, with our code for programs and the id that finds the request in the log."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: Code
+    errors: list[FlawDocument]
+    request_id: str
+
+
+def members(problem: Problem, path: str, request_id: str) -> ProblemDocument:
     """Return the members of a problem document, in the order in which people read them."""
     return {
         "type": f"urn:tallystick:problem:{problem.code}",

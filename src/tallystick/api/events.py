@@ -8,13 +8,16 @@ from http import HTTPStatus
 
 import msgspec
 
-from tallystick.api import errors, http
+from tallystick.api import errors, event_description, http
+from tallystick.api.description import Parameter, describe
 from tallystick.envelope import pointer_to
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.ingest.accept import Intake, accept
 from tallystick.ingest.headers import CLOUDEVENTS
 from tallystick.model import Receipt, Status, Verdict
 from tallystick.query import Reply, invalid
+
+RECEIPT_CODES = (*tuple(Code)[: tuple(Code).index(Code.OVER_LIMIT) + 1], Code.HEADER_INVALID)
 
 RECEIPTS_AT_ONCE = 1000
 """About a millisecond of writing; then others get their turn."""
@@ -32,8 +35,21 @@ class ReceiptLine(msgspec.Struct, omit_defaults=True):
     detail: str | None = None
 
 
+@describe(
+    query=(Parameter("receipts", "All receipts; absent, only those of refused events.", {"enum": ["all"]}),),
+    body=event_description.BODY,
+    body_examples=event_description.EXAMPLES,
+    replies={200: event_description.Receipts, 207: event_description.Receipts},
+    codes=RECEIPT_CODES,
+    errors=event_description.ERRORS,
+)
 async def post(call: http.Call) -> Reply:
-    """Take events in and say of each what became of it."""
+    """Take events in and say of each what became of it.
+
+    200 when every event was accepted or is a duplicate, 207 with receipts when some of several were refused; a
+    single event that is refused is a problem. Binary CloudEvents, with ce- headers, are taken with any content type.
+    Bodies may be compressed with gzip or zstd.
+    """
     settings = call.app.settings
     _refuse_repeated(call)
     show_all = _shows_all(call)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from tallystick import windows
 from tallystick.api import auth, documents, pages
+from tallystick.api.description import describe
 from tallystick.api.http import Call
 from tallystick.errors import Code, Problem
 from tallystick.model import Key, Scope
@@ -20,16 +22,55 @@ class KeyDocument(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /v1/keys; an account of null makes a key of the operator."""
 
     account: str | None
+    scopes: Annotated[list[Scope], Meta(extra_json_schema={"minItems": 1})]
+    expires_at: Annotated[str | None, Meta(extra_json_schema={"format": "date-time"})] = None
+
+
+class KeyMade(TypedDict):
+    """A new key; its text is shown this once."""
+
+    id: str
+    key: str
+
+
+class KeyShown(TypedDict):
+    """A key without what opens doors; an account of null is the operator's."""
+
+    id: str
+    account: str | None
     scopes: list[Scope]
-    expires_at: str | None = None
+    created_at: str
+    expires_at: str | None
+
+
+class KeyListed(KeyShown):
+    """A key with the instant of its last use, as far as that is known."""
+
+    last_used_at: str | None
+
+
+class KeyRotated(KeyMade):
+    """The successor of a key, which is valid until `overlap_ends_at`."""
+
+    replaces: str
+    overlap_ends_at: str
+    expires_at: str | None
 
 
 class RotateDocument(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /v1/keys/{id}/rotate, which may be left out: how long the old key stays valid."""
 
-    overlap: str | None = None
+    overlap: Annotated[str | None, Meta(extra_json_schema={"description": "An ISO 8601 duration."})] = None
 
 
+class KeysShown(TypedDict):
+    """Keys, oldest first."""
+
+    keys: list[KeyListed]
+    next: str | None
+
+
+@describe(body=KeyDocument, replies={201: KeyMade}, codes=(Code.ACCOUNT_FORBIDDEN,))
 async def post(call: Call) -> Reply:
     """Make a key and show it, this once."""
     document = await documents.read(call, KeyDocument)
@@ -44,6 +85,7 @@ async def post(call: Call) -> Reply:
     return _made(key, token)
 
 
+@describe(query=pages.PARAMETERS, replies={200: KeysShown})
 async def index(call: Call) -> Reply:
     """List the keys that the caller administers, oldest first, page by page, without what opens doors."""
     limit, after = pages.asked(call, tuple[int, str])
@@ -52,11 +94,13 @@ async def index(call: Call) -> Reply:
     return pages.reply(call, "keys", [_listed(call, keys[at]) for at in page], following)
 
 
+@describe(replies={200: KeyListed})
 async def get(call: Call) -> Reply:
     """Show one key, without what opens doors."""
     return documents.reply(_listed(call, _administered(call)))
 
 
+@describe(body=RotateDocument, body_required=False, example={"overlap": "PT24H"}, replies={201: KeyRotated})
 async def rotate(call: Call) -> Reply:
     """Make a successor with the same account, scopes and expiry; the old key ends after an overlap."""
     document = await documents.read(call, RotateDocument, absent=RotateDocument())
@@ -72,6 +116,7 @@ async def rotate(call: Call) -> Reply:
     return _made(kept, token, replaces=old.id, overlap_ends_at=_text(until), expires_at=_text(kept.expires))
 
 
+@describe(replies={204: None})
 async def delete(call: Call) -> Reply:
     """Revoke a key, from the next request on."""
     key = _administered(call)
@@ -150,18 +195,18 @@ def _made(key: Key, token: str, **more: Any) -> Reply:
     return documents.reply({"id": key.id, "key": token, **more}, 201, **headers)
 
 
-def shown(key: Key) -> dict[str, Any]:
+def shown(key: Key) -> KeyShown:
     """Return a key as the API shows it, again and again."""
     return {
         "id": key.id,
         "account": key.account,
         "scopes": sorted(key.scopes),
-        "created_at": _text(key.created),
+        "created_at": windows.format_instant(key.created),
         "expires_at": _text(key.valid_until),
     }
 
 
-def _listed(call: Call, key: Key) -> dict[str, Any]:
+def _listed(call: Call, key: Key) -> KeyListed:
     return {**shown(key), "last_used_at": _text(call.app.ledger.key_uses.get(key.id))}
 
 

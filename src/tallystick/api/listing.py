@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from tallystick import query
 from tallystick.api import reading
+from tallystick.api.description import INSTANT_SCHEMA, NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
-from tallystick.dialects.native import events
+from tallystick.dialects.native import events, sheet
 from tallystick.errors import Code, Problem
 from tallystick.model import EventPage, EventRow
 from tallystick.query import Reply
@@ -20,6 +21,25 @@ ROWS_AT_ONCE = 100
 """About a millisecond of writing; then others get their turn."""
 
 
+CHOICE = (
+    Parameter("account", "Only these accounts; absent = all that the key reads.", NAME_SCHEMA),
+    Parameter("space", "Only events of this space."),
+    Parameter("type", "Only events of this type."),
+    Parameter("id", "Only events with this id."),
+    Parameter("from", "The first instant of their time.", INSTANT_SCHEMA),
+    Parameter("to", "The instant behind the last.", INSTANT_SCHEMA),
+)
+
+
+@describe(
+    query=(
+        *CHOICE,
+        Parameter("limit", "Most events of a page; absent = 100.", {"type": "integer", "minimum": 1, "maximum": 1000}),
+        Parameter("cursor", "Where a page goes on, from `next` of the one before."),
+    ),
+    replies={200: events.EventsDocument},
+    codes=(Code.ACCOUNT_FORBIDDEN, Code.UNPROVEN),
+)
 async def index(call: Call) -> Reply:
     """List a page of events, newest recorded first."""
     request = reading.request_of(call, reading.accounts_of(call))
@@ -31,6 +51,11 @@ async def index(call: Call) -> Reply:
     return events.render(request, page, b",".join(written))
 
 
+@describe(
+    query=(*CHOICE, Parameter("format", "Absent = ndjson.", {"enum": ["csv", "ndjson"]})),
+    replies={200: {events.NDJSON: {}, sheet.MEDIA_TYPE: {}}},
+    codes=(Code.ACCOUNT_FORBIDDEN, Code.UNPROVEN, Code.HTTP_VERSION),
+)
 async def export(call: Call) -> Reply:
     """Stream every event that was acknowledged by now, oldest first."""
     _refuse_unframed(call)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tallystick import telemetry
 from tallystick.api import auth
+from tallystick.api.description import describe
 from tallystick.api.http import Call
 from tallystick.errors import Code, Problem
 from tallystick.ledger.vitals import Vitals
@@ -18,6 +19,13 @@ OTHER = "other"
 SECOND = 1_000_000
 
 
+TEXT = {"type": "string"}
+
+
+@describe(
+    replies={200: {"text/plain": TEXT, "application/openmetrics-text": TEXT}},
+    codes=(Code.KEY_MISSING, Code.KEY_INVALID, Code.SCOPE_MISSING, Code.NOT_FOUND),
+)
 async def get(call: Call) -> Reply:
     """Show the metrics as OpenMetrics or as Prometheus' text, to whom the setting `metrics` allows it."""
     access = call.app.settings.metrics

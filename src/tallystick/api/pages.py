@@ -11,10 +11,19 @@ from urllib.parse import urlencode
 import msgspec
 
 from tallystick.api import documents
+from tallystick.api.description import Parameter
 from tallystick.api.http import Call
 from tallystick.query import Reply, invalid, value_of
+from tallystick.settings import SPECS
+
+ROWS_MAX = SPECS["page_rows_max"].default
 
 T = TypeVar("T")
+
+PARAMETERS = (
+    Parameter("limit", "Most rows of a page.", {"type": "integer", "minimum": 1, "maximum": ROWS_MAX}),
+    Parameter("cursor", "What a page said was next; absent = the first page.", {"type": "string", "minLength": 1}),
+)
 
 
 def asked(call: Call, position: type[T]) -> tuple[int, T | None]:

@@ -7,10 +7,14 @@ import re
 
 from tallystick import query
 from tallystick.api import auth, reading
+from tallystick.api.description import INSTANT_SCHEMA, NAME_SCHEMA, Errors, Parameter, describe
 from tallystick.api.http import Call
 from tallystick.dialects import native, speechmatics
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.query import Reply
+from tallystick.windows import Window
+
+DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
 
 ROWS_INLINE_MAX = 1000
 """Up to here a report is written on the loop; what is larger is left to a thread."""
@@ -18,8 +22,33 @@ ROWS_INLINE_MAX = 1000
 _TAG = re.compile(r'(?:W/)?("[!#-~\x80-\xff]*")')
 
 
+ACCOUNT = Parameter("account", "Only this account; absent = all that the key reads.", NAME_SCHEMA)
+
+
+@describe(
+    query=(
+        Parameter("meter", "What is counted.", required=True),
+        ACCOUNT,
+        Parameter("from", "The first instant; may be left out with window=total.", INSTANT_SCHEMA),
+        Parameter("to", "The instant behind the last.", INSTANT_SCHEMA),
+        Parameter("window", "How long each bucket is; absent = total.", Window),
+        Parameter("tz", "The IANA zone in which days and months begin; absent = UTC."),
+        Parameter("group_by", "Labels, or account, with commas between them."),
+        Parameter(
+            "filter",
+            "filter[label]=value; repeated = any of these, empty = without the label.",
+            {"type": "object", "additionalProperties": {"type": "string"}},
+            more={"style": "deepObject", "explode": True},
+        ),
+        Parameter("limit", "Rows of a page; absent = all rows.", {"type": "integer", "minimum": 1}),
+        Parameter("cursor", "Where a page goes on, from `next` of the one before."),
+        Parameter("aggregation", "Absent = the meter's own.", {"enum": list(native.AGGREGATIONS)}),
+    ),
+    replies={200: {"application/json": native.UsageDocument, "text/csv": {}}, 304: None},
+    codes=(Code.NOT_FOUND, Code.ACCOUNT_FORBIDDEN, Code.ROWS_EXCEEDED, Code.UNPROVEN),
+)
 async def native_report(call: Call) -> Reply:
-    """GET /v1/usage: over every account that the key reads, or those that the query names."""
+    """Sum usage over every account that the key reads, or those that the query names."""
     ledger = call.app.ledger
     request = reading.request_of(call, reading.accounts_of(call))
     question = native.parse(request, call.app.settings.usage_rows_max)
@@ -39,8 +68,18 @@ def matches(known: str, tag: str) -> bool:
     return known.strip() == "*" or tag in _TAG.findall(known)
 
 
+@describe(
+    query=(
+        Parameter("since", "The first UTC day, as YYYY-MM-DD.", DAY_SCHEMA),
+        Parameter("until", "The last UTC day; today is never counted.", DAY_SCHEMA),
+        Parameter("account", "Whose usage; the operator's keys must say, others read their own.", NAME_SCHEMA),
+    ),
+    replies={200: speechmatics.UsageReport},
+    codes=(Code.ACCOUNT_FORBIDDEN, Code.UNPROVEN),
+    errors=Errors(speechmatics.STATUS, speechmatics.Refusal),
+)
 async def speechmatics_report(call: Call) -> Reply:
-    """GET /v2/usage: of one account, the key's own where none is named."""
+    """Report the batch usage of one account as Speechmatics does; the key's own where none is named."""
     request = reading.request_of(call, (_one_account(call),))
     plan = speechmatics.parse(request)
     tables = await query.run(call.app.ledger, plan.queries)

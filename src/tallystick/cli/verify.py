@@ -44,7 +44,8 @@ async def _verified(settings: Settings) -> dict[str, Any]:
 
     app = await source.open_folder(settings)
     try:
-        return document_of(await app.ledger.verify(_show_progress if sys.stderr.isatty() else None))
+        proof = await app.ledger.verify(_show_progress if sys.stderr.isatty() else None)
+        return {**document_of(proof)}
     finally:
         await app.close()
 

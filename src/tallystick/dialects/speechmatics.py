@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from tallystick import windows
 from tallystick.errors import Code, Problem
@@ -33,6 +34,44 @@ STATUS = {
     Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The vendor's status of what a report can meet; anything else is 500."""
+
+
+Hours = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"})]
+
+
+class UsageLabels(TypedDict, total=False):
+    """What `details` are also told apart by; a key is absent where the jobs have no such label."""
+
+    language: str
+    operating_point: str
+
+
+class UsageEntry(TypedDict):
+    """Jobs of one mode and type, in `details` of one language and operating point."""
+
+    mode: str
+    type: str
+    language: NotRequired[str]
+    operating_point: NotRequired[str]
+    count: int
+    duration_hrs: Hours
+
+
+class UsageReport(TypedDict):
+    """The vendor's report; without jobs both lists are null."""
+
+    since: str
+    until: str
+    summary: list[UsageEntry] | None
+    details: list[UsageEntry] | None
+
+
+class Refusal(TypedDict):
+    """The vendor's shape of what went wrong."""
+
+    code: int
+    error: str
+    detail: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +113,7 @@ def render(request: Request, plan: Plan, tables: Sequence[UsageTable]) -> Reply:
     """Write the vendor's report, null where it is empty."""
     details = _details(tables)
     scale = request.catalog.meters[METER].scale
-    document = {
+    document: UsageReport = {
         "since": windows.format_day(_since(plan, tables)),
         "until": windows.format_day(plan.until),
         "summary": [_entry(line, scale) for line in _summary(details)] or None,
@@ -88,7 +127,7 @@ def problem(problem: Problem) -> Reply:
     status = STATUS.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     # The vendor's own clients look for this text, not for the status.
     error = "Permission Denied" if status == HTTPStatus.UNAUTHORIZED else status.phrase
-    document: dict[str, Any] = {"code": status.value, "error": error}
+    document: Refusal = {"code": status.value, "error": error}
     if status == HTTPStatus.BAD_REQUEST:
         document["detail"] = problem.detail
     return Reply(status.value, msgspec.json.encode(document))
@@ -155,13 +194,14 @@ def _ordered(lines: Iterable[Line]) -> list[Line]:
     return sorted(lines, key=lambda line: (-line.count, line.type, line.language or "", line.operating_point or ""))
 
 
-def _entry(line: Line, scale: int) -> dict[str, Any]:
-    entry: dict[str, Any] = {"mode": MODE, "type": line.type}
+def _entry(line: Line, scale: int) -> UsageEntry:
+    labels: UsageLabels = {}
     if line.language is not None:
-        entry["language"] = line.language
+        labels["language"] = line.language
     if line.operating_point is not None:
-        entry["operating_point"] = line.operating_point
-    return {**entry, "count": line.count, "duration_hrs": msgspec.Raw(_hours(line.amount, scale).encode())}
+        labels["operating_point"] = line.operating_point
+    hours = msgspec.Raw(_hours(line.amount, scale).encode())
+    return {"mode": MODE, "type": line.type, **labels, "count": line.count, "duration_hrs": hours}
 
 
 def _hours(amount: int, scale: int) -> str:

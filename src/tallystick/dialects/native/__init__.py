@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tallystick.dialects.native.table import headers, page_of, render, tag
-from tallystick.dialects.native.usage import parse
+from tallystick.dialects.native.table import UsageDocument, headers, page_of, render, tag
+from tallystick.dialects.native.usage import AGGREGATIONS, parse
 
-__all__ = ["headers", "page_of", "parse", "render", "tag"]
+__all__ = ["AGGREGATIONS", "UsageDocument", "headers", "page_of", "parse", "render", "tag"]

@@ -9,7 +9,7 @@ import msgspec
 from tallystick import windows
 from tallystick.dialects.native import cursors, parameters, sheet
 from tallystick.envelope import read
-from tallystick.model import Catalog, EventPage, EventQuery, EventRow, Posting, Status
+from tallystick.model import VALUE, Catalog, EventPage, EventQuery, EventRow, Posting, Status
 from tallystick.query import Reply, Request, decimal_text, invalid
 
 PATH = "/v1/events"
@@ -62,40 +62,60 @@ def _digest(query: EventQuery) -> bytes:
     return cursors.digest(query.accounts, query.start, query.end, query.space, query.type, query.id)
 
 
-class _Receipt(msgspec.Struct):
+class EventReceipt(msgspec.Struct):
+    """The verdict that the event got."""
+
     status: Status
     metered: bool
 
 
-class _Fed(msgspec.Struct):
+class EventFed(msgspec.Struct, omit_defaults=True):
+    """What the event added to a meter; `value` is what a meter of distinct values found."""
+
     meter: str
     labels: dict[str, str]
     quantity: str | None
+    value: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class _Item(msgspec.Struct):
+class EventItem(msgspec.Struct):
+    """A kept event: within it is the JSON that was sent."""
+
     sequence: int
     recorded_at: str
     account: str
     space: str | None
     event: msgspec.Raw
-    receipt: _Receipt
-    fed: list[_Fed]
+    receipt: EventReceipt
+    fed: list[EventFed]
+
+
+class EventsDocument(msgspec.Struct):
+    """A page of events, newest recorded first."""
+
+    events: list[EventItem]
+    next: str | None
 
 
 def item(row: EventRow, catalog: Catalog) -> bytes:
     """Write an event as one line of JSON; within it are the bytes that were sent."""
     return msgspec.json.encode(
-        _Item(
+        EventItem(
             sequence=row.sequence,
             recorded_at=windows.format_instant(row.recorded),
             account=row.account,
             space=row.space,
             event=msgspec.Raw(_one_line(row.raw)),
-            receipt=_Receipt(Status.ACCEPTED, row.metered),
-            fed=[_Fed(p.meter, dict(p.labels), _quantity(p, catalog)) for p in row.postings],
+            receipt=EventReceipt(Status.ACCEPTED, row.metered),
+            fed=[_fed(posting, catalog) for posting in row.postings],
         )
     )
+
+
+def _fed(posting: Posting, catalog: Catalog) -> EventFed:
+    labels = dict(posting.labels)
+    value = labels.pop(VALUE, msgspec.UNSET)
+    return EventFed(posting.meter, labels, _quantity(posting, catalog), value)
 
 
 def _one_line(raw: bytes) -> bytes:

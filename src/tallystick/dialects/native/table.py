@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
@@ -102,17 +103,23 @@ def _order(position: Position) -> tuple[int, list[tuple[bool, str]]]:
 # The reply
 
 
-class _AsOf(msgspec.Struct):
+class UsageAsOf(msgspec.Struct):
+    """Up to where the answer counts."""
+
     sequence: int
     time: str | None
 
 
-class _Total(msgspec.Struct):
+class UsageTotal(msgspec.Struct):
+    """The whole of the answer; quantities are exact decimals, as text."""
+
     count: int
     quantity: str | None
 
 
-class _Row(msgspec.Struct, rename={"start": "from", "end": "to"}, gc=False):
+class UsageLine(msgspec.Struct, rename={"start": "from", "end": "to"}, gc=False):
+    """One bucket of one group; a label that the events do not have is null."""
+
     start: str | None
     end: str | None
     labels: dict[str, str | None]
@@ -120,17 +127,22 @@ class _Row(msgspec.Struct, rename={"start": "from", "end": "to"}, gc=False):
     quantity: str | None
 
 
-class _Document(msgspec.Struct, rename={"start": "from", "end": "to"}):
+ROWS_SCHEMA = {"type": "array", "items": msgspec.json.schema_components([UsageLine])[1]["UsageLine"]}
+
+
+class UsageDocument(msgspec.Struct, rename={"start": "from", "end": "to"}):
+    """The report."""
+
     meter: str
     unit: str
     start: str | None
     end: str | None
     window: str
     tz: str
-    as_of: _AsOf
-    rows: msgspec.Raw
-    total: _Total
-    next: str | msgspec.UnsetType | None
+    as_of: UsageAsOf
+    rows: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=ROWS_SCHEMA)]
+    total: UsageTotal
+    next: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def _document(
@@ -140,16 +152,16 @@ def _document(
     rows: Sequence[UsageRow],
     following: str | msgspec.UnsetType | None,
 ) -> bytes:
-    document = _Document(
+    document = UsageDocument(
         meter=question.meter.name,
         unit=COUNT_UNIT if question.aggregation == "count" else question.meter.unit,
         start=_text(question.start),
         end=_text(question.end),
         window=question.window,
         tz=question.zone,
-        as_of=_AsOf(table.as_of.sequence, _text(table.as_of.time) if table.as_of.sequence else None),
+        as_of=UsageAsOf(table.as_of.sequence, _text(table.as_of.time) if table.as_of.sequence else None),
         rows=_rows(question, query, rows),
-        total=_Total(table.total.count, _quantity(table.total, question)),
+        total=UsageTotal(table.total.count, _quantity(table.total, question)),
         next=following,
     )
     return msgspec.json.encode(document)
@@ -161,7 +173,7 @@ def _rows(question: Question, query: UsageQuery, rows: Sequence[UsageRow]) -> ms
     parts = []
     for start in range(0, len(rows), ROWS_ENCODED_TOGETHER):
         some = [
-            _Row(
+            UsageLine(
                 *texts[row.bucket],
                 dict(zip(query.group_by, row.labels, strict=True)),
                 row.total.count,

@@ -1,0 +1,111 @@
+"""What a call takes and answers, declared beside its handler; /openapi.json is made of it.
+
+A kind is a type that msgspec makes a schema of (a Struct, a TypedDict, an Enum, `int`), or a JSON schema as a mapping.
+The first sentence of the handler's docstring is the call's summary, and its path, method and scope come from its
+route, so none of them is said again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from tallystick.api import errors
+from tallystick.errors import Code
+
+Kind = Any
+JSON = "application/json"
+NAME_SCHEMA = {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,49}$"}
+INSTANT_SCHEMA = {"type": "string", "format": "date-time"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One query parameter, or one part of the path; `more` is for whatever else OpenAPI says of it."""
+
+    name: str
+    description: str
+    kind: Kind = str
+    required: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How a family of paths says what is wrong: its statuses, its document and its media type."""
+
+    statuses: Mapping[Code, HTTPStatus]
+    kind: Kind
+    media_type: str = JSON
+
+    def status(self, code: Code) -> HTTPStatus:
+        """Return the status of a code; 500 where the family has none for it."""
+        return self.statuses.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+NATIVE = Errors(errors.STATUS, errors.ProblemDocument, errors.PROBLEM_MEDIA_TYPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One call. Bodies are kinds by media type; `codes` are the problems besides those that every such call has."""
+
+    query: Sequence[Parameter] = ()
+    path: Sequence[Parameter] = ()
+    body: Mapping[str, Kind] = field(default_factory=dict)
+    body_examples: Mapping[str, Any] = field(default_factory=dict)
+    body_required: bool = True
+    replies: Mapping[int, Mapping[str, Kind]] = field(default_factory=dict)
+    codes: Sequence[Code] = ()
+    errors: Errors = NATIVE
+
+
+DESCRIPTIONS: dict[Callable[..., Any], Description] = {}
+"""By handler."""
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+DOCUMENT_CODES = (Code.FIELD_MISSING, Code.FIELD_TYPE, Code.FIELD_VALUE, Code.FIELD_LENGTH, Code.TIME_FORMAT)
+
+
+def describe(
+    *,
+    query: Sequence[Parameter] = (),
+    path: Sequence[Parameter] = (),
+    body: Kind | Mapping[str, Kind] = None,
+    body_examples: Mapping[str, Any] | None = None,
+    body_required: bool = True,
+    replies: Mapping[int, Kind | Mapping[str, Kind]],
+    codes: Sequence[Code] = (),
+    errors: Errors = NATIVE,
+) -> Callable[[Handler], Handler]:
+    """Describe the handler below. A kind alone is application/json, None is no content, a mapping is by media type."""
+    is_document = body is not None and not _is_by_media_type(body)
+    description = Description(
+        query=query,
+        path=path,
+        body=_by_media_type(body),
+        body_examples=body_examples or {},
+        body_required=body_required,
+        replies={status: _by_media_type(kind) for status, kind in replies.items()},
+        codes=(*codes, *DOCUMENT_CODES) if is_document else codes,
+        errors=errors,
+    )
+
+    def note(handler: Handler) -> Handler:
+        DESCRIPTIONS[handler] = description
+        return handler
+
+    return note
+
+
+def _by_media_type(kind: Any) -> Mapping[str, Kind]:
+    if kind is None:
+        return {}
+    return kind if _is_by_media_type(kind) else {JSON: kind}
+
+
+def _is_by_media_type(kind: Any) -> bool:
+    return isinstance(kind, Mapping) and all("/" in name for name in kind)
