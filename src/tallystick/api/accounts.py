@@ -69,6 +69,7 @@ async def get(call: Call) -> Reply:
 @describe(
     path=(Parameter("account", "The account's name.", NAME_SCHEMA),),
     body=AccountDocument,
+    example={"kind": "org", "timezone": "Europe/Prague", "members": ["ada"]},
     replies={200: AccountShown, 201: AccountShown},
 )
 async def put(call: Call) -> Reply:

@@ -50,12 +50,12 @@ NATIVE = Errors(errors.STATUS, errors.ProblemDocument, errors.PROBLEM_MEDIA_TYPE
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """One call. Bodies are kinds by media type; `codes` are the problems besides those that every such call has."""
+    """One call. Bodies, and examples of them, are by media type; `codes` are problems that not every such call has."""
 
     query: Sequence[Parameter] = ()
     path: Sequence[Parameter] = ()
     body: Mapping[str, Kind] = field(default_factory=dict)
-    body_examples: Mapping[str, Any] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
     body_required: bool = True
     replies: Mapping[int, Mapping[str, Kind]] = field(default_factory=dict)
     codes: Sequence[Code] = ()
@@ -75,19 +75,22 @@ def describe(
     query: Sequence[Parameter] = (),
     path: Sequence[Parameter] = (),
     body: Kind | Mapping[str, Kind] = None,
-    body_examples: Mapping[str, Any] | None = None,
+    example: Any = None,
     body_required: bool = True,
     replies: Mapping[int, Kind | Mapping[str, Kind]],
     codes: Sequence[Code] = (),
     errors: Errors = NATIVE,
 ) -> Callable[[Handler], Handler]:
-    """Describe the handler below. A kind alone is application/json, None is no content, a mapping is by media type."""
+    """Describe the handler below. A kind alone is application/json, None is no content, a mapping is by media type.
+
+    `example` is of the body, by media type where that is.
+    """
     is_document = body is not None and not _is_by_media_type(body)
     description = Description(
         query=query,
         path=path,
         body=_by_media_type(body),
-        body_examples=body_examples or {},
+        examples={JSON: example} if is_document and example is not None else example or {},
         body_required=body_required,
         replies={status: _by_media_type(kind) for status, kind in replies.items()},
         codes=(*codes, *DOCUMENT_CODES) if is_document else codes,

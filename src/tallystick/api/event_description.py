@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NotRequired, TypedDict
 
 from tallystick.api import errors
@@ -16,15 +15,21 @@ TEXT_LENGTH_MAX = SPECS["text_length_max"].default
 # What UNSAFE in envelope.py refuses, as JSON schema's dialect of patterns has it.
 SAFE = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069]*$"
 NAME = {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH_MAX, "pattern": SAFE}
+NULLABLE = {"type": ["string", "null"]}
+"""Whatever is null counts as absent."""
 
 PROPERTIES = {
     "id": {**NAME, "description": "With account and source, the event's identity for ever."},
     "source": {**NAME, "description": "Who sends it."},
     "type": {**NAME, "description": "What happened, such as audio.processed; meters say which types they count."},
-    "time": {**INSTANT_SCHEMA, "description": "When the work was done; absent is now. At most some minutes ahead."},
-    "account": {"type": "string", "description": "Whose usage it is; a key of an account needs none."},
-    "subject": {**NAME, "description": "Without account, this says it up to its first slash."},
-    "space": {**NAME, "description": "A named part of the account."},
+    "time": {
+        **INSTANT_SCHEMA,
+        **NULLABLE,
+        "description": "When the work was done; absent is now. At most some minutes ahead.",
+    },
+    "account": {**NULLABLE, "description": "Whose usage it is; a key of an account needs none."},
+    "subject": {**NAME, **NULLABLE, "description": "Without account, this says it up to its first slash."},
+    "space": {**NAME, **NULLABLE, "description": "A named part of the account."},
     "data": {"description": "What was done; what is required in it depends on the type."},
 }
 PLAIN_EVENT: dict[str, Any] = {
@@ -46,11 +51,13 @@ def _events_of(event: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": {"anyOf": [event, {}]}}
 
 
+LINES_SCHEMA = {"type": "string", "pattern": "[^ \\t\\r\\n]", "description": "One event, in plain JSON, per line."}
+
 BODY: dict[str, Any] = {
     JSON: {"anyOf": [PLAIN_EVENT, _events_of(PLAIN_EVENT)]},
     STRUCTURED: EVENT,
     BATCH: _events_of(EVENT),
-    **{lines: {"type": "string", "pattern": "[^ \\t\\r\\n]"} for lines in sorted(LINES)},
+    **dict.fromkeys(sorted(LINES), LINES_SCHEMA),
 }
 
 EXAMPLE: dict[str, Any] = {
@@ -66,7 +73,6 @@ EXAMPLES = {
     JSON: EXAMPLE,
     STRUCTURED: WHOLE_EXAMPLE,
     BATCH: [WHOLE_EXAMPLE],
-    **{lines: json.dumps(EXAMPLE) + "\n" for lines in sorted(LINES)},
 }
 
 

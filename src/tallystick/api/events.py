@@ -38,7 +38,7 @@ class ReceiptLine(msgspec.Struct, omit_defaults=True):
 @describe(
     query=(Parameter("receipts", "All receipts; absent, only those of refused events.", {"enum": ["all"]}),),
     body=event_description.BODY,
-    body_examples=event_description.EXAMPLES,
+    example=event_description.EXAMPLES,
     replies={200: event_description.Receipts, 207: event_description.Receipts},
     codes=RECEIPT_CODES,
     errors=event_description.ERRORS,

@@ -70,7 +70,12 @@ class KeysShown(TypedDict):
     next: str | None
 
 
-@describe(body=KeyDocument, replies={201: KeyMade}, codes=(Code.ACCOUNT_FORBIDDEN,))
+@describe(
+    body=KeyDocument,
+    example={"account": None, "scopes": ["ingest", "report"]},
+    replies={201: KeyMade},
+    codes=(Code.ACCOUNT_FORBIDDEN,),
+)
 async def post(call: Call) -> Reply:
     """Make a key and show it, this once."""
     document = await documents.read(call, KeyDocument)

@@ -76,7 +76,7 @@ def _description(route: Route) -> Description:
 
 def _kinds(description: Description) -> Iterable[Kind]:
     yield description.errors.kind
-    for parameter in (*description.query, *description.path):
+    for parameter in (*description.query, *description.path, *PATH_PARAMETERS.values()):
         yield parameter.kind
     for contents in (description.body, *description.replies.values()):
         yield from contents.values()
@@ -121,8 +121,8 @@ def _said(route: Route, more: str) -> str:
 
 def _content(media_type: str, description: Description, schemas: _Schemas) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": schemas.of(description.body[media_type])}
-    if media_type in description.body_examples:
-        content["example"] = description.body_examples[media_type]
+    if media_type in description.examples:
+        content["example"] = description.examples[media_type]
     return content
 
 

@@ -14,6 +14,7 @@ from tallystick.errors import Code, Flaw, Problem
 from tallystick.query import Reply
 from tallystick.windows import Window
 
+TEXT_SCHEMA = {"type": "string", "minLength": 1}
 DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
 
 ROWS_INLINE_MAX = 1000
@@ -27,13 +28,23 @@ ACCOUNT = Parameter("account", "Only this account; absent = all that the key rea
 
 @describe(
     query=(
-        Parameter("meter", "What is counted.", required=True),
+        Parameter("meter", "What is counted.", TEXT_SCHEMA, required=True, more={"example": "audio"}),
         ACCOUNT,
         Parameter("from", "The first instant; may be left out with window=total.", INSTANT_SCHEMA),
         Parameter("to", "The instant behind the last.", INSTANT_SCHEMA),
         Parameter("window", "How long each bucket is; absent = total.", Window),
-        Parameter("tz", "The IANA zone in which days and months begin; absent = UTC."),
-        Parameter("group_by", "Labels, or account, with commas between them."),
+        Parameter(
+            "tz",
+            "The IANA zone in which days and months begin; absent = UTC.",
+            TEXT_SCHEMA,
+            more={"example": "Europe/Prague"},
+        ),
+        Parameter(
+            "group_by",
+            "Labels, or account, with commas between them.",
+            TEXT_SCHEMA,
+            more={"example": "account,language"},
+        ),
         Parameter(
             "filter",
             "filter[label]=value; repeated = any of these, empty = without the label.",
