@@ -27,12 +27,16 @@ def server(folder: Path) -> Iterator[tuple[str, int, str]]:
     key = secrets.token_urlsafe(32)
     command = [sys.executable, "-m", "tallystick", "serve", "--port", "0", "--data", str(folder)]
     environment = {**os.environ, "TALLYSTICK_OPERATOR_KEY": key}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             ready = process.stdout.readline()
             if not ready:
-                raise RuntimeError("The server did not start.")
+                log.seek(0)
+                raise RuntimeError(f"The server did not start: {log.read()}")
             address = urlsplit(json.loads(ready)["url"])
             yield address.hostname or "", address.port or 0, key
         finally:

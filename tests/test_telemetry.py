@@ -80,11 +80,21 @@ def test_a_request_is_one_line_without_anything_of_its_content() -> None:
     )
     assert requests[3]["key"].startswith("key-")
     assert "key" not in requests[4]
-    assert all(line["ms"] > 0 and line["level"] == "info" for line in requests)
+    assert all(line["ms"] > 0 for line in requests)
+    assert {line["level"] for line in requests[:-1]} == {"info"}
 
 
 def test_a_level_above_info_leaves_requests_out() -> None:
     """Who asks for warnings gets no line per request."""
     with serving(None, "--log-level", "warning") as server:
-        assert server.ask("GET", "/livez").status == 200
+        assert server.ask("GET", "/llms.txt").status == 200
     assert server.log == []
+
+
+def test_probes_are_not_worth_a_line() -> None:
+    """What asks every few seconds whether the process lives would bury everything else."""
+    with serving(None) as server:
+        for path in ("/livez", "/readyz", "/metrics", "/llms.txt"):
+            assert server.ask("GET", path).status == 200
+    lines = [json.loads(line) for line in server.log]
+    assert [line["route"] for line in lines if line["event"] == "request"] == ["/llms.txt"]

@@ -88,6 +88,9 @@ VENDOR_PROBLEMS: Mapping[str, Callable[[Problem], Reply]] = {"v2": speechmatics.
 
 VENDOR_REQUEST_ID_HEADERS = {"v2": "Request-Id"}
 
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+"""What is asked every few seconds, by machines: not worth a line unless somebody looks closely."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """The methods that are counted by name; anything may be sent as one."""
 
@@ -136,7 +139,8 @@ def _record(call: http.Call, status: int, seconds: float) -> None:
     """Count a request and write its line; both know its route, and neither what was sent."""
     method = call.scope["method"] if call.scope["method"] in METHODS else "other"
     call.app.counts.answered(method, call.route, status, seconds)
-    LOG.info(
+    say = LOG.debug if call.route in PROBES else LOG.info
+    say(
         "request",
         method=method,
         route=call.route,
