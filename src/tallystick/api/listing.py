@@ -21,11 +21,12 @@ ROWS_AT_ONCE = 100
 """About a millisecond of writing; then others get their turn."""
 
 
+TEXT_SCHEMA = {"type": "string", "minLength": 1}
 CHOICE = (
     Parameter("account", "Only these accounts; absent = all that the key reads.", NAME_SCHEMA),
-    Parameter("space", "Only events of this space."),
-    Parameter("type", "Only events of this type."),
-    Parameter("id", "Only events with this id."),
+    Parameter("space", "Only events of this space.", TEXT_SCHEMA),
+    Parameter("type", "Only events of this type.", TEXT_SCHEMA),
+    Parameter("id", "Only events with this id.", TEXT_SCHEMA),
     Parameter("from", "The first instant of their time.", INSTANT_SCHEMA),
     Parameter("to", "The instant behind the last.", INSTANT_SCHEMA),
 )
@@ -35,7 +36,7 @@ CHOICE = (
     query=(
         *CHOICE,
         Parameter("limit", "Most events of a page; absent = 100.", {"type": "integer", "minimum": 1, "maximum": 1000}),
-        Parameter("cursor", "Where a page goes on, from `next` of the one before."),
+        Parameter("cursor", "Where a page goes on, from `next` of the one before.", TEXT_SCHEMA),
     ),
     replies={200: events.EventsDocument},
     codes=(Code.ACCOUNT_FORBIDDEN, Code.UNPROVEN),
