@@ -382,7 +382,8 @@ class Batch:
 class Total:
     """An aggregate over postings: how many, their sum, the least and the greatest (None of nothing).
 
-    `latest` is the amount of the one that is the latest by (time, source, id), where that was asked for.
+    `latest` is the amount of the one that is the latest by (time, source, id), and `unique` how many distinct values
+    there are, where that was asked for.
     """
 
     count: int = 0
@@ -390,6 +391,7 @@ class Total:
     min: int | None = None
     max: int | None = None
     latest: int | None = None
+    unique: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +400,8 @@ class UsageQuery:
 
     `accounts` None = every account. `edges` are ascending instants: bucket i is [edges[i], edges[i+1]). `group_by` are
     labels of the meter, or "account". `where` maps a label to the values wanted; "" stands for "" and for absent. With
-    more than `rows_max` rows (None = any number) there is no answer. `latest` asks for the latest amounts too.
+    more than `rows_max` rows (None = any number) there is no answer. `latest` asks for the latest amounts too,
+    and `distinct`, of a meter of distinct values, for how many there are.
     """
 
     meter: str
@@ -407,6 +410,7 @@ class UsageQuery:
     group_by: tuple[str, ...] = ()
     where: Mapping[str, frozenset[str]] = field(default_factory=dict)
     latest: bool = False
+    distinct: bool = False
     rows_max: int | None = None
 
 

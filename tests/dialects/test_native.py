@@ -235,7 +235,6 @@ def test_half_goes_to_even(amounts: tuple[int, int], quantity: str) -> None:
         (f"meter=audio {DAYS} window=day tz=europe/prague", "tz"),
         (f"meter=audio {DAYS} window=day tz=", "tz"),
         (f"meter=audio {DAYS} aggregation=median", "aggregation"),
-        (f"meter=audio {DAYS} aggregation=latest", "aggregation"),
         (f"meter=audio {DAYS} aggregation=unique", "aggregation"),
         ("meter=audio window=day to=2026-10-27T00:00:00Z", "from"),
         ("meter=audio window=day from=2026-10-27T00:00:00Z", "to"),
@@ -283,12 +282,22 @@ def test_a_bare_plus_is_explained() -> None:
         native.parse(asked)
 
 
-def test_a_meter_with_an_aggregation_that_is_not_built_says_so() -> None:
-    """Its own aggregation is the default, and another can be asked for."""
+@pytest.mark.parametrize("name", ["sum", "min", "max", "avg", "latest"])
+def test_a_meter_of_distinct_values_has_no_amounts(name: str) -> None:
+    """Its values are counted, and so are its events; there is nothing to add up."""
+    meters = {"users": replace(builtin().meters["audio"], name="users", aggregation="unique", unit="1", scale=0)}
+    asked = replace(ask("meter=users"), catalog=replace(ask("meter=users").catalog, meters=meters))
+    assert native.parse(asked).distinct
+    assert refusal(f"meter=users aggregation={name}", meters=meters).flaws[0].pointer == "aggregation"
+
+
+def test_the_aggregation_of_a_meter_is_the_default() -> None:
+    """Another can be asked for, of those that fit."""
     meters = {"level": replace(builtin().meters["audio"], name="level", aggregation="latest")}
-    assert refusal("meter=level", meters=meters).flaws[0].pointer == "aggregation"
-    asked = ask("meter=level aggregation=max")
-    assert native.parse(replace(asked, catalog=replace(asked.catalog, meters=meters))).meter == "level"
+    asked = replace(ask("meter=level"), catalog=replace(ask("meter=level").catalog, meters=meters))
+    assert native.parse(asked).latest
+    asked = replace(ask("meter=level aggregation=max"), catalog=asked.catalog)
+    assert not native.parse(asked).latest
 
 
 def test_unknown_parameters_are_ignored() -> None:

@@ -752,6 +752,29 @@ class DistinctValues:
             assert lines(await usage(ledger, meter="work", group_by=("kind",))) == [(0, "a", 3, 3), (0, "b", 2, 2)]
 
     @asynchronous
+    async def test_distinct_values_are_counted_in_every_row_and_over_the_union(self, desk: Desk) -> None:
+        """A value in several buckets, groups or accounts is one in each of them, and one in the total."""
+        async with desk.open() as ledger:
+            await put(ledger, meter(**UNIQUE))
+            days = ["2024-04-29T10:00:00Z", "2024-04-30T10:07:00Z"]
+            users = [(0, "ada", "a"), (0, "bob", "a"), (1, "ada", "a"), (1, "ada", "b"), (1, "ada", "b")]
+            events = [work(str(n), at=days[day], user=user, kind=kind) for n, (day, user, kind) in enumerate(users)]
+            await desk.send(ledger, *events, work("other", account="globex", at=days[0], user="ada", kind="a"))
+            edges = ("2024-04-29T00:00:00Z", "2024-04-30T00:00:00Z", "2024-04-30T10:07:00Z", "2024-05-01T00:00:00Z")
+            asked = replace(query(*edges, meter="work", group_by=("kind",)), distinct=True)
+            (table,) = await ledger.usage([asked])
+            assert [(row.bucket, *row.labels, row.total.unique, row.total.count) for row in table.rows] == [
+                (0, "a", 2, 3),
+                (2, "a", 1, 1),
+                (2, "b", 1, 2),
+            ]
+            assert (table.total.unique, table.total.count) == (2, 6)
+            (nothing,) = await ledger.usage([replace(asked, accounts=("nobody",))])
+            assert (nothing.rows, nothing.total.unique) == ([], 0)
+            with pytest.raises(Problem, match="rows_exceeded"):
+                await ledger.usage([replace(asked, rows_max=2)])
+
+    @asynchronous
     async def test_a_value_is_compared_as_a_label_is_written(self, desk: Desk) -> None:
         """Numbers by their shortest form, and a number is the same value as its text."""
         async with desk.open() as ledger:

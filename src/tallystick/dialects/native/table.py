@@ -220,6 +220,10 @@ def _quantity(total: Total, question: Question) -> str | None:
             return decimal_text(total.sum, scale)
         case "avg":
             return decimal_text(_half_even(total.sum, total.count), scale) if total.count else None
+        case "unique":
+            return str(total.unique or 0)
+        case "latest":
+            return None if total.latest is None else decimal_text(total.latest, scale)
         case "min":
             return None if total.min is None else decimal_text(total.min, scale)
         case _:

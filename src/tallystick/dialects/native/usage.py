@@ -15,8 +15,10 @@ from tallystick.model import Meter, UsageQuery
 from tallystick.query import Request, invalid
 from tallystick.windows import INSTANT_MAX, INSTANT_MIN, Window
 
-AGGREGATIONS = ("sum", "count", "min", "max", "avg")
-UNBUILT = ("latest", "unique")
+OF_AMOUNTS = ("sum", "count", "min", "max", "avg", "latest")
+AGGREGATIONS = (*OF_AMOUNTS, "unique")
+OF_VALUES = ("unique", "count")
+"""What a meter of distinct values can be asked for: it counts values, and no amounts."""
 
 FILTER = "filter["
 
@@ -31,6 +33,8 @@ def parse(request: Request, rows_max: int = 1_000_000) -> UsageQuery:
         group_by=_group_by(request, question.meter),
         where=_where(request, question.meter),
         rows_max=rows_max,
+        latest=question.aggregation == "latest",
+        distinct=question.aggregation == "unique",
     )
 
 
@@ -105,10 +109,11 @@ def _instant(request: Request, parameter: str, *, required: bool) -> int | None:
 
 def _aggregation(request: Request, meter: Meter) -> str:
     name = request.value("aggregation") or meter.aggregation
-    if name in UNBUILT:
-        raise invalid("aggregation", f"{name} is not built yet; there are {', '.join(AGGREGATIONS)}.")
     if name not in AGGREGATIONS:
         raise invalid("aggregation", f"There is no such aggregation; there are {', '.join(AGGREGATIONS)}.")
+    kind, fitting = ("distinct values", OF_VALUES) if meter.aggregation == "unique" else ("amounts", OF_AMOUNTS)
+    if name not in fitting:
+        raise invalid("aggregation", f"{meter.name} counts {kind}: it has {', '.join(fitting)}.")
     return name
 
 

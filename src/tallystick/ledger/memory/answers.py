@@ -22,16 +22,18 @@ def answer(query: UsageQuery, catalog: Catalog, counted: Counted, as_of: AsOf) -
             values = {**dict(posting.labels), "account": kept.account}
             groups[bucket, tuple(values.get(name) for name in query.group_by)].append((kept, posting))
     everything = [each for group in groups.values() for each in group]
-    totals = {group: told(total(counted), query) for group, counted in groups.items()}
+    totals = {group: told(counted, query) for group, counted in groups.items()}
     if query.rows_max is not None and len(groups) > query.rows_max:
         raise rows_exceeded(query.rows_max)
     rows = [UsageRow(bucket, labels, totals[bucket, labels]) for bucket, labels in sorted(groups, key=order)]
-    return UsageTable(rows, told(total(everything), query), as_of)
+    return UsageTable(rows, told(everything, query), as_of)
 
 
-def told(total: Total, query: UsageQuery) -> Total:
+def told(counted: Sequence[tuple[Kept, Posting]], query: UsageQuery) -> Total:
     """Return as much of an aggregate as was asked for."""
-    return total if query.latest else replace(total, latest=None)
+    values = {dict(posting.labels).get(VALUE) for _, posting in counted}
+    whole = replace(total(counted), unique=len(values) if query.distinct else None)
+    return whole if query.latest else replace(whole, latest=None)
 
 
 def is_answerable(query: UsageQuery, meter: Meter | None) -> bool:

@@ -13,25 +13,29 @@ from tallystick.ledger.sqlite.judging import kept_events
 from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
 from tallystick.ledger.sqlite.segment import unpack_columns
 from tallystick.ledger.sqlite.series import Selection
-from tallystick.ledger.sqlite.tail import source_and_id
+from tallystick.ledger.sqlite.tail import Published, source_and_id
 from tallystick.rollup import Cells, Ints
 
 
-def latest(db: apsw.Connection, entry: int, cells: Cells, chosen: Selection) -> list[int]:
+def latest(db: apsw.Connection, state: Published, cells: Cells, chosen: Selection) -> list[int]:
     """Return the latest amount of each cell; a cell's key is (bucket, group of `chosen`)."""
     width = max(1, len(chosen.groups))
     amounts: list[int] = cells.latest.tolist()
     for row in np.flatnonzero(cells.at & 1).tolist():
         group = int(cells.key[row]) % width
-        amounts[row] = decided(db, entry, int(cells.at[row]) >> 1, chosen.series[chosen.group == group])
+        amounts[row] = decided(db, state, int(cells.at[row]) >> 1, chosen.series[chosen.group == group])
     return amounts
 
 
-def decided(db: apsw.Connection, entry: int, time: int, series: Ints) -> int:
-    """Return the amount of the posting to some series at an instant whose event is the last by (source, id)."""
-    found = [(sequence, amount) for part in _postings(db, entry, time, series) for sequence, amount in part]
+def decided(db: apsw.Connection, state: Published, time: int, series: Ints) -> int:
+    """Return the amount of the posting at an instant whose event is the last by (source, id), then by its account."""
+    names = {account.number: account.name for account in state.catalog.accounts.values()}
+    found = [each for part in _postings(db, state.entry, time, series) for each in part]
     kept = kept_events(db, np.array([sequence for sequence, _ in found], np.int64))
-    named = {sequence: tuple(part[0] for part in source_and_id([event.raw])) for sequence, event in kept.items()}
+    named = {
+        sequence: (*(part[0] for part in source_and_id([event.raw])), names[event.account])
+        for sequence, event in kept.items()
+    }
     return max((named[sequence], amount) for sequence, amount in found)[1]
 
 

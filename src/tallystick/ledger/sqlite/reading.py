@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import apsw
 import numpy as np
@@ -25,6 +26,8 @@ from tallystick.rollup import Cells, Ints
 QUARTERS_PER_DAY = 96
 CELLS_HELD_MIN = 500_000
 """From so many on, cells of a report are merged before more are read."""
+VALUES_MAX = 5_000_000
+"""Rows of single values that are looked at for one report of how many there are."""
 SELECTIONS_MAX = 8
 """Groupings remembered per account and meter."""
 
@@ -193,11 +196,35 @@ def usage(
             # Commits and a whole fold came between the two lines above; what was folded is not in `state` yet.
             if done.last > state.entry:
                 continue
-            chosen = [select(query, state, index) for query in queries]
+            asked = [_valued(query) for query in queries]
+            chosen = [select(query, state, index) for query in asked]
             for each in chosen:
                 refuse_damaged(damaged, each.accounts.tolist())
-            pairs = zip(queries, chosen, strict=True)
-            return [_answer(db, state, done, index, query, selection) for query, selection in pairs]
+            pairs = zip(asked, chosen, strict=True)
+            tables = [_answer(db, state, done, index, query, selection) for query, selection in pairs]
+            return [distinct(query, table) for query, table in zip(queries, tables, strict=True)]
+
+
+def _valued(query: UsageQuery) -> UsageQuery:
+    """Ask for the values themselves where their number is asked for."""
+    if not query.distinct:
+        return query
+    return replace(query, group_by=(*query.group_by, VALUE), rows_max=VALUES_MAX)
+
+
+def distinct(query: UsageQuery, table: UsageTable) -> UsageTable:
+    """Count the values of a table whose rows are grouped by them last, which makes neighbours of those of one group."""
+    if not query.distinct:
+        return table
+    rows = []
+    for (bucket, labels), some in groupby(table.rows, key=lambda row: (row.bucket, row.labels[:-1])):
+        totals = [row.total for row in some]
+        count = sum(total.count for total in totals)
+        rows.append(UsageRow(bucket, labels, replace(totals[0], count=count, sum=count, unique=len(totals))))
+    if query.rows_max is not None and len(rows) > query.rows_max:
+        raise rows_exceeded(query.rows_max)
+    values = {row.labels[-1] for row in table.rows}
+    return UsageTable(rows, replace(table.total, unique=len(values)), table.as_of)
 
 
 def as_of(now: Tail, damaged: frozenset[int], queries: Sequence[UsageQuery]) -> AsOf:
@@ -221,10 +248,10 @@ def _answer(
     whole = rollup.rekey(cells, np.zeros(len(cells), np.int64))
     all = whole.totals()[0] if len(whole) else Total()
     if query.latest and len(cells):
-        amounts = latest(db, state.entry, cells, chosen)
+        amounts = latest(db, state, cells, chosen)
         totals = [replace(total, latest=amount) for total, amount in zip(totals, amounts, strict=True)]
         everyone = replace(chosen, group=np.zeros_like(chosen.group), groups=chosen.groups[:1])
-        all = replace(all, latest=latest(db, state.entry, whole, everyone)[0])
+        all = replace(all, latest=latest(db, state, whole, everyone)[0])
     table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
     return UsageTable(table, all, AsOf(state.sequence, state.recorded))
 
