@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -12,6 +14,7 @@ import pytest
 from tallystick.errors import Code, Problem
 from tallystick.ledger.sqlite import file
 from tallystick.ledger.sqlite.ledger import SqliteLedger
+from tallystick.windows import INSTANT_MIN
 from tests.ledger.build import Desk, StillClock, asynchronous, audio, query
 
 NOW = 1_714_564_800_000_000
@@ -91,3 +94,40 @@ async def test_a_sound_log_is_gone_round_again_and_again(tmp_path: Path) -> None
         await desk.send(ledger, audio("3", account="acme"))
         assert scrubbed(ledger) == frozenset()
         assert ledger.vitals().damaged_entries == 0
+
+
+@asynchronous
+async def test_damaged_postings_of_a_replay_are_found_by_the_scrub_and_by_verify(tmp_path: Path) -> None:
+    """What a replay counted is as provable as what came with the events."""
+    async with filled(tmp_path) as (_, ledger):
+        audio_meter = ledger.catalog.meters["audio"]
+        await ledger.put_meter(replace(audio_meter, name="again"), actor="test", start=INSTANT_MIN)
+        while ledger.catalog.replays:
+            await asyncio.sleep(0.01)
+        assert scrubbed(ledger) == frozenset()
+        flip(
+            tmp_path / "data", "SELECT 'log', 'columns', entry, columns FROM log WHERE kind = 4 ORDER BY entry LIMIT 1"
+        )
+        assert scrubbed(ledger) == {account.number for account in ledger.catalog.accounts.values()}
+        assert (await ledger.verify()).faults != ()
+
+
+@asynchronous
+async def test_whatever_is_kept_of_resources_is_proved(tmp_path: Path) -> None:
+    """A resource, a counter of its space or what was counted once that is not what the log says is a fault."""
+    for statement in (
+        "UPDATE resource SET state = '{}'",
+        "UPDATE space SET live = '{}'",
+        "UPDATE counted_once SET value = 'x'",
+        "DELETE FROM record",
+    ):
+        desk = Desk(tmp_path / str(hash(statement)), StillClock(NOW))
+        async with desk.open(verify_bytes_per_s=0) as ledger:
+            said = {"kind": "verification", "id": "v", "type": "identity", "state": "performed", "duration": 1}
+            event = {**audio("1"), "type": "resource.upserted", "data": {**said, "space": "lab"}}
+            await desk.send(ledger, event)
+            assert (await ledger.verify()).faults == ()
+            db = apsw.Connection(str(tmp_path / str(hash(statement)) / file.FILE_NAME))
+            db.execute(statement)
+            db.close()
+            assert [fault.where for fault in (await ledger.verify()).faults] == ["resources"], statement

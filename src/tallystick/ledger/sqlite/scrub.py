@@ -10,7 +10,8 @@ import msgspec
 import structlog
 
 from tallystick.ledger.sqlite import segment
-from tallystick.ledger.sqlite.file import EVENTS, rows
+from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
+from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
 from tallystick.ledger.sqlite.segment import GENESIS, Damaged, Header
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,10 @@ class Scrub:
                 read += size
                 if problem:
                     self._note(entry, problem, said.accounts)
+            elif kind == CORRECTED:
+                correction = msgspec.msgpack.decode(header, type=CorrectionHeader)
+                if not _is_whole(columns, correction.columns):
+                    self._note(entry, "its postings are not what was written", correction.accounts)
             if read >= bytes_max:
                 return
         if some:
@@ -74,11 +79,18 @@ class Scrub:
         self.entries |= self._found_entries
 
 
+def _is_whole(columns: bytes, digest: bytes) -> bool:
+    try:
+        return segment.columns_digest(columns) == digest
+    except Damaged:
+        return False
+
+
 def _check(db: apsw.Connection, first: int, count: int, said: Header, columns: bytes) -> tuple[int, str]:
     """Compare a segment with the digests in its header; returns how much was read, and what is wrong."""
     size, digests = 0, dict(said.frames)
     try:
-        if segment.columns_digest(columns) != said.columns:
+        if not _is_whole(columns, said.columns):
             return size, "its postings are not what was written"
         statement = "SELECT first, body FROM frame WHERE first >= ? AND first < ?"
         for at, body in rows(db, statement, (first, first + count)):
