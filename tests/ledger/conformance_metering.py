@@ -27,12 +27,14 @@ from tallystick.model import (
     Meter,
     Posting,
     Rated,
+    Record,
+    RecordQuery,
     ResourceQuery,
     Rounding,
     Total,
     UsageTable,
 )
-from tallystick.windows import INSTANT_MIN
+from tallystick.windows import INSTANT_MAX, INSTANT_MIN
 from tests.ledger.build import Desk, Raw, asynchronous, audio, instant, lines, query, raw_of, total, usage
 from tests.ledger.define import (
     closed,
@@ -728,6 +730,79 @@ class CountedOnce:
 UNIQUE: dict[str, Any] = {"aggregation": "unique", "quantity": "$.data.user"}
 
 
+class Records:
+    """What was counted once, event by event."""
+
+    @asynchronous
+    async def test_a_record_is_of_every_event_that_was_counted(self, desk: Desk) -> None:
+        """As that event says it, whatever is said later, and whether or not the resource still exists."""
+        async with desk.open() as ledger:
+            await put(ledger, meter(where={"state": {"done"}}, **STATE))
+            await desk.send(
+                ledger,
+                upsert("1", "job", "r", at=5, state="new"),
+                upsert("2", "job", "r", at=7, state="done", duration=1.5, model="m", attributes={"n": 1}),
+                upsert("3", "job", "r", at=8, state="done", model="n"),
+                upsert("4", "job", "s", at=6, space=None, state="done"),
+                upsert("5", "job", "t", at=6, state="done", status="failed"),
+                delete("6", "job", "r", at=9),
+            )
+            page = await ledger.records(RecordQuery("acme", "work", INSTANT_MIN, INSTANT_MAX))
+            state = {"state": "done", "duration": 1_500_000, "model": "m", "attributes": {"n": 1}}
+            assert [replace(each, state=dict(each.state)) for each in page.records] == [
+                Record(instant(second(6)), "test", "4", "", "job", "s", {"state": "done"}),
+                Record(instant(second(7)), "test", "2", "lab", "job", "r", state),
+            ]
+            assert page.total == 2
+
+    @asynchronous
+    async def test_records_come_in_order_and_in_pages(self, desk: Desk) -> None:
+        """By time, source and id, from an instant to before another, some left out at the beginning; all are told."""
+        async with desk.open() as ledger:
+            await put(ledger, meter(**STATE))
+            sent = [(3, "b", "1"), (3, "a", "9"), (1, "a", "5"), (3, "a", "10"), (4, "a", "2"), (0, "z", "z")]
+            for at, source, id in sent:
+                await desk.send(ledger, {**upsert(id, "job", f"{at}{source}{id}", at=at), "source": source})
+            start, end = instant(second(1)), instant(second(4))
+            page = await ledger.records(RecordQuery("acme", "work", start, end))
+            assert [(each.source, each.event) for each in page.records] == [
+                ("a", "5"),
+                ("a", "10"),
+                ("a", "9"),
+                ("b", "1"),
+            ]
+            part = await ledger.records(RecordQuery("acme", "work", start, end, offset=1, limit=2))
+            assert ([each.event for each in part.records], part.total) == (["10", "9"], 4)
+            beyond = await ledger.records(RecordQuery("acme", "work", start, end, offset=4))
+            assert (list(beyond.records), beyond.total) == ([], 4)
+
+    @asynchronous
+    async def test_only_meters_that_count_a_state_have_records(self, desk: Desk) -> None:
+        """Each its own; an account, meter or event without any has none."""
+        async with desk.open() as ledger:
+            await put(ledger, meter("states", **STATE))
+            await put(ledger, meter("urls", **URL))
+            await put(ledger, meter("all", **{**STATE, "once_per": None}))
+            await desk.send(ledger, upsert("1", "job", url="u"), upsert("2", "job", account="globex"))
+            totals = [
+                (await ledger.records(RecordQuery(account, name, INSTANT_MIN, INSTANT_MAX))).total
+                for account in ("acme", "globex", "nobody")
+                for name in ("states", "urls", "all", "none")
+            ]
+            assert totals == [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+
+    @asynchronous
+    async def test_a_meter_that_begins_anew_has_records_of_what_it_counted_since(self, desk: Desk) -> None:
+        """Neither what the earlier one counted nor what was counted again is among them."""
+        async with desk.open() as ledger:
+            await put(ledger, meter(**STATE))
+            await desk.send(ledger, upsert("1", "job", "r"))
+            await put(ledger, meter(**STATE), INSTANT_MIN)
+            await desk.send(ledger, upsert("2", "job", "r"), upsert("3", "job", "s"))
+            page = await ledger.records(RecordQuery("acme", "work", INSTANT_MIN, INSTANT_MAX))
+            assert [each.event for each in page.records] == ["3"]
+
+
 class DistinctValues:
     """Meters of distinct values."""
 
@@ -905,7 +980,7 @@ class LiveResources:
                 ),
             )
             (found,) = await ledger.resources(ResourceQuery("acme", kind="audio"))
-            state = {"duration": 1_000_001, "parent": "p", "model": "m", "attributes": attributes, "actor": "ada"}
+            state = {"duration": 1_000_001, "parent": "p", "model": "m", "actor": "ada", "attributes": attributes}
             assert (found.space, found.kind, found.id, found.time) == ("lab", "audio", "r", instant(second(2)))
             assert plain_state(found) == state
 
@@ -1292,7 +1367,9 @@ class BuiltIn:
                 assert caught.value.code is Code.UNAVAILABLE
 
 
-class MeteringConformance(Definitions, Replays, Rates, CountedOnce, DistinctValues, Latest, LiveResources, BuiltIn):
+class MeteringConformance(
+    Definitions, Replays, Rates, CountedOnce, Records, DistinctValues, Latest, LiveResources, BuiltIn
+):
     """The suite for every ledger; a subclass gives the fixture `desk`."""
 
 
