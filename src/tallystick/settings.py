@@ -10,6 +10,8 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import date, time
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 MIB = 1024 * 1024
 PREFIX = "TALLYSTICK_"
 CONFIG_FILE = "tallystick.toml"
+DEFINITIONS = ("rates", "meters")
+"""What the settings file may define besides, in the order in which it is needed."""
 KEY_OVERLAP_S_MAX = 30 * 86_400
 DATA_FOLDER = Path("tallystick-data")
 
@@ -75,6 +79,9 @@ class Settings:
         max=KEY_OVERLAP_S_MAX,
     )
 
+    replay_wait_s: int = setting(
+        10, "How long a definition that counts kept events is waited for before it is answered 202, in seconds."
+    )
     usage_rows_max: int = setting(1_000_000, "Most rows in one usage report.", min=1)
     page_rows_max: int = setting(
         1_000, "Most rows in one page of a listing, and how many it has unless asked for fewer.", min=1, max=100_000
@@ -197,17 +204,40 @@ def _read_secret(name: str, variable: str, environ: Mapping[str, str]) -> str:
         raise SettingError(f"{name} (from {variable}): cannot read {path}: {_reason(error)}") from None
 
 
+def read_definitions(config: Path | None) -> dict[str, Mapping[str, Any]]:
+    """Return the tables of meters and rates in the settings file by name, with exact numbers and times as text."""
+    table = {} if config is None else _read_toml(config)
+    found = {name: _exact(table.get(name, {})) for name in DEFINITIONS}
+    for name, definitions in found.items():
+        if not isinstance(definitions, dict):
+            raise SettingError(f"{name} (from {config}): must be a table, with a definition under each name")
+    return found
+
+
 def _read_config(config: Path | None) -> Mapping[str, Any]:
     if config is None:
         return {}
-    try:
-        table = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingError(f"cannot read the settings file {config}: {_reason(error)}") from None
+    table = _read_toml(config)
     for name in table:
-        if name not in SPECS:
+        if name not in SPECS and name not in DEFINITIONS:
             raise SettingError(f"{name} (from {config}): there is no such setting{_nearest(name)}")
     return table
+
+
+def _read_toml(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"), parse_float=Decimal)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"cannot read the settings file {config}: {_reason(error)}") from None
+
+
+def _exact(value: Any) -> Any:
+    """Write the times of a TOML value as JSON has them: as text."""
+    if isinstance(value, dict):
+        return {name: _exact(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_exact(item) for item in value]
+    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def _nearest(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tallystick import envelope
 from tallystick.api import http
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.query import Reply
@@ -23,13 +24,30 @@ async def read(call: http.Call, kind: type[T], *, absent: T | None = None) -> T:
     """Read the body as a JSON document of this type; `absent` is what no body at all stands for."""
     if absent is not None and not http.announces_body(call.headers):
         return absent
+    _refuse_media_type(call)
+    async with http.body_of(call, DOCUMENT_BYTES_MAX) as body:
+        return absent if absent is not None and not body else _decode(body, kind)
+
+
+async def read_object(call: http.Call) -> dict[str, Any]:
+    """Read the body as any JSON object, with numbers as int or Decimal."""
+    _refuse_media_type(call)
+    async with http.body_of(call, DOCUMENT_BYTES_MAX) as body:
+        try:
+            return envelope.read(body)
+        except envelope.Unreadable as error:
+            if error.code is Code.NOT_OBJECT:
+                raise refuse(Code.FIELD_TYPE, "", "Send a JSON object.") from None
+            detail = f"The body must be one JSON object in UTF-8: {error.detail}"
+            raise Problem(Code.BODY_UNDECODABLE, detail) from None
+
+
+def _refuse_media_type(call: http.Call) -> None:
     media_type = call.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(
             Code.MEDIA_TYPE_UNKNOWN, "The body must be application/json.", headers={"Accept": "application/json"}
         )
-    async with http.body_of(call, DOCUMENT_BYTES_MAX) as body:
-        return absent if absent is not None and not body else _decode(body, kind)
 
 
 def reply(document: Any, status: int = 200, **headers: str) -> Reply:

@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from tallystick import query
-from tallystick.api import auth, reading
+from tallystick.api import auth, reading, replays
 from tallystick.api.description import INSTANT_SCHEMA, NAME_SCHEMA, Errors, Parameter, describe
 from tallystick.api.http import Call
 from tallystick.dialects import native, speechmatics
@@ -61,6 +61,7 @@ ACCOUNT = Parameter("account", "Only this account; absent = all that the key rea
 async def native_report(call: Call) -> Reply:
     """Sum usage over every account that the key reads, or those that the query names."""
     ledger = call.app.ledger
+    replays.refuse_partial(call, dict(call.query).get("meter"))
     request = reading.request_of(call, reading.accounts_of(call))
     question = native.parse(request, call.app.settings.usage_rows_max)
     native.page_of(request, question)

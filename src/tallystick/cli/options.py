@@ -64,12 +64,13 @@ def format_flag(*formats: str) -> Callable[[Command], Command]:
 def settings_of(flags: dict[str, Any], config: str | None) -> Settings:
     """Gather the settings of this run from flags, environment and file."""
     try:
-        return load(flags, os.environ, _config_path(config))
+        return load(flags, os.environ, config_path(config))
     except SettingError as error:
         raise Failure(str(error)) from None
 
 
-def _config_path(given: str | None) -> Path | None:
+def config_path(given: str | None) -> Path | None:
+    """Return the settings file: the one that was named, else the one in the working folder, where there is one."""
     if given is not None:
         return Path(given)
     return Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None

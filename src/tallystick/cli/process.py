@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from tallystick import telemetry
 from tallystick.api import auth
 from tallystick.app import App, open_app
 from tallystick.asgi import create
-from tallystick.cli import options
+from tallystick.cli import defining, options
 from tallystick.errors import LedgerError
 from tallystick.model import Key, Scope
 from tallystick.settings import Settings
@@ -34,14 +35,14 @@ SWITCH_INTERVAL_S = 0.0001
 """How long a thread keeps the interpreter while another wants it; see `serve` below."""
 
 
-def serve(settings: Settings) -> None:
-    """Serve until told to end, then end the process."""
+def serve(settings: Settings, config: Path | None = None) -> None:
+    """Serve until told to end, then end the process; `config` may define meters and rates."""
     telemetry.configure(settings.log_level)
     # A commit thread that wakes from its fsync must get the interpreter at once, though requests are being decoded
     # beside it: with Python's five milliseconds, every wait of a commit would be paid for by all who wait for it.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with listener(settings) as listening:
-        clean = asyncio.run(run(settings, listening))
+        clean = asyncio.run(run(settings, listening, config))
     # A client that never finishes its request may hold a thread of the HTTP server; everything is closed by now.
     sys.stdout.flush()
     os._exit(0 if clean else 1)
@@ -84,7 +85,7 @@ class Listening(Server):
         self._shd: Any = SocketHolder(self._bound.detach(), False, BACKLOG)  # type: ignore[call-arg]  # granian types this as for its other servers
 
 
-async def run(settings: Settings, bound: socket.socket) -> bool:
+async def run(settings: Settings, bound: socket.socket, config: Path | None = None) -> bool:
     """Serve until told to end; false if the HTTP server ended by itself."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,6 +96,7 @@ async def run(settings: Settings, bound: socket.socket) -> bool:
     except LedgerError as error:
         raise options.failure_of(error) from None
     try:
+        await defining.apply(app, config)
         await make_first_key(app)
         return await _serve(app, bound, address, stop)
     finally:

@@ -21,4 +21,4 @@ def serve(config: str | None, **flags: Any) -> None:
     settings = options.settings_of(flags, config)
     from tallystick.cli import process
 
-    process.serve(settings)
+    process.serve(settings, options.config_path(config))
