@@ -53,7 +53,7 @@ def read(document: Any, *, name: str | None = None, tables: Collection[str] = ()
     meter = Meter(
         name=_name(reading, members, name),
         version=0,
-        events=_events(reading, members.get("events", [])),
+        events=_events(reading, members["events"]) if "events" in members else frozenset(),
         quantity=_path(reading, members["quantity"], "/quantity") if "quantity" in members else None,
         unit=unit,
         scale=scale,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
 from tallystick.envelope import EXACT, UNSAFE, pointer_to, text_of
 from tallystick.errors import Code, Flaw, Problem
@@ -34,14 +34,15 @@ class Reading:
             code, first = self.flaws[0]
             raise Problem(code, first.detail, tuple(flaw for _, flaw in self.flaws))
 
-    def give_up(self, code: Code, pointer: str, detail: str) -> NoReturn:
-        """Note a flaw that leaves nothing else to look at."""
-        raise Problem(code, detail, (Flaw(pointer, detail),))
-
     def members(self, value: Any, pointer: str, allowed: Collection[str], required: Collection[str]) -> dict[str, Any]:
-        """Return the members of an object, less those that are null; note what is unknown or missing."""
+        """Return the members of an object, less those that are null; note what is unknown or missing.
+
+        A document that is no object has no other flaws.
+        """
         if not isinstance(value, Mapping):
             self.refuse(Code.FIELD_TYPE, pointer, f"{_named(pointer)} must be an object.")
+            if not pointer:
+                self.done()
             return {}
         members = {name: member for name, member in value.items() if member is not None}
         for name in members:
@@ -59,7 +60,7 @@ class Reading:
         """Return a clean text of bounded length; "" after a flaw."""
         if not isinstance(value, str):
             self.refuse(Code.FIELD_TYPE, pointer, f"{_named(pointer)} must be a string.")
-        elif not may_be_empty <= len(value) <= length_max and not (may_be_empty and not value):
+        elif not (0 if may_be_empty else 1) <= len(value) <= length_max:
             self.refuse(Code.FIELD_LENGTH, pointer, f"{_named(pointer)} must have 1 to {length_max} characters.")
         elif UNSAFE.search(value):
             detail = f"Remove control characters, bidi overrides and halves of surrogate pairs from {_named(pointer)}."
