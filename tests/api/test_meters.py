@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -311,6 +312,18 @@ def test_what_a_meter_refuses_names_the_member_of_the_event() -> None:
         ]
 
     run(scenario)
+
+
+def test_a_ledger_in_a_file_counts_what_was_kept(tmp_path: Path) -> None:
+    """A real replay is waited for: the answer is 201, and the numbers are whole."""
+
+    async def scenario(world: World) -> None:
+        await world.ingest(*(call(str(n), 1) for n in range(300)))
+        made = await world.ask("PUT", "/v1/meters/calls", {**CALLS, "from": "beginning"})
+        assert (made.status, "replay" in made.json) == (201, False)
+        assert await counted(world) == (300, "300")
+
+    run(scenario, folder=tmp_path)
 
 
 def test_definitions_are_in_the_audit() -> None:
