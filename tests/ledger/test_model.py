@@ -25,13 +25,31 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tallystick.errors import Problem
+from tallystick.ingest.prepare import prepare
 from tallystick.ledger.base import CatalogStale, Ledger
 from tallystick.ledger.open import open_ledger
 from tallystick.ledger.sqlite import identity, keeper
 from tallystick.ledger.sqlite.ledger import SqliteLedger
-from tallystick.model import Account, AccountKind, AuditQuery, AuditRecord, Key, Scope, UsageQuery, UsageTable
+from tallystick.model import (
+    Account,
+    AccountKind,
+    AuditQuery,
+    AuditRecord,
+    Key,
+    Meter,
+    Rated,
+    RecordPage,
+    RecordQuery,
+    Scope,
+    UsageQuery,
+    UsageTable,
+)
 from tallystick.settings import Settings
-from tests.ledger.build import StillClock, batch_of, instant, text_of
+from tallystick.windows import INSTANT_MAX, INSTANT_MIN
+from tests.ledger.build import OPERATOR, StillClock, instant, raw_of, text_of
+from tests.ledger.conformance_metering import everything_of
+from tests.ledger.define import WORK, meter, rates, settled
 
 T = TypeVar("T")
 
@@ -77,9 +95,23 @@ def event(draw: st.DrawFn) -> dict[str, Any]:
         "space": draw(st.sampled_from([None, None, "lab", ""])),
         "subject": draw(st.sampled_from([None, None, "acme/shop", "job"])),
     }
-    kind = draw(st.sampled_from(["audio.processed", "audio.processed", "model.request", "unheard.of"]))
+    kind = draw(st.sampled_from(["audio.processed", "audio.processed", "model.request", "unheard.of", WORK, *ABOUT]))
     return {**made, "type": kind, "data": draw(DATA[kind])}
 
+
+ABOUT = ["resource.upserted", "resource.upserted", "resource.deleted"]
+named = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["image", "image", "verification", "dataset"]), "id": st.sampled_from(["lab", "r"])}
+)
+said = st.fixed_dictionaries(
+    {"duration": st.integers(0, 2), "type": st.sampled_from(["message", "identity"])},
+    optional={
+        "url": st.sampled_from("uv"),
+        "status": st.sampled_from(["success", "failed"]),
+        "state": st.sampled_from(["performed", "error"]),
+        "model": label_values,
+    },
+)
 
 DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "audio.processed": st.fixed_dictionaries(
@@ -94,15 +126,45 @@ DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "model.request": st.fixed_dictionaries(
         {"input": st.integers(0, 3), "output": st.integers(0, 10**12), "model": st.sampled_from(["m", "n", ""])}
     ),
+    WORK: st.fixed_dictionaries(
+        {"n": st.integers(0, 3) | st.sampled_from(["1", 0.5])}, optional={"kind": label_values}
+    ),
+    "resource.upserted": st.tuples(named, said).map(lambda parts: {**parts[0], **parts[1]}),
+    "resource.deleted": named,
     "unheard.of": st.fixed_dictionaries({}, optional={"anything": st.integers(0, 2), "more": st.none()}),
 }
+
+
+LABELS = {
+    "audio": ["language", "mode", "tags", "space"],
+    "images": ["space"],
+    "verifications": ["type", "model", "space"],
+    "work": ["kind", "space"],
+}
+
+
+@st.composite
+def work_meter(draw: st.DrawFn) -> Meter:
+    """Draw a definition of the meter `work`, of one of few kinds, so that they replace each other."""
+    about: list[dict[str, Any]] = [
+        {},
+        {"where": {"kind": {"a", ""}}},
+        {"quantity": None, "rate": Rated("prices", "kind")},
+        {"aggregation": "unique"},
+        {"events": {"resource.upserted"}, "quantity": None, "once_per": "state"},
+        {"events": {"resource.upserted"}, "quantity": None, "once_per": "url"},
+    ]
+    return meter(labels={"kind": "$.data.kind", "space": "$.space"}, **draw(st.sampled_from(about)))
+
+
+price_tables = st.dictionaries(st.sampled_from(["a", "b", ""]), st.sampled_from([0, 1_000_000, 2_000_000]), max_size=3)
 
 
 @st.composite
 def usage_query(draw: st.DrawFn) -> UsageQuery:
     """Draw a question: any edges, any grouping, any filter."""
-    meter = draw(st.sampled_from(["audio", "audio", "tokens_in", "tokens_out", "unheard_of"]))
-    labels = ["language", "mode", "tags", "space"] if meter == "audio" else ["model", "operation"]
+    meter = draw(st.sampled_from(["audio", "audio", "tokens_in", "images", "verifications", "work", "unheard_of"]))
+    labels = LABELS.get(meter, ["model", "operation"])
     cuts = draw(st.lists(times | times.map(lambda time: time + 1), min_size=0, max_size=8, unique=True))
     wanted = st.frozensets(st.sampled_from(["", "a", "b", "m", "lab", "GR"]), max_size=3)
     return UsageQuery(
@@ -111,6 +173,7 @@ def usage_query(draw: st.DrawFn) -> UsageQuery:
         np.array(sorted(cuts), np.int64),
         tuple(draw(st.lists(st.sampled_from(["account", *labels]), max_size=3, unique=True))),
         draw(st.dictionaries(st.sampled_from(labels), wanted, max_size=2)),
+        latest=draw(st.booleans()),
     )
 
 
@@ -250,6 +313,8 @@ class Twins(RuleBasedStateMachine):
     @rule(events=st.lists(event(), min_size=1, max_size=3), shift=st.sampled_from([-1, 1]))
     def commit_stale(self, events: list[dict[str, Any]], shift: int) -> None:
         batch = self._prepare(events)
+        if not len(batch):
+            return
         stale = replace(batch, catalog_version=batch.catalog_version + shift)
         for ledger in (self._ledger, self._oracle):
             with pytest.raises(CatalogStale):
@@ -310,6 +375,29 @@ class Twins(RuleBasedStateMachine):
 
         self._same(followed)
 
+    @rule(defined=work_meter(), start=st.none() | st.sampled_from([INSTANT_MIN, *MARKS]), chores=chores)
+    def put_meter(self, defined: Meter, start: int | None, chores: list[tuple[str, int]]) -> None:
+        self._define(lambda ledger: ledger.put_meter(defined, actor="test", start=start))
+        self.do(chores)
+
+    @rule()
+    def delete_meter(self) -> None:
+        self._same(lambda ledger: ledger.delete_meter("work", actor="test"))
+
+    @rule(table=price_tables, recount=st.booleans(), chores=chores)
+    def put_rates(self, table: dict[str, int], recount: bool, chores: list[tuple[str, int]]) -> None:
+        prices = rates(**table)
+        self._define(lambda ledger: ledger.put_rates("prices", prices, actor="test", recount=recount))
+        self.do(chores)
+
+    @rule(account=st.sampled_from(ACCOUNTS), chores=chores)
+    def look(self, account: str, chores: list[tuple[str, int]]) -> None:
+        """What exists, and what was counted of it once, is told alike."""
+        self.do(chores)
+        self._same(lambda ledger: everything_of(ledger, account))
+        query = RecordQuery(account, "verifications", INSTANT_MIN, INSTANT_MAX)
+        self._same(lambda ledger: ledger.records(query))
+
     @rule(seconds=st.integers(0, 86_400))
     def wait(self, seconds: int) -> None:
         self._clock.advance(seconds)
@@ -355,11 +443,26 @@ class Twins(RuleBasedStateMachine):
         self._run(self._ledger.close())
 
     def _prepare(self, events: Sequence[dict[str, Any]]) -> Any:
-        return batch_of(events, catalog=self._oracle.catalog, now=self._clock(), settings=self._settings)
+        """Prepare events for both ledgers; those that a meter of the day refuses are left out."""
+        raws, catalog = [raw_of(each) for each in events], self._oracle.catalog
+        return prepare(raws, caller=OPERATOR, catalog=catalog, settings=self._settings, now=self._clock()).batch
 
     def _commit(self, events: Sequence[dict[str, Any]], create_accounts: bool) -> None:
         batch = self._prepare(events)
         self._same(lambda ledger: ledger.commit(batch, create_accounts=create_accounts))
+
+    def _define(self, put: Callable[[Ledger], Awaitable[None]]) -> None:
+        """Change what is counted, and let what is counted again be done."""
+
+        async def refused(ledger: Ledger) -> str | None:
+            try:
+                await put(ledger)
+            except Problem as problem:
+                return str(problem)
+            await settled(ledger)
+            return None
+
+        self._same(refused)
 
     def _compare_proofs(self) -> None:
         found, expected = self._run(self._ledger.verify()), self._run(self._oracle.verify())
@@ -383,6 +486,8 @@ def plain(reply: Any) -> Any:
         return replace(reply, rows=list(reply.rows))
     if isinstance(reply, Mapping):
         return dict(reply)
+    if isinstance(reply, RecordPage):
+        return replace(reply, records=list(reply.records))
     is_list = isinstance(reply, Sequence) and not isinstance(reply, str)
     return [plain(part) for part in reply] if is_list else reply
 

@@ -44,11 +44,15 @@ class Recount:
     postings: tuple[tuple[int, Posting], ...] = ()
 
 
-def judge(document: Document, account: str, kept: Kept) -> Verdict:
-    """Tell a retry from a reused id: compare an event with the kept one of its identity."""
+def judge(document: Document, account: str, kept: Kept, catalog: Catalog) -> Verdict:
+    """Tell a retry from a reused id: compare an event with the kept one of its identity.
+
+    Whether it is metered is a matter of the meters in force: those of its first sending may be gone.
+    """
     if not alike(content(document, account), content(read(kept.raw), kept.account)):
         return verdicts.CONFLICT
-    return verdicts.duplicate(metered=bool(kept.postings) or change_of(document, account, kept.time) is not None)
+    is_change = change_of(document, account, kept.time) is not None
+    return verdicts.duplicate(metered=is_change or any(True for _ in additions(kept, catalog, {}, again=True)))
 
 
 def additions(kept: Kept, catalog: Catalog, claims: Claims, *, again: bool = False) -> Iterator[Posting]:

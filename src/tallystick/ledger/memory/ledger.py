@@ -147,7 +147,7 @@ class MemoryLedger(CatalogLog):
         document = read(raw)
         source, id = document["source"], document["id"]
         if (account, source, id) in self._places:
-            return judge(document, account, self._events[self._places[account, source, id]])
+            return judge(document, account, self._events[self._places[account, source, id]], self._catalog)
         if account not in self._catalog.accounts and not create_account:
             return verdicts.account_unknown(account)
         time = time_of(document, received)
