@@ -31,6 +31,9 @@ GUIDE = """# tallystick
 - `PUT /v1/accounts/{account}`: make or change an account, `{"kind": "org"}`. `GET /v1/accounts` lists them.
 - `POST /v1/keys`: make a key, `{"account": "acme", "scopes": ["ingest", "report"]}`; its text is in the reply, once.
   `GET /v1/keys` lists keys, `DELETE /v1/keys/{id}` revokes one.
+- `PUT /v1/meters/{name}`: define what is counted, `{"events": ["call.ended"], "quantity": "$.data.seconds"}`; with
+  `"from": "beginning"` kept events too. `GET /v1/meters` lists meters. `PUT /v1/rates/{table}`: multipliers by type.
+- `GET /v1/accounts/{account}/resources`: what exists now, by space, kind and id.
 - `POST /v1/verify`: replay the whole log and compare every sum with it.
 
 ## Watching

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from tallystick.api import auth, documents, pages, replays
+from tallystick.api.definition_description import METER, METER_EXAMPLE, NAME, MeterShown, MetersShown
+from tallystick.api.description import Parameter, describe
 from tallystick.api.http import Call
 from tallystick.catalog import builtin
-from tallystick.definitions import meters, rates
-from tallystick.definitions.reading import NAME, NAME_RULE
+from tallystick.definitions import meters, rates, reading
 from tallystick.errors import Code, Problem
 from tallystick.model import Meter
 from tallystick.query import Reply
 from tallystick.windows import INSTANT_MIN
 
 BEGINNING = "beginning"
+IN_PATH = (Parameter("name", "The meter's name.", NAME),)
 
 
+@describe(query=pages.PARAMETERS, replies={200: MetersShown})
 async def index(call: Call) -> Reply:
     """List the meters by name, page by page, those that are being counted among them."""
     limit, after = pages.asked(call, str)
@@ -26,11 +29,19 @@ async def index(call: Call) -> Reply:
     return pages.reply(call, "meters", [_shown(call, name) for name in page], following)
 
 
+@describe(path=IN_PATH, replies={200: MeterShown}, codes=(Code.NOT_FOUND,))
 async def get(call: Call) -> Reply:
     """Show one meter."""
     return documents.reply(_shown(call, call.path["name"]))
 
 
+@describe(
+    path=IN_PATH,
+    body=METER,
+    example=METER_EXAMPLE,
+    replies={200: MeterShown, 201: MeterShown, 202: MeterShown},
+    codes=(Code.IN_USE, Code.LABEL_RESERVED, Code.TEXT_INVALID),
+)
 async def put(call: Call) -> Reply:
     """Define a meter or replace its definition; with `from` it counts what was kept before."""
     auth.require_operator(call.caller)
@@ -47,6 +58,7 @@ async def put(call: Call) -> Reply:
     return documents.reply(_shown(call, name), 201 if before is None else 200)
 
 
+@describe(path=IN_PATH, replies={204: None}, codes=(Code.NOT_FOUND, Code.IN_USE))
 async def delete(call: Call) -> Reply:
     """Take a meter out: it counts no more."""
     auth.require_operator(call.caller)
@@ -58,8 +70,8 @@ async def delete(call: Call) -> Reply:
 
 
 def _refuse_name(name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise documents.refuse(Code.FIELD_VALUE, "/name", f"A meter's name must be {NAME_RULE}.")
+    if not reading.NAME.fullmatch(name):
+        raise documents.refuse(Code.FIELD_VALUE, "/name", f"A meter's name must be {reading.NAME_RULE}.")
     _refuse_builtin(name)
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tallystick.api import auth, documents, pages, replays
+from tallystick.api.definition_description import NAME, RATES, RATES_EXAMPLE, RatesShown, TablesShown
+from tallystick.api.description import Parameter, describe
 from tallystick.api.http import Call
-from tallystick.definitions import rates
-from tallystick.definitions.reading import NAME, NAME_RULE
+from tallystick.definitions import rates, reading
 from tallystick.errors import Code, Problem
 from tallystick.query import Reply, invalid, value_of
 
+IN_PATH = (Parameter("table", "The rate table's name.", NAME),)
 
+
+@describe(query=pages.PARAMETERS, replies={200: TablesShown})
 async def index(call: Call) -> Reply:
     """List the rate tables by name, page by page."""
     limit, after = pages.asked(call, str)
@@ -20,17 +24,28 @@ async def index(call: Call) -> Reply:
     return pages.reply(call, "tables", [_shown(call, name) for name in page], following)
 
 
+@describe(path=IN_PATH, replies={200: RatesShown}, codes=(Code.NOT_FOUND,))
 async def get(call: Call) -> Reply:
     """Show one rate table."""
     return documents.reply(_shown(call, call.path["table"]))
 
 
+@describe(
+    path=IN_PATH,
+    query=(
+        Parameter("recount", "true = count kept events again where rates of them change.", {"enum": ["true", "false"]}),
+    ),
+    body=RATES,
+    example=RATES_EXAMPLE,
+    replies={200: RatesShown, 201: RatesShown, 202: RatesShown},
+    codes=(Code.IN_USE, Code.TEXT_INVALID),
+)
 async def put(call: Call) -> Reply:
     """Define a rate table or replace it; `recount=true` lets it change what is counted already."""
     auth.require_operator(call.caller)
     table, before = call.path["table"], call.app.catalog.rates.get(call.path["table"])
-    if not NAME.fullmatch(table):
-        raise documents.refuse(Code.FIELD_VALUE, "/table", f"A rate table's name must be {NAME_RULE}.")
+    if not reading.NAME.fullmatch(table):
+        raise documents.refuse(Code.FIELD_VALUE, "/table", f"A rate table's name must be {reading.NAME_RULE}.")
     recount = _recount(call)
     document = await documents.read_object(call)
     for shown in ("table", "replay"):

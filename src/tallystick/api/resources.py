@@ -8,17 +8,30 @@ import msgspec
 
 from tallystick import windows
 from tallystick.api import auth, pages
+from tallystick.api.definition_description import ResourcesShown
+from tallystick.api.description import Parameter, describe
 from tallystick.api.http import Call
 from tallystick.errors import Code, Problem
 from tallystick.model import LiveResource, ResourceQuery
 from tallystick.query import Reply, decimal_text, invalid, value_of
 
+FILTER = {"type": "string", "minLength": 1}
 MICROSECONDS = 6
 TEXTS = ("status", "state", "type", "model", "actor", "parent", "url")
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
+@describe(
+    query=(
+        Parameter("space", "Only what is in this space or dataset; empty = in none."),
+        Parameter("kind", "Only this kind.", FILTER),
+        Parameter("id", "Only this id.", FILTER),
+        *pages.PARAMETERS,
+    ),
+    replies={200: ResourcesShown},
+    codes=(Code.NOT_FOUND,),
+)
 async def index(call: Call) -> Reply:
     """List live resources by space, kind and id, page by page; `space=` with nothing means in no space."""
     account = call.path["account"]
