@@ -57,6 +57,17 @@ PROBES: Mapping[tuple[str, str], tuple[Probe, ...]] = {
     ("DELETE", "/v1/keys/{id}"): (Probe("/v1/keys/{id}", foreign=KEY, missing=NO_KEY),),
     ("POST", "/v1/keys/{id}/rotate"): (Probe("/v1/keys/{id}/rotate", {}, foreign=KEY, missing=NO_KEY),),
     ("GET", "/v1/audit"): (Probe("/v1/audit"), Probe("/v1/audit?account={id}")),
+    ("GET", "/v1/accounts/{account}/resources"): (
+        Probe("/v1/accounts/{id}/resources"),
+        Probe("/v1/accounts/{id}/resources?kind=audio&limit=1"),
+    ),
+    ("GET", "/v1/meters"): (Probe("/v1/meters"),),
+    ("GET", "/v1/meters/{name}"): (Probe("/v1/meters/audio"),),
+    ("PUT", "/v1/meters/{name}"): (Probe("/v1/meters/mine", {"events": ["x"]}),),
+    ("DELETE", "/v1/meters/{name}"): (Probe("/v1/meters/audio"),),
+    ("GET", "/v1/rates"): (Probe("/v1/rates"),),
+    ("GET", "/v1/rates/{table}"): (Probe("/v1/rates/vision"),),
+    ("PUT", "/v1/rates/{table}"): (Probe("/v1/rates/mine", {"rates": []}),),
     ("POST", "/v1/verify"): (Probe("/v1/verify"),),
     ("GET", "/v2/usage"): (Probe("/v2/usage?account={id}&since=2026-10-01"),),
 }
@@ -185,6 +196,7 @@ def test_the_operator_sees_the_canaries() -> None:
             f"/v1/usage?meter=audio&account={VICTIM}&group_by=model",
             f"/v1/export?account={VICTIM}",
             f"/v1/accounts/{VICTIM}",
+            f"/v1/accounts/{VICTIM}/resources",
         ):
             assert CANARY.encode() in (await world.ask("GET", target)).body, target
 

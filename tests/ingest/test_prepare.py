@@ -304,3 +304,12 @@ def test_shapes_are_forgotten_when_there_are_too_many(monkeypatch: pytest.Monkey
     raws = [event(str(n), duration=n, model=f"m{n % 9}") for n in range(100)]
     prepared = Preparer(SETTINGS).prepare(raws, plain=False, caller=OPERATOR, catalog=CATALOG, now=NOW)
     assert unpacked(prepared, 100) == said(raws, one_by_one(raws, OPERATOR, CATALOG, False))
+
+
+def test_catalogs_of_one_version_are_not_mixed_up() -> None:
+    """Two ledgers in one process may define different meters under the same version."""
+    preparer = Preparer(SETTINGS)
+    other = replace(CATALOG, meters={"seconds": replace(CATALOG.meters["audio"], name="seconds")})
+    for catalog, name in ((CATALOG, "audio"), (other, "seconds"), (CATALOG, "audio")):
+        prepared = preparer.prepare([event("1", duration=1)], plain=False, caller=OPERATOR, catalog=catalog, now=NOW)
+        assert [label_set.meter for label_set in prepared.batch.label_sets] == [name]

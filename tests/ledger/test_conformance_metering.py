@@ -10,12 +10,6 @@ from tests.ledger.build import Desk
 from tests.ledger.conformance_metering import MeteringConformance, PersistentMetering
 
 LEDGERS = ("memory", "sqlite")
-GAPS = {
-    "test_a_meter_that_begins_anew_has_records_of_what_it_counted_since[sqlite]": (
-        "records are kept without the epoch of their meter, so those of before it began anew are still told"
-    )
-}
-"""What a ledger is known not to keep yet, and why."""
 
 
 class TestMetering(MeteringConformance):
@@ -23,8 +17,6 @@ class TestMetering(MeteringConformance):
 
     @pytest.fixture(params=LEDGERS)
     def desk(self, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-        if request.node.name in GAPS:
-            request.applymarker(pytest.mark.xfail(reason=GAPS[request.node.name], strict=True))
         return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
 
 

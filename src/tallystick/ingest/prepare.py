@@ -143,7 +143,8 @@ class Preparer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._plans: dict[tuple[int, str | None, bool], Plan | None] = {}
+        self._plans: dict[tuple[str | None, bool], Plan | None] = {}
+        self._catalog: Catalog | None = None
         self._calls = 0
         self._sets = LabelSets()
 
@@ -159,7 +160,11 @@ class Preparer:
         return work.finish()
 
     def _plan(self, catalog: Catalog, account: str | None, plain: bool) -> Plan | None:
-        key = (catalog.version, account, plain)
+        # Not by its version: two ledgers of one process may give the same one to what is not the same.
+        if self._catalog is None or (self._catalog.meters, self._catalog.rates) != (catalog.meters, catalog.rates):
+            self._plans.clear()
+        self._catalog = catalog
+        key = (account, plain)
         self._calls += 1
         if self._calls % CALLS_PER_LOOK == 0 and sum(plan.size for plan in self._plans.values() if plan) > TEXTS_MAX:
             self._plans.clear()

@@ -73,9 +73,9 @@ MIGRATIONS = (
         epoch INTEGER NOT NULL, value TEXT NOT NULL,
         PRIMARY KEY (account, space, kind, id, meter, epoch)) STRICT, WITHOUT ROWID;
     CREATE TABLE record (
-        account INTEGER NOT NULL, meter TEXT NOT NULL, time INTEGER NOT NULL, source TEXT NOT NULL, event TEXT NOT NULL,
-        space TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, state TEXT NOT NULL,
-        PRIMARY KEY (account, meter, time, source, event)) STRICT, WITHOUT ROWID;
+        account INTEGER NOT NULL, meter TEXT NOT NULL, epoch INTEGER NOT NULL, time INTEGER NOT NULL,
+        source TEXT NOT NULL, event TEXT NOT NULL, space TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
+        state TEXT NOT NULL, PRIMARY KEY (account, meter, epoch, time, source, event)) STRICT, WITHOUT ROWID;
     """,
 )
 """Statements that take the file from format i to i + 1; a new file is at format 0. Never edit one that was released."""

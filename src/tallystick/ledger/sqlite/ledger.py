@@ -180,10 +180,10 @@ class SqliteLedger:
 
     async def records(self, query: RecordQuery) -> RecordPage:
         self._check_open()
-        account = self.catalog.accounts.get(query.account)
-        if account is None:
+        account, meter = self.catalog.accounts.get(query.account), self.catalog.meters.get(query.meter)
+        if account is None or meter is None:
             return RecordPage((), 0)
-        return await self._read(lambda db: resource_tables.records(db, account.number, query))
+        return await self._read(lambda db: resource_tables.records(db, account.number, meter.epoch, query))
 
     async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
         return await self._read(lambda _: reading.as_of(self._tail, self._keeper.scrub.damaged, queries))

@@ -32,6 +32,7 @@ class Recorded(NamedTuple):
 
     account: int
     meter: str
+    epoch: int
     time: int
     source: str
     event: str
@@ -69,9 +70,10 @@ class Living:
         """Remember what the meters count of a resource; a record is only of what they count when it comes."""
         name = named(account, change)
         for meter, value in once.items():
-            self.once[Counted(meter, catalog.meters[meter].epoch, name)] = value
+            epoch = catalog.meters[meter].epoch
+            self.once[Counted(meter, epoch, name)] = value
             if catalog.meters[meter].once_per == "state" and not is_replay:
-                self.records[Recorded(account, meter, change.time, change.source, change.event)] = change
+                self.records[Recorded(account, meter, epoch, change.time, change.source, change.event)] = change
 
     def take(self, account: int, change: Change) -> None:
         """Change a resource, and its space with it."""

@@ -77,7 +77,7 @@ def store(db: apsw.Connection, living: Living) -> None:
         ]
         db.execute(
             """INSERT INTO record SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
-            value ->> 5, value ->> 6, value ->> 7, value ->> 8 FROM json_each(?)""",
+            value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9 FROM json_each(?)""",
             (_json(rows_of),),
         )
 
@@ -89,19 +89,19 @@ def everything(db: apsw.Connection) -> Living:
     living.spaces.update(map(_space, rows(db, "SELECT * FROM space")))
     statement = "SELECT account, space, kind, id, meter, epoch, value FROM counted_once"
     living.once.update(map(_counted, rows(db, statement)))
-    for account, meter, *said in rows(db, "SELECT * FROM record"):
+    for account, meter, epoch, *said in rows(db, "SELECT * FROM record"):
         record = _record(said)
-        key = Recorded(account, meter, record.time, record.source, record.event)
+        key = Recorded(account, meter, epoch, record.time, record.source, record.event)
         living.records[key] = Change(
             record.kind, record.space, record.id, record.time, record.source, record.event, record.state
         )
     return living
 
 
-def records(db: apsw.Connection, account: int, query: RecordQuery) -> RecordPage:
-    """Return some of the records of an account and a meter, and how many there are."""
-    bounds = (account, query.meter, query.start, query.end)
-    where = "FROM record WHERE account = ? AND meter = ? AND time >= ? AND time < ?"
+def records(db: apsw.Connection, account: int, epoch: int, query: RecordQuery) -> RecordPage:
+    """Return some of the records of an account and a meter since its epoch, and how many there are."""
+    bounds = (account, query.meter, epoch, query.start, query.end)
+    where = "FROM record WHERE account = ? AND meter = ? AND epoch = ? AND time >= ? AND time < ?"
     (total,) = row(db, f"SELECT count(*) {where}", bounds)
     columns = "time, source, event, space, kind, id, state"
     statement = f"SELECT {columns} {where} ORDER BY time, source, event LIMIT ? OFFSET ?"
