@@ -21,6 +21,7 @@ from tallystick.metering import meter as metered
 from tallystick.model import (
     VALUE,
     Catalog,
+    EventQuery,
     LiveQuery,
     LiveResource,
     LiveSpace,
@@ -895,6 +896,27 @@ class DistinctValues:
             assert lines(await usage(ledger, meter="work", group_by=(VALUE,))) == [(0, "ada", 2, 2)]
 
 
+class Fed:
+    """What the meters in force count of a kept event."""
+
+    @asynchronous
+    async def test_a_listing_shows_what_replays_counted_and_not_what_they_replaced(self, desk: Desk) -> None:
+        """Of a meter that began anew only what it counts now; of one that is gone nothing; receipts stay as given."""
+        async with desk.open() as ledger:
+            await put(ledger, meter("gone"))
+            await put(ledger, meter("again", scale=3))
+            await desk.send(ledger, work("1", 2, kind="a"), work("2", 3, kind="a"))
+            await put(ledger, meter("again", scale=6), INSTANT_MIN)
+            await put(ledger, meter("later"), INSTANT_MIN)
+            await ledger.delete_meter("gone", actor="test")
+            page = await ledger.events(EventQuery(None))
+            assert [(row.sequence, row.metered) for row in page.rows] == [(2, True), (1, True)]
+            assert [[(fed.meter, fed.amount) for fed in row.postings] for row in page.rows] == [
+                [("again", 3_000_000), ("later", 3)],
+                [("again", 2_000_000), ("later", 2)],
+            ]
+
+
 class Latest:
     """The latest amount."""
 
@@ -1368,7 +1390,7 @@ class BuiltIn:
 
 
 class MeteringConformance(
-    Definitions, Replays, Rates, CountedOnce, Records, DistinctValues, Latest, LiveResources, BuiltIn
+    Definitions, Replays, Rates, CountedOnce, Records, DistinctValues, Fed, Latest, LiveResources, BuiltIn
 ):
     """The suite for every ledger; a subclass gives the fixture `desk`."""
 

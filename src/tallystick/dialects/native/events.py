@@ -118,17 +118,17 @@ def _fed(posting: Posting, catalog: Catalog) -> EventFed:
     return EventFed(posting.meter, labels, _quantity(posting, catalog), value)
 
 
-def _one_line(raw: bytes) -> bytes:
-    # In JSON a line end can only stand between tokens: in a string it is escaped.
-    return raw.replace(b"\r", b" ").replace(b"\n", b" ")
-
-
 def _quantity(posting: Posting, catalog: Catalog) -> str | None:
-    """Write what was counted; null where the definition that it was counted by is in force no more."""
+    """Write what was counted; null where the meter began anew or went since the event was looked up."""
     meter = catalog.meters.get(posting.meter)
     if meter is None or posting.meter_version < meter.epoch:
         return None
     return decimal_text(posting.amount, meter.scale)
+
+
+def _one_line(raw: bytes) -> bytes:
+    # In JSON a line end can only stand between tokens: in a string it is escaped.
+    return raw.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
 # All of them

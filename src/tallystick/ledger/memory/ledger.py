@@ -82,7 +82,7 @@ class MemoryLedger(CatalogLog):
 
     async def events(self, query: EventQuery) -> EventPage:
         self._check_open()
-        return listing.page(query, self._events, self._as_of())
+        return listing.page(query, self._events, self._counted(), self._as_of())
 
     def vitals(self) -> Vitals:
         bound, values = near(self._settings.label_sets_max), near(self._settings.unique_values_max)

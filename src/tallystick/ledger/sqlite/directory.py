@@ -12,7 +12,9 @@ import numpy as np
 
 from tallystick.envelope import DELETED, UPSERTED, Unreadable, read, space_of
 from tallystick.ledger.sqlite import segment
-from tallystick.ledger.sqlite.file import EVENTS, row, rows
+from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
+from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
+from tallystick.ledger.sqlite.replaying import SLICE_EVENTS
 from tallystick.ledger.sqlite.scrub import refuse_damaged
 from tallystick.ledger.sqlite.segment import (
     GENESIS,
@@ -77,7 +79,41 @@ def events(db: apsw.Connection, now: Tail, damaged: frozenset[int], query: Event
     walk = _Walk(db, now.series, names, replace(query, through=through), through)
     with db:
         walk.go()
-    return EventPage(walk.found, as_of, walk.following())
+        found = fed(db, now, walk.found)
+    return EventPage(found, as_of, walk.following())
+
+
+def fed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Sequence[EventRow]:
+    """Show events with what the meters in force count of them: what came with them, and what replays counted since."""
+    meters = now.published.catalog.meters
+    again = _replayed(db, now, found) if found else {}
+    shown = []
+    for each in found:
+        postings = [*each.postings, *again.get(each.sequence, ())]
+        in_force = (p for p in postings if p.meter in meters and p.meter_version >= meters[p.meter].epoch)
+        shown.append(replace(each, postings=tuple(sorted(in_force, key=lambda p: (p.meter, p.labels)))))
+    return shown
+
+
+def _replayed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Mapping[int, Sequence[Posting]]:
+    """Return the postings that replays gave to events, by sequence."""
+    epochs = {meter.epoch for meter in now.published.catalog.meters.values()}
+    wanted = np.array(sorted(each.sequence for each in found), np.int64)
+    again: dict[int, list[Posting]] = {}
+    # Kinds in these words, so that the index of entries without events is used.
+    statement = f"""SELECT header, columns FROM log WHERE kind <> {EVENTS} AND kind = {CORRECTED} AND entry <= ?
+        AND first > ? AND first <= ?"""
+    bounds = (now.published.entry, int(wanted[0]) - SLICE_EVENTS, int(wanted[-1]))
+    for packed, body in rows(db, statement, bounds):
+        header = msgspec.msgpack.decode(packed, type=CorrectionHeader)
+        if header.epoch in epochs:
+            if columns_digest(body) != header.columns:
+                raise Damaged(f"log entry {header.entry} is not what was written")
+            columns, sequences = unpack_columns(body), header.events()
+            for event in np.flatnonzero(np.isin(sequences, wanted)).tolist():
+                postings = _postings(columns, event, now.series)
+                again.setdefault(int(sequences[event]), []).extend(postings)
+    return again
 
 
 class _Walk:
