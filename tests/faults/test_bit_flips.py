@@ -62,6 +62,11 @@ async def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     monkeypatch.setattr(keeper, "LOOK_EVERY_S", 60)
     async with opened(folder, TickingClock()):
         pass
+    # How many pages are free depends on what was done behind the log in time; damage to them would prove nothing.
+    db = apsw.Connection(str(folder / FILE))
+    db.execute("VACUUM")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    db.close()
     return (folder / FILE).read_bytes()
 
 
@@ -103,15 +108,18 @@ def test_a_flipped_bit_is_noticed_or_means_nothing(tmp_path: Path, monkeypatch: 
 
 
 def test_a_file_that_was_cut_short_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the file ends too early, between pages or inside one, it is refused or verify reports a fault."""
+    """Wherever the file ends too early, it is refused, verify reports a fault, or what is missing held nothing."""
     content = asyncio.run(written(tmp_path / "live", monkeypatch))
+    before = content_of(tmp_path / "live" / FILE)
     rng, missed = random.Random(2), []
     sizes = [rng.randrange(1, len(content)) for _ in range(CUTS)]
     for size in [*sizes, *(size // PAGE_BYTES * PAGE_BYTES or PAGE_BYTES for size in sizes)]:
         folder = tmp_path / "cut"
         folder.mkdir()
         (folder / FILE).write_bytes(content[:size])
-        if not asyncio.run(is_noticed(folder)):
+        # The end of the last page may be empty.
+        is_harmless = len(content) - size < PAGE_BYTES and content_of(folder / FILE) == before
+        if not is_harmless and not asyncio.run(is_noticed(folder)):
             missed.append(size)
         shutil.rmtree(folder)
     assert not missed
