@@ -33,8 +33,8 @@ log = structlog.get_logger(__name__)
 
 SLICE_EVENTS = 4_000
 LOOK_EVERY_S = 0.05
-TEXT_LENGTH_ANY = 1 << 30
-"""Kept events passed the bound that was set then; it may have been lowered since."""
+TEXT_LENGTH_ANY = 1 << 20
+"""Longer than any text of a kept event, whatever the bound was that it passed; a number's exponent may be longer."""
 
 
 class _Type(msgspec.Struct):
