@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallystick.catalog import builtin
-from tallystick.ingest.prepare import Prepared, Preparer, make_plan
+from tallystick.ingest.plan import make_form
+from tallystick.ingest.prepare import Prepared, Preparer
 from tallystick.ingest.validate import validate
 from tallystick.model import Caller, Catalog, Checked, Posting, Rounding, Scope, Verdict
 from tallystick.settings import Settings
@@ -289,7 +290,7 @@ def test_a_meter_that_rounds_otherwise_is_never_read_in_columns() -> None:
     audio = CATALOG.meters["audio"]
     rounded = replace(audio, rounding=Rounding(to="1", mode="up"))
     catalog = replace(CATALOG, version=2, meters={**CATALOG.meters, "audio": rounded})
-    plan, other = make_plan(CATALOG), make_plan(catalog)
+    plan, other = make_form(CATALOG), make_form(catalog)
     assert plan is not None and "audio.processed" not in plan.slow_types
     assert other is not None and "audio.processed" in other.slow_types
     prepared = Preparer(SETTINGS).prepare(
@@ -300,7 +301,7 @@ def test_a_meter_that_rounds_otherwise_is_never_read_in_columns() -> None:
 
 def test_shapes_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Endless new labels cost time, never memory, and never mix up the events of one piece."""
-    monkeypatch.setattr("tallystick.ingest.prepare.SHAPES_MAX", 5)
+    monkeypatch.setattr("tallystick.ingest.plan.SHAPES_MAX", 5)
     raws = [event(str(n), duration=n, model=f"m{n % 9}") for n in range(100)]
     prepared = Preparer(SETTINGS).prepare(raws, plain=False, caller=OPERATOR, catalog=CATALOG, now=NOW)
     assert unpacked(prepared, 100) == said(raws, one_by_one(raws, OPERATOR, CATALOG, False))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tallystick.envelope import id_of
 from tallystick.errors import Code
 from tallystick.ingest.decode import Items, decode
-from tallystick.ingest.prepare import Prepared, Preparer, join
+from tallystick.ingest.prepare import Prepared, Preparer
 from tallystick.ledger.base import CatalogStale, Ledger
 from tallystick.model import Caller, Receipt, Status, Verdict
 from tallystick.settings import Settings
@@ -27,8 +27,6 @@ INLINE_BYTES = 64 * 1024
 """Up to here a request is prepared on the loop, in about a millisecond; larger ones on a thread of their own."""
 PART_BYTES = 1024 * 1024
 """How much of a request is handed to the ledger at a time: so much that threads seldom wait for each other over it."""
-PIECE_BYTES = 256 * 1024
-"""How much is decoded at a stretch: what it takes in memory stays near the processor."""
 
 
 async def accept(
@@ -133,14 +131,9 @@ class _Part:
         return await _beside(self._prepare) if self.is_bulk else self._prepare()
 
     def _prepare(self) -> Prepared:
-        """Prepare the events, a piece at a time, all under one catalog."""
-        preparer, catalog = _preparer(self.settings, self.is_bulk), self.ledger.catalog
-        pieces = [[self.items.raws[row] for row in rows] for rows in _split(self.items, self.rows, PIECE_BYTES)]
-        return join(
-            [
-                preparer.prepare(raws, plain=self.items.plain, caller=self.caller, catalog=catalog, now=self.now)
-                for raws in pieces
-            ]
+        raws = [self.items.raws[row] for row in self.rows]
+        return _preparer(self.settings, self.is_bulk).prepare(
+            raws, plain=self.items.plain, caller=self.caller, catalog=self.ledger.catalog, now=self.now
         )
 
     async def keep(self, prepared: Prepared) -> _Kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ Mask = NDArray[np.bool_]
 DIGITS_MAX = 18
 """So many decimal digits always fit into an int64."""
 TIME_WIDTH = 32
+
+_TENS = 10 ** np.arange(DIGITS_MAX + 1, dtype=np.int64)
 
 _DAYS_BEFORE = np.array([0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], np.int64)
 _DAYS_IN = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
@@ -26,26 +29,42 @@ def _matrix(texts: Sequence[bytes] | Sequence[str], width: int) -> tuple[NDArray
     return np.ascontiguousarray(matrix.T), lengths
 
 
-def decimals(texts: Sequence[bytes], scale: int) -> tuple[Ints, Mask]:
-    """Read numbers such as 12 or 3.25 as integers at `scale`; the mask says which rows were that plain and exact.
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers such as 12 or 3.25 in columns: all their digits, how many stand before and how many behind the point.
 
-    Plain is: at most DIGITS_MAX digits after scaling, no exponent, no sign, no more decimals than `scale`.
+    `plain`: at most DIGITS_MAX digits, no exponent, no sign. Where it is false the rest means nothing.
     """
+
+    digits: Ints
+    whole: Ints
+    fraction: Ints
+    plain: Mask
+
+    def at(self, scale: int) -> tuple[Ints, Mask]:
+        """Return them as integers at `scale`, and which of them are plain and have no more decimals than that."""
+        fits = self.plain & (self.fraction <= scale) & (self.whole + scale <= DIGITS_MAX)
+        return self.digits * _TENS[np.clip(scale - self.fraction, 0, DIGITS_MAX)], fits
+
+    def take(self, rows: Ints) -> Numbers:
+        """Return the numbers of some rows."""
+        return Numbers(self.digits[rows], self.whole[rows], self.fraction[rows], self.plain[rows])
+
+
+def numbers(texts: Sequence[bytes]) -> Numbers:
+    """Read texts of JSON numbers."""
     width = DIGITS_MAX + 2
     places, lengths = _matrix(texts, width)
     digit = places - np.uint8(48)
-    is_digit = digit <= 9
-    is_point = places == 46
-    at = np.where(is_point.any(axis=0), is_point.argmax(axis=0), lengths)
-    fraction = np.maximum(lengths - at - 1, 0)
-    plain = (is_digit.sum(axis=0) + is_point.sum(axis=0) == lengths) & (lengths < width) & (lengths > 0)
-    plain &= (is_point.sum(axis=0) <= 1) & (at > 0) & (at != lengths - 1)
-    plain &= (at == 1) | (places[0] != 48)
-    plain &= (fraction <= scale) & (at + scale <= DIGITS_MAX)
+    is_digit, is_point = digit <= 9, places == 46
+    points = is_point.sum(axis=0)
+    whole = np.where(points > 0, is_point.argmax(axis=0), lengths)
+    plain = (is_digit.sum(axis=0) + points == lengths) & (lengths < width) & (lengths > 0)
+    plain &= (points <= 1) & (whole > 0) & (whole != lengths - 1) & ((whole == 1) | (places[0] != 48))
     value = np.zeros(len(texts), np.int64)
     for place in range(int(min(lengths.max(initial=0), width))):
         value = np.where(is_digit[place], value * 10 + digit[place], value)
-    return value * 10 ** np.clip(scale - fraction, 0, DIGITS_MAX), plain
+    return Numbers(value, whole, np.maximum(lengths - whole - 1, 0), plain)
 
 
 def times(texts: Sequence[str]) -> tuple[Ints, Mask]:

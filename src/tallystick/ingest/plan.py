@@ -1,0 +1,201 @@
+"""How events are read in columns under one catalog, and what was learned of their texts: their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
+from typing import Any
+
+import msgspec
+
+from tallystick.envelope import DELETED, UPSERTED
+from tallystick.ingest.amounts import Way, way_of, ways_are_columnar
+from tallystick.metering import names_of
+from tallystick.model import Catalog, Labels, LabelSet, Meter, Posting
+
+SHAPES_MAX = 50_000
+ALWAYS_TEXTS = frozenset({"status", "space", "dataset", "tags", "model", "type", "billing", "license"})
+"""Members of data that decide whether an event is taken, or in which space it is, whatever the meters are."""
+ATTRIBUTES = ("id", "source", "type", "specversion", "time", "subject", "account", "space", "data_base64")
+
+SPACE = "$.space"
+
+Texts = tuple[Any, ...]
+Raw = msgspec.Raw
+data_of = attrgetter("data")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One posting that every event of a shape gives: into which series, and (by number) in which way."""
+
+    label_set: LabelSet
+    way: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What validate.py said of an event with these texts. `members` are those of data that its amounts come from."""
+
+    account: str
+    feeds: tuple[Feed, ...]
+    members: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is read of an event: its attributes, and of its data `texts` that make its shape and `quantities`.
+
+    `decode` reads a list of events, `decode_one` one; both raise msgspec's errors for what is of another type. Events
+    of `slow_types` are judged one by one: a meter of theirs needs more than columns can do.
+    """
+
+    decode: Callable[[bytes], list[Any]]
+    decode_one: Callable[[bytes], Any]
+    chosen: Callable[[Texts], Texts]
+    quantity_of: Mapping[str, Callable[[Any], Raw]]
+    slow_types: frozenset[str]
+
+    def texts(self, events: Sequence[Any]) -> list[Texts]:
+        """Return what makes the shape of each event, of its data."""
+        return list(map(self.chosen, map(msgspec.structs.astuple, map(data_of, events))))
+
+
+class Plan:
+    """The shapes of one kind of caller's events under one catalog; it learns them as they come."""
+
+    def __init__(self, form: Form, catalog: Catalog, sets: LabelSets) -> None:
+        self.form = form
+        self.ways: list[Way] = []
+        self._catalog, self._sets = catalog, sets
+        self._numbers: dict[Way, int] = {}
+        self._known = _Known()
+        self._texts: dict[Texts, Texts] = {}
+        self._shapes = 0
+
+    @property
+    def size(self) -> int:
+        return 1 + len(self._known) + len(self._texts) + self._shapes
+
+    def shapes(self, heads: Iterable[Texts], texts: Iterable[Texts]) -> list[Shape | None]:
+        """Return the shape of each event by the texts around its data and those in it; None where it is not known."""
+        return list(map(dict.get, map(self._known.__getitem__, heads), texts))
+
+    def learn(self, head: Texts, texts: Texts, account: str, postings: Sequence[Posting]) -> Shape:
+        """Remember what an event with these texts adds."""
+        if self._shapes >= SHAPES_MAX:
+            self._known.clear()
+            self._texts.clear()
+            self._shapes = 0
+        feeds = tuple(Feed(self._sets.of(account, p), self._way(p)) for p in postings)
+        members = (self.ways[feed.way].member for feed in feeds)
+        shape = Shape(account, feeds, frozenset(member for member in members if member is not None))
+        self._known[head][self._texts.setdefault(texts, texts)] = shape
+        self._shapes += 1
+        return shape
+
+    def _way(self, posting: Posting) -> int:
+        way = way_of(self._catalog.meters[posting.meter], posting, self._catalog)
+        number = self._numbers.setdefault(way, len(self.ways))
+        if number == len(self.ways):
+            self.ways.append(way)
+        return number
+
+
+class _Known(dict[Texts, dict[Texts, Shape]]):
+    """Shapes by the texts around data, then by those in it."""
+
+    def __missing__(self, head: Texts) -> dict[Texts, Shape]:
+        if len(self) >= SHAPES_MAX:
+            self.clear()
+        made = self[head] = {}
+        return made
+
+
+class LabelSets:
+    """One LabelSet object per label set, so that a ledger can know it again by identity."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str, int, Labels], LabelSet] = {}
+
+    def of(self, account: str, posting: Posting) -> LabelSet:
+        key = (account, posting.meter, posting.meter_version, posting.labels)
+        made = self._made.get(key)
+        if made is None:
+            if len(self._made) >= 4 * SHAPES_MAX:
+                self._made.clear()
+            made = self._made[key] = LabelSet(*key)
+        return made
+
+
+def make_form(catalog: Catalog) -> Form:
+    """Derive from the meters what to read of an event."""
+    slow = {UPSERTED, DELETED}.union(*(meter.events for meter in catalog.meters.values() if not _is_columnar(meter)))
+    while (form := _form_without(slow, catalog)) is None:
+        pass
+    return form
+
+
+def _form_without(slow: set[str], catalog: Catalog) -> Form | None:
+    """Return the form for all types but the slow ones, or None after adding types to these.
+
+    A member is read as a text or as a number, never both: the meter that came first is heeded.
+    """
+    texts, quantities = set(ALWAYS_TEXTS), set[str]()
+    for meter in catalog.meters.values():
+        if meter.events <= slow:
+            continue
+        if _texts(meter) & quantities or _quantities(meter) & (texts | _texts(meter)):
+            slow |= meter.events
+            return None
+        texts |= _texts(meter)
+        quantities |= _quantities(meter)
+    return _form(sorted(texts), sorted(quantities), frozenset(slow))
+
+
+def _is_columnar(meter: Meter) -> bool:
+    if meter.aggregation == "unique" or meter.once_per or not ways_are_columnar(meter):
+        return False
+    texts_fit = all(path == SPACE or _is_member(path) for path in _text_paths(meter))
+    return texts_fit and (meter.quantity is None or _is_member(meter.quantity))
+
+
+def _is_member(path: str) -> bool:
+    names = names_of(path)
+    return names is not None and len(names) == 2 and names[0] == "data"
+
+
+def _text_paths(meter: Meter) -> list[str]:
+    paths = dict(meter.labels)
+    return [*paths.values(), *(paths.get(name, f"$.data.{name}") for name, _ in meter.where)]
+
+
+def _texts(meter: Meter) -> frozenset[str]:
+    return frozenset(path.removeprefix("$.data.") for path in _text_paths(meter) if path != SPACE)
+
+
+def _quantities(meter: Meter) -> frozenset[str]:
+    return frozenset({meter.quantity.removeprefix("$.data.")} if meter.quantity is not None else ())
+
+
+def _form(texts: Sequence[str], quantities: Sequence[str], slow_types: frozenset[str]) -> Form:
+    # Members are renamed: any of them may be a word of Python's.
+    members = {f"m{number}": name for number, name in enumerate((*texts, *quantities))}
+    fields = list(members)
+    text: Any = str | None
+    letters: Any = str | tuple[str, ...] | None
+    read_as_texts = [(field, letters if members[field] == "tags" else text, None) for field in fields[: len(texts)]]
+    read_as_numbers = [(field, Raw, Raw()) for field in fields[len(texts) :]]
+    data_type = msgspec.defstruct("Data", [*read_as_texts, *read_as_numbers], rename=members, gc=False)
+    required = [(name, str) for name in ATTRIBUTES[:3]]
+    optional = [(name, text, None) for name in ATTRIBUTES[3:]]
+    event_type = msgspec.defstruct("Envelope", [*required, *optional, ("data", data_type | None, None)], gc=False)
+    list_of: Any = list
+    return Form(
+        decode=msgspec.json.Decoder(list_of[event_type]).decode,
+        decode_one=msgspec.json.Decoder(event_type).decode,
+        chosen=itemgetter(slice(len(texts))),
+        quantity_of={members[field]: attrgetter(f"data.{field}") for field in fields[len(texts) :]},
+        slow_types=slow_types,
+    )
