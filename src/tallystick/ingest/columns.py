@@ -17,6 +17,9 @@ TIME_WIDTH = 32
 
 _TENS = 10 ** np.arange(DIGITS_MAX + 1, dtype=np.int64)
 
+_DIGIT_PLACES = np.array([0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18])
+_MARK_PLACES = np.array([4, 7, 10, 13, 16])
+_MARKS = np.frombuffer(b"--T::", np.uint8).reshape(-1, 1)
 _DAYS_BEFORE = np.array([0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], np.int64)
 _DAYS_IN = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 _EPOCH_DAYS = 719_162  # from 0001-01-01 to 1970-01-01
@@ -74,25 +77,22 @@ def times(texts: Sequence[str]) -> tuple[Ints, Mask]:
     microseconds are cut.
     """
     places, lengths = _matrix(texts, TIME_WIDTH)
-    digit = (places - np.uint8(48)).astype(np.int64)
+    longest = int(min(lengths.max(initial=0), TIME_WIDTH))
     last = np.clip(lengths - 1, 0, TIME_WIDTH - 1)
-    rows = np.arange(len(texts))
-    plain = (lengths >= 20) & (lengths <= TIME_WIDTH) & (lengths != 21) & (places[last, rows] == 90)
-    for place, wanted in ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58)):
-        plain &= places[place] == wanted
-    plain &= (lengths == 20) | (places[19] == 46)
-    for place in (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18):
-        plain &= (digit[place] >= 0) & (digit[place] <= 9)
+    plain = (lengths >= 20) & (lengths <= TIME_WIDTH) & (lengths != 21) & (places[last, np.arange(len(texts))] == 90)
+    plain &= (places[_MARK_PLACES] == _MARKS).all(axis=0) & ((lengths == 20) | (places[19] == 46))
+    digit = places[_DIGIT_PLACES] - np.uint8(48)
+    plain &= (digit <= 9).all(axis=0)
+    century, year, month, day, hour, minute, second = (digit[::2] * np.uint8(10) + digit[1::2]).astype(np.int64)
+    year += century * 100
     micros = np.zeros(len(texts), np.int64)
-    for place in range(20, int(min(lengths.max(initial=0), TIME_WIDTH)) - 1):
+    for place in range(20, longest - 1):
         inside = place < lengths - 1
-        plain &= ~inside | ((digit[place] >= 0) & (digit[place] <= 9))
+        tenth = places[place] - np.uint8(48)
+        plain &= ~inside | (tenth <= 9)
         if place < 26:
-            micros = micros * 10 + np.where(inside, digit[place], 0)
-    micros *= 10 ** max(0, 26 - max(20, int(min(lengths.max(initial=0), TIME_WIDTH)) - 1))
-    year = digit[0] * 1000 + digit[1] * 100 + digit[2] * 10 + digit[3]
-    month, day = digit[5] * 10 + digit[6], digit[8] * 10 + digit[9]
-    hour, minute, second = (digit[a] * 10 + digit[a + 1] for a in (11, 14, 17))
+            micros = micros * 10 + np.where(inside, tenth, 0)
+    micros *= 10 ** max(0, 26 - max(20, longest - 1))
     plain &= (
         (year >= 2) & (year <= 9998) & (month >= 1) & (month <= 12) & (hour <= 23) & (minute <= 59) & (second <= 59)
     )

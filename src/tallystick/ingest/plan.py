@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -23,7 +23,6 @@ SPACE = "$.space"
 
 Texts = tuple[Any, ...]
 Raw = msgspec.Raw
-data_of = attrgetter("data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +44,18 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What is read of an event: its attributes, and of its data `texts` that make its shape and `quantities`.
+    """What is read of an event: ATTRIBUTES and `data`, of which the texts make its shape and the quantities count.
 
-    `decode` reads a list of events, `decode_one` one; both raise msgspec's errors for what is of another type. Events
-    of `slow_types` are judged one by one: a meter of theirs needs more than columns can do.
+    `decode` reads a list of events, `decode_one` one; both raise msgspec's errors for what is of another type.
+    `texts_of` and `quantity_of` take data as a tuple. Events of `slow_types` are judged one by one: a meter of theirs
+    needs more than columns can do.
     """
 
     decode: Callable[[bytes], list[Any]]
     decode_one: Callable[[bytes], Any]
-    chosen: Callable[[Texts], Texts]
-    quantity_of: Mapping[str, Callable[[Any], Raw]]
+    texts_of: Callable[[Texts], Texts]
+    quantity_of: Mapping[str, Callable[[Texts], Raw]]
     slow_types: frozenset[str]
-
-    def texts(self, events: Sequence[Any]) -> list[Texts]:
-        """Return what makes the shape of each event, of its data."""
-        return list(map(self.chosen, map(msgspec.structs.astuple, map(data_of, events))))
 
 
 class Plan:
@@ -195,7 +191,7 @@ def _form(texts: Sequence[str], quantities: Sequence[str], slow_types: frozenset
     return Form(
         decode=msgspec.json.Decoder(list_of[event_type]).decode,
         decode_one=msgspec.json.Decoder(event_type).decode,
-        chosen=itemgetter(slice(len(texts))),
-        quantity_of={members[field]: attrgetter(f"data.{field}") for field in fields[len(texts) :]},
+        texts_of=itemgetter(slice(len(texts))),
+        quantity_of={name: itemgetter(place) for place, name in enumerate(quantities, len(texts))},
         slow_types=slow_types,
     )

@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from tallystick.envelope import DEPTH_MAX, SECOND
 from tallystick.ingest import columns
-from tallystick.ingest.plan import Form, LabelSets, Plan, Shape, Texts, data_of, make_form
+from tallystick.ingest.plan import Form, LabelSets, Plan, Shape, Texts, make_form
 from tallystick.ingest.validate import validate
 from tallystick.model import Batch, Caller, Catalog, Change, Checked, LabelSet, Verdict
 from tallystick.settings import Settings
@@ -84,8 +85,8 @@ class Preparer:
         return self._plans[key]
 
 
-_head = attrgetter("type", "specversion", "account", "space", "subject", "data_base64")
-TYPE, ACCOUNT, SUBJECT, DATA_BASE64 = 0, 2, 4, 5
+_data_of = attrgetter("data")
+TYPE, ACCOUNT, SUBJECT, DATA_BASE64 = 0, 2, 3, 5
 """Places among the texts around an event's data."""
 
 
@@ -141,7 +142,7 @@ def _may_be_deep(body: bytes, raws: Sequence[bytes], events: list[Any]) -> bool:
     """Say whether an event may be nested deeper than allowed; one with its data as its only object cannot be."""
     # "[" and "{" differ in one bit.
     opened = np.count_nonzero((np.frombuffer(body, np.uint8) | np.uint8(32)) == ord("{")) - 1
-    if opened <= 2 * len(raws) and None not in map(data_of, events):
+    if opened <= 2 * len(raws) and None not in map(_data_of, events):
         return False
     return any(raw.count(b"{") + raw.count(b"[") > DEPTH_MAX for raw in raws)
 
@@ -226,14 +227,18 @@ class _Work:
     def _read(self, plan: Plan, start: int, raws: Sequence[bytes], read: _Columns, slow: set[int]) -> None:
         """Decode a piece and find the shapes of its events; those that are seen for the first time are judged."""
         events = _decode(plan.form, raws)
-        if None in events or None in map(data_of, events):
+        if None in events or None in map(_data_of, events):
             blank = plan.form.decode_one(BLANK)
             slow.update(at for at, event in enumerate(events, start) if event is None or event.data is None)
             events = [blank if event is None or event.data is None else event for event in events]
-        heads = list(map(_head, events))
-        if any(map(itemgetter(SUBJECT), heads)):
+        id, source, type, version, time, subject, account, space, encoded, data = zip(
+            *map(astuple, events), strict=True
+        )
+        heads = list(zip(type, version, account, subject, space, encoded, strict=True))
+        if any(subject):
             heads = [self._without_subject(head) for head in heads]
-        texts = plan.form.texts(events)
+        members = list(map(astuple, data))
+        texts = list(map(plan.form.texts_of, members))
         shapes = plan.shapes(heads, texts)
         if None in shapes:
             for place, shape in enumerate(shapes):
@@ -241,7 +246,7 @@ class _Work:
                     shapes[place] = self._learn(plan, heads[place], texts[place], start + place)
                     if shapes[place] is None:
                         slow.add(start + place)
-        read.add(events, shapes)
+        read.add(id, source, time, members, shapes)
 
     def _without_subject(self, head: Texts) -> Texts:
         """Leave a subject that names neither account nor space out of the shape: there may be one per person."""
@@ -267,9 +272,8 @@ class _Work:
         """Leave events out of columns that have an id or source of a wrong length, or a size past the bound."""
         most = self.settings.text_length_max
         for column, bound in ((self.id, most), (self.source, most), (self.raws, self.settings.event_bytes_max)):
-            lengths = list(map(len, column))
-            if max(lengths) > bound or min(lengths) < 1:
-                slow.update(at for at, length in enumerate(lengths) if not 1 <= length <= bound)
+            if not all(column) or max(map(len, column)) > bound:
+                slow.update(at for at, each in enumerate(column) if not 1 <= len(each) <= bound)
 
     def _times(self, texts: list[str | None], slow: set[int]) -> None:
         self.timed = np.array([text is not None for text in texts])
@@ -287,12 +291,13 @@ class _Work:
 
     def _amounts(self, plan: Plan, read: _Columns, slow: set[int]) -> None:
         """Make postings of the quantities that the shapes count; rows whose amounts are not exact become slow."""
-        fast = [at for at in range(len(self.raws)) if at not in slow] if slow else range(len(self.raws))
-        if not len(fast):
+        fast = [at for at in range(len(self.raws)) if at not in slow] if slow else None
+        if fast == []:
             return
-        met, event, feed = _fed([read.shapes[at] for at in fast] if slow else read.shapes)
+        met, rows, feed = _fed([read.shapes[at] for at in fast] if fast else read.shapes)
+        if fast:
+            rows = np.array(fast, np.int64)[rows]
         feeds = [each for shape in met for each in shape.feeds]
-        rows = np.array(fast, np.int64)[event]
         amounts = np.zeros(len(rows), np.int64)
         exact = np.ones(len(rows), np.bool_)
         ways = np.array([each.way for each in feeds], np.int64)[feed] if feeds else feed
@@ -361,17 +366,24 @@ class _Columns:
         self._texts: dict[str, list[bytes]] = {}
         self._numbers: dict[str, columns.Numbers] = {}
 
-    def add(self, events: Sequence[Any], shapes: Sequence[Shape | None]) -> None:
+    def add(
+        self,
+        id: Iterable[str],
+        source: Iterable[str],
+        time: Iterable[str | None],
+        data: Sequence[Texts],
+        shapes: Sequence[Shape | None],
+    ) -> None:
         """Add a piece's events, with the quantities that their shapes count."""
         before = len(self.id)
-        self.id += [event.id for event in events]
-        self.source += [event.source for event in events]
-        self.times += [event.time for event in events]
+        self.id += id
+        self.source += source
+        self.times += time
         self.shapes += shapes
         for member in frozenset().union(*(shape.members for shape in set(shapes) if shape is not None)):
             texts = self._texts.setdefault(member, [])
             texts += [b""] * (before - len(texts))
-            texts += map(bytes, map(self._quantity_of[member], events))
+            texts += map(bytes, map(self._quantity_of[member], data))
 
     def numbers(self, member: str) -> columns.Numbers:
         """Return the numbers that a member of data has in each event; not plain where it is not counted."""
