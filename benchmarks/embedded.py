@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -11,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from benchmarks import traffic
+from tallystick.cli import runtime
 from tallystick.clock import system_clock
 from tallystick.ingest.accept import accept
 from tallystick.ledger.base import Ledger
@@ -20,14 +20,12 @@ from tallystick.settings import Settings
 
 OPERATOR = Caller("benchmark", None, frozenset(Scope))
 SETTINGS = Settings()
-SWITCH_S = 0.0001
-"""How soon a waiting thread gets the interpreter: what `serve` sets."""
 
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Ledger]:
     """Open the ledger of a folder and close it again."""
-    sys.setswitchinterval(SWITCH_S)
+    runtime.settle()
     ledger = await open_ledger(folder, SETTINGS, system_clock)
     try:
         yield ledger

@@ -21,7 +21,7 @@ from tallystick import telemetry
 from tallystick.api import auth
 from tallystick.app import App, open_app
 from tallystick.asgi import create
-from tallystick.cli import defining, options
+from tallystick.cli import defining, options, runtime
 from tallystick.errors import LedgerError
 from tallystick.model import Key, Scope
 from tallystick.settings import Settings
@@ -31,16 +31,11 @@ CONNECTIONS_MAX = 10_000
 READY_S_MAX = 30
 STOP_S_MAX = 2
 
-SWITCH_INTERVAL_S = 0.0001
-"""How long a thread keeps the interpreter while another wants it; see `serve` below."""
-
 
 def serve(settings: Settings, config: Path | None = None) -> None:
     """Serve until told to end, then end the process; `config` may define meters and rates."""
     telemetry.configure(settings.log_level)
-    # A commit thread that wakes from its fsync must get the interpreter at once, though requests are being decoded
-    # beside it: with Python's five milliseconds, every wait of a commit would be paid for by all who wait for it.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    runtime.settle()
     with listener(settings) as listening:
         clean = asyncio.run(run(settings, listening, config))
     # A client that never finishes its request may hold a thread of the HTTP server; everything is closed by now.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -47,15 +47,18 @@ class Form:
     """What is read of an event: ATTRIBUTES and `data`, of which the texts make its shape and the quantities count.
 
     `decode` reads a list of events, `decode_one` one; both raise msgspec's errors for what is of another type.
-    `texts_of` and `quantity_of` take data as a tuple. Events of `slow_types` are judged one by one: a meter of theirs
-    needs more than columns can do.
+    Events of `slow_types` are judged one by one: a meter of theirs needs more than columns can do.
     """
 
     decode: Callable[[bytes], list[Any]]
     decode_one: Callable[[bytes], Any]
-    texts_of: Callable[[Texts], Texts]
-    quantity_of: Mapping[str, Callable[[Texts], Raw]]
+    quantity_of: Mapping[str, Callable[[Any], Raw]]
     slow_types: frozenset[str]
+    _chosen: Callable[[Texts], Texts]
+
+    def texts(self, data: Iterable[Any]) -> Iterator[Texts]:
+        """Yield what makes the shape of each event, of its data."""
+        return map(self._chosen, map(msgspec.structs.astuple, data))
 
 
 class Plan:
@@ -191,7 +194,7 @@ def _form(texts: Sequence[str], quantities: Sequence[str], slow_types: frozenset
     return Form(
         decode=msgspec.json.Decoder(list_of[event_type]).decode,
         decode_one=msgspec.json.Decoder(event_type).decode,
-        texts_of=itemgetter(slice(len(texts))),
-        quantity_of={name: itemgetter(place) for place, name in enumerate(quantities, len(texts))},
+        quantity_of={members[field]: attrgetter(field) for field in fields[len(texts) :]},
         slow_types=slow_types,
+        _chosen=itemgetter(slice(len(texts))),
     )

@@ -86,7 +86,7 @@ class Preparer:
 
 
 _data_of = attrgetter("data")
-TYPE, ACCOUNT, SUBJECT, DATA_BASE64 = 0, 2, 3, 5
+TYPE, DATA_BASE64 = 0, 5
 """Places among the texts around an event's data."""
 
 
@@ -231,31 +231,30 @@ class _Work:
             blank = plan.form.decode_one(BLANK)
             slow.update(at for at, event in enumerate(events, start) if event is None or event.data is None)
             events = [blank if event is None or event.data is None else event for event in events]
-        id, source, type, version, time, subject, account, space, encoded, data = zip(
-            *map(astuple, events), strict=True
-        )
-        heads = list(zip(type, version, account, subject, space, encoded, strict=True))
+        id, source, type, version, time, subject, *others, data = zip(*map(astuple, events), strict=True)
         if any(subject):
-            heads = [self._without_subject(head) for head in heads]
-        members = list(map(astuple, data))
-        texts = list(map(plan.form.texts_of, members))
-        shapes = plan.shapes(heads, texts)
+            subject = tuple(map(self._subject_in_shape, subject, others[0]))
+        around = (type, version, subject, *others)
+        # No tuple outlives its look-up: many at a time would keep the garbage collector busy.
+        shapes = plan.shapes(zip(*around, strict=True), plan.form.texts(data))
         if None in shapes:
-            for place, shape in enumerate(shapes):
-                if shape is None and start + place not in slow:
-                    shapes[place] = self._learn(plan, heads[place], texts[place], start + place)
+            for place, (head, texts) in enumerate(zip(zip(*around, strict=True), plan.form.texts(data), strict=True)):
+                if shapes[place] is None and start + place not in slow:
+                    shapes[place] = self._learn(plan, head, texts, start + place)
                     if shapes[place] is None:
                         slow.add(start + place)
-        read.add(id, source, time, members, shapes)
+        read.add(id, source, time, data, shapes)
 
-    def _without_subject(self, head: Texts) -> Texts:
+    def _subject_in_shape(self, subject: str | None, account: str | None) -> str | None:
         """Leave a subject that names neither account nor space out of the shape: there may be one per person."""
-        subject = head[SUBJECT]
-        if subject is None or head[ACCOUNT] is None or "/" in subject:
-            return head
-        if not 1 <= len(subject) <= self.settings.text_length_max:
-            return head
-        return (*head[:SUBJECT], None, *head[SUBJECT + 1 :])
+        if (
+            subject is None
+            or account is None
+            or "/" in subject
+            or not 1 <= len(subject) <= self.settings.text_length_max
+        ):
+            return subject
+        return None
 
     def _learn(self, plan: Plan, head: Texts, texts: Texts, at: int) -> Shape | None:
         if head[DATA_BASE64] is not None or head[TYPE] in plan.form.slow_types:
@@ -371,7 +370,7 @@ class _Columns:
         id: Iterable[str],
         source: Iterable[str],
         time: Iterable[str | None],
-        data: Sequence[Texts],
+        data: Sequence[Any],
         shapes: Sequence[Shape | None],
     ) -> None:
         """Add a piece's events, with the quantities that their shapes count."""
