@@ -13,6 +13,7 @@ Mask = NDArray[np.bool_]
 
 DIGITS_MAX = 18
 """So many decimal digits always fit into an int64."""
+NUMBER_WIDTH = DIGITS_MAX + 2
 TIME_WIDTH = 32
 
 _TENS = 10 ** np.arange(DIGITS_MAX + 1, dtype=np.int64)
@@ -25,11 +26,37 @@ _DAYS_IN = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int6
 _EPOCH_DAYS = 719_162  # from 0001-01-01 to 1970-01-01
 
 
-def _matrix(texts: Sequence[bytes] | Sequence[str], width: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the texts as a matrix, one row per character place, and their lengths."""
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    matrix = np.array(texts, dtype=f"S{width}").view(np.uint8).reshape(len(texts), width)
-    return np.ascontiguousarray(matrix.T), lengths
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Short texts as rows of bytes, cut at a width, and how long each was."""
+
+    rows: NDArray[np.uint8]
+    lengths: Ints
+
+    @staticmethod
+    def of(texts: Sequence[bytes] | Sequence[str], width: int) -> Texts:
+        """Pack texts; letters past ASCII become question marks."""
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        try:
+            packed = np.array(texts, dtype=f"S{width}")
+        except UnicodeEncodeError:
+            packed = np.array([str(text).encode("ascii", "replace") for text in texts], dtype=f"S{width}")
+        return Texts(packed.view(np.uint8).reshape(len(texts), width), lengths)
+
+    @staticmethod
+    def empty(count: int, width: int) -> Texts:
+        """Return texts without letters."""
+        return Texts(np.zeros((count, width), np.uint8), np.zeros(count, np.int64))
+
+    @staticmethod
+    def join(parts: Sequence[Texts]) -> Texts:
+        """Put texts of one width one after the other."""
+        return Texts(np.concatenate([part.rows for part in parts]), np.concatenate([part.lengths for part in parts]))
+
+    @property
+    def places(self) -> NDArray[np.uint8]:
+        """Return a row of bytes per character place."""
+        return np.ascontiguousarray(self.rows.T)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +81,37 @@ class Numbers:
         return Numbers(self.digits[rows], self.whole[rows], self.fraction[rows], self.plain[rows])
 
 
-def numbers(texts: Sequence[bytes]) -> Numbers:
-    """Read texts of JSON numbers."""
-    width = DIGITS_MAX + 2
-    places, lengths = _matrix(texts, width)
+def numbers(texts: Texts) -> Numbers:
+    """Read texts of JSON numbers, packed at NUMBER_WIDTH."""
+    width, places, lengths = NUMBER_WIDTH, texts.places, texts.lengths
     digit = places - np.uint8(48)
     is_digit, is_point = digit <= 9, places == 46
     points = is_point.sum(axis=0)
     whole = np.where(points > 0, is_point.argmax(axis=0), lengths)
     plain = (is_digit.sum(axis=0) + points == lengths) & (lengths < width) & (lengths > 0)
     plain &= (points <= 1) & (whole > 0) & (whole != lengths - 1) & ((whole == 1) | (places[0] != 48))
-    value = np.zeros(len(texts), np.int64)
+    value = np.zeros(len(lengths), np.int64)
     for place in range(int(min(lengths.max(initial=0), width))):
         value = np.where(is_digit[place], value * 10 + digit[place], value)
     return Numbers(value, whole, np.maximum(lengths - whole - 1, 0), plain)
 
 
-def times(texts: Sequence[str]) -> tuple[Ints, Mask]:
+def times(texts: Texts) -> tuple[Ints, Mask]:
     """Read instants such as 2024-05-31T23:59:59.5Z as microseconds; the mask says which rows were that plain.
 
-    Texts must be ASCII. Plain is: capital T and Z, seconds up to 59, a real date of the years 2 to 9998. Digits past
-    microseconds are cut.
+    They are packed at TIME_WIDTH. Plain is: capital T and Z, seconds up to 59, a real date of the years 2 to 9998.
+    Digits past microseconds are cut.
     """
-    places, lengths = _matrix(texts, TIME_WIDTH)
+    places, lengths = texts.places, texts.lengths
     longest = int(min(lengths.max(initial=0), TIME_WIDTH))
     last = np.clip(lengths - 1, 0, TIME_WIDTH - 1)
-    plain = (lengths >= 20) & (lengths <= TIME_WIDTH) & (lengths != 21) & (places[last, np.arange(len(texts))] == 90)
+    plain = (lengths >= 20) & (lengths <= TIME_WIDTH) & (lengths != 21) & (places[last, np.arange(len(lengths))] == 90)
     plain &= (places[_MARK_PLACES] == _MARKS).all(axis=0) & ((lengths == 20) | (places[19] == 46))
     digit = places[_DIGIT_PLACES] - np.uint8(48)
     plain &= (digit <= 9).all(axis=0)
     century, year, month, day, hour, minute, second = (digit[::2] * np.uint8(10) + digit[1::2]).astype(np.int64)
     year += century * 100
-    micros = np.zeros(len(texts), np.int64)
+    micros = np.zeros(len(lengths), np.int64)
     for place in range(20, longest - 1):
         inside = place < lengths - 1
         tenth = places[place] - np.uint8(48)

@@ -8,7 +8,7 @@ columns. Whatever is not in the plainest form goes to validate.py by itself, so 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -219,7 +219,7 @@ class _Work:
         self.source, self.id = read.source, read.id
         self.account = [shape.account if shape is not None else "" for shape in read.shapes]
         self._mark_odd(slow)
-        self._times(read.times, slow)
+        self._times(read.timed, read.times, slow)
         self._amounts(plan, read, slow)
         if slow:
             self.one_by_one(sorted(slow))
@@ -274,19 +274,13 @@ class _Work:
             if not all(column) or max(map(len, column)) > bound:
                 slow.update(at for at, each in enumerate(column) if not 1 <= len(each) <= bound)
 
-    def _times(self, texts: list[str | None], slow: set[int]) -> None:
-        self.timed = np.array([text is not None for text in texts])
-        if not self.timed.any():
-            return
-        try:
-            time, plain = columns.times([text or "" for text in texts])
-        except UnicodeEncodeError:
-            slow.update(np.flatnonzero(self.timed).tolist())
-            return
+    def _times(self, timed: NDArray[np.bool_], texts: columns.Texts, slow: set[int]) -> None:
+        self.timed = timed
+        time, plain = columns.times(texts)
         plain &= time <= self.now + self.settings.time_ahead_s_max * SECOND
-        if not plain.all():
-            slow.update(np.flatnonzero(self.timed & ~plain).tolist())
-        self.time = np.where(self.timed, time, self.now)
+        if not (plain | ~timed).all():
+            slow.update(np.flatnonzero(timed & ~plain).tolist())
+        self.time = np.where(timed, time, self.now)
 
     def _amounts(self, plan: Plan, read: _Columns, slow: set[int]) -> None:
         """Make postings of the quantities that the shapes count; rows whose amounts are not exact become slow."""
@@ -354,42 +348,56 @@ class _Work:
 
 
 class _Columns:
-    """What was read of a part's events, in their order."""
+    """What was read of a part's events, in their order; texts that are read as numbers are packed at once."""
 
-    def __init__(self, quantity_of: Mapping[str, Any]) -> None:
+    def __init__(self, quantity_of: Mapping[str, Callable[[Any], Any]]) -> None:
         self.id: list[str] = []
         self.source: list[str] = []
-        self.times: list[str | None] = []
         self.shapes: list[Shape | None] = []
         self._quantity_of = quantity_of
-        self._texts: dict[str, list[bytes]] = {}
+        self._timed: list[NDArray[np.bool_]] = []
+        self._times: list[columns.Texts] = []
+        self._texts: dict[str, list[columns.Texts]] = {}
         self._numbers: dict[str, columns.Numbers] = {}
 
     def add(
         self,
-        id: Iterable[str],
-        source: Iterable[str],
-        time: Iterable[str | None],
+        id: Sequence[str],
+        source: Sequence[str],
+        time: Sequence[str | None],
         data: Sequence[Any],
         shapes: Sequence[Shape | None],
     ) -> None:
         """Add a piece's events, with the quantities that their shapes count."""
-        before = len(self.id)
+        counted = frozenset().union(*(shape.members for shape in set(shapes) if shape is not None))
+        for member in counted - self._texts.keys():
+            self._texts[member] = [columns.Texts.empty(len(self.id), columns.NUMBER_WIDTH)]
+        for member, parts in self._texts.items():
+            if member in counted:
+                texts = list(map(bytes, map(self._quantity_of[member], data)))
+                parts.append(columns.Texts.of(texts, columns.NUMBER_WIDTH))
+            else:
+                parts.append(columns.Texts.empty(len(id), columns.NUMBER_WIDTH))
+        self._timed.append(np.fromiter((text is not None for text in time), np.bool_, len(time)))
+        self._times.append(columns.Texts.of([text or "" for text in time], columns.TIME_WIDTH))
         self.id += id
         self.source += source
-        self.times += time
         self.shapes += shapes
-        for member in frozenset().union(*(shape.members for shape in set(shapes) if shape is not None)):
-            texts = self._texts.setdefault(member, [])
-            texts += [b""] * (before - len(texts))
-            texts += map(bytes, map(self._quantity_of[member], data))
+
+    @property
+    def timed(self) -> NDArray[np.bool_]:
+        """Say which events have a time."""
+        return np.concatenate(self._timed)
+
+    @property
+    def times(self) -> columns.Texts:
+        """Return the times of all events, without letters where there is none."""
+        return columns.Texts.join(self._times)
 
     def numbers(self, member: str) -> columns.Numbers:
         """Return the numbers that a member of data has in each event; not plain where it is not counted."""
         if member not in self._numbers:
-            texts = self._texts[member]
-            texts += [b""] * (len(self.id) - len(texts))
-            self._numbers[member] = columns.numbers(texts)
+            self._numbers[member] = columns.numbers(columns.Texts.join(self._texts[member]))
         return self._numbers[member]
 
 
