@@ -131,7 +131,7 @@ class _Part:
         return await _beside(self._prepare) if self.is_bulk else self._prepare()
 
     def _prepare(self) -> Prepared:
-        raws = [self.items.raws[row] for row in self.rows]
+        raws = _chosen(self.items.raws, self.rows)
         return _preparer(self.settings, self.is_bulk).prepare(
             raws, plain=self.items.plain, caller=self.caller, catalog=self.ledger.catalog, now=self.now
         )
@@ -171,11 +171,16 @@ def _readable(items: Items) -> Sequence[int]:
     return [row for row in range(len(items.raws)) if row not in items.bad] if items.bad else range(len(items.raws))
 
 
+def _chosen(raws: Sequence[bytes], rows: Sequence[int]) -> Sequence[bytes]:
+    return raws[rows.start : rows.stop] if isinstance(rows, range) else [raws[row] for row in rows]
+
+
 def _split(items: Items, rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """Split rows into even parts of at most about `size` bytes of events."""
     if not len(rows):
         return
-    sizes = np.cumsum([len(items.raws[row]) for row in rows])
+    chosen = _chosen(items.raws, rows)
+    sizes = np.cumsum(np.fromiter(map(len, chosen), np.int64, len(chosen)))
     parts = -(-int(sizes[-1]) // size)
     cuts = np.searchsorted(sizes, [int(sizes[-1]) * part // parts for part in range(1, parts)])
     start = 0

@@ -112,7 +112,7 @@ def _elements(body: bytes, batch_events_max: int) -> list[bytes]:
         return _elements_slowly(body, batch_events_max)
     if len(raws) > batch_events_max:
         _too_large(batch_events_max)
-    return [bytes(raw) for raw in raws]
+    return list(map(bytes, raws))
 
 
 def _elements_slowly(body: bytes, batch_events_max: int) -> list[bytes]:

@@ -28,7 +28,7 @@ from tallystick.settings import Settings
 TEXTS_MAX = 150_000
 """Texts and shapes remembered for all callers together, looked at every CALLS_PER_LOOK parts."""
 CALLS_PER_LOOK = 32
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 128 * 1024
 """How much is decoded at a stretch: what it takes in memory stays near the processor."""
 FEW = 2
 """So few events are judged one by one: columns cost something for each that they have."""
@@ -214,11 +214,12 @@ class _Work:
         """Judge events by their shapes, and by themselves where something is not plain."""
         read = _Columns(plan.form.quantity_of)
         slow: set[int] = set()
-        for start, raws in _pieces(self.raws, PIECE_BYTES):
-            self._read(plan, start, raws, read, slow)
+        sizes = np.fromiter(map(len, self.raws), np.int64, len(self.raws))
+        slow.update(np.flatnonzero(sizes > self.settings.event_bytes_max).tolist())
+        for start, end in _pieces(sizes, PIECE_BYTES):
+            self._read(plan, start, self.raws[start:end], read, slow)
         self.source, self.id = read.source, read.id
         self.account = [shape.account if shape is not None else "" for shape in read.shapes]
-        self._mark_odd(slow)
         self._times(read.timed, read.times, slow)
         self._amounts(plan, read, slow)
         if slow:
@@ -232,6 +233,10 @@ class _Work:
             slow.update(at for at, event in enumerate(events, start) if event is None or event.data is None)
             events = [blank if event is None or event.data is None else event for event in events]
         id, source, type, version, time, subject, *others, data = zip(*map(astuple, events), strict=True)
+        most = self.settings.text_length_max
+        for names in (id, source):
+            if not all(names) or max(map(len, names)) > most:
+                slow.update(at for at, name in enumerate(names, start) if not 1 <= len(name) <= most)
         if any(subject):
             subject = tuple(map(self._subject_in_shape, subject, others[0]))
         around = (type, version, subject, *others)
@@ -266,13 +271,6 @@ class _Work:
         if isinstance(judged, Verdict):
             return None
         return plan.learn(head, texts, judged.event.account, judged.postings)
-
-    def _mark_odd(self, slow: set[int]) -> None:
-        """Leave events out of columns that have an id or source of a wrong length, or a size past the bound."""
-        most = self.settings.text_length_max
-        for column, bound in ((self.id, most), (self.source, most), (self.raws, self.settings.event_bytes_max)):
-            if not all(column) or max(map(len, column)) > bound:
-                slow.update(at for at, each in enumerate(column) if not 1 <= len(each) <= bound)
 
     def _times(self, timed: NDArray[np.bool_], texts: columns.Texts, slow: set[int]) -> None:
         self.timed = timed
@@ -401,14 +399,14 @@ class _Columns:
         return self._numbers[member]
 
 
-def _pieces(raws: Sequence[bytes], size: int) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yield runs of events of about `size` bytes, each with its place."""
-    ends = np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)))
+def _pieces(sizes: Ints, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of runs of events that have about `size` bytes together, each with at least one."""
+    ends = np.cumsum(sizes)
     start = 0
-    while start < len(raws):
+    while start < len(ends):
         before = int(ends[start - 1]) if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + size, side="right")))
-        yield start, raws[start:end]
+        yield start, end
         start = end
 
 
