@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import decode, embedded, handwritten, http, latency, long, postgres, traffic
+from benchmarks import decode, embedded, handwritten, http, latency, long, meters, postgres, traffic
 from benchmarks.apart import apart
 from benchmarks.report import Line, ceiling, median, percentile, rate, ratio, text
 
@@ -25,6 +25,7 @@ PARTS = {
     "g": "20,000 random old ids sent again",
     "h": "start-up at that size",
     "i": "single commits beside bulk and a busy thread",
+    "m": "13 labels and three meters per event, two of them own ones (a, b and d, with the same floors)",
     "w": "the worst case: 100 label sets per account, times shuffled over three years (a, b and d, no floor)",
 }
 BATCHES = {1: 10_000, 500: 200_000, 5_000: 400_000, 20_000: 400_000}
@@ -58,13 +59,14 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def measured(run: Run, parts: str, path: Path, batch: int) -> Rates:
+def measured(run: Run, parts: str, path: Path, batch: int, rich: bool) -> Rates:
     """Measure the rates of the parts that were asked for, in turn and several times over."""
+    own, books = (meters.RICH, handwritten.RICH) if rich else ((), handwritten.USUAL)
     measures: dict[str, Callable[[], float]] = {
         "a": lambda: apart(decode.events_per_s, path),
-        "b": lambda: apart(embedded.events_per_s, path, IN_FLIGHT[batch]),
+        "b": lambda: apart(embedded.events_per_s, path, IN_FLIGHT[batch], own),
         "c": lambda: apart(http.events_per_s, path, IN_FLIGHT_HTTP[batch]),
-        "d": lambda: apart(handwritten.events_per_s, path, run.postgres, IN_FLIGHT_POSTGRES[batch]),
+        "d": lambda: apart(handwritten.events_per_s, path, run.postgres, IN_FLIGHT_POSTGRES[batch], books),
     }
     rates: Rates = {part: [] for part in parts}
     for _ in range(run.rounds):
@@ -95,9 +97,9 @@ def rates(run: Run, parts: str, shape: traffic.Traffic, batches: dict[int, int],
         count = min(most, run.events)
         say(f"{label}{count:,} events in batches of {batch:,}")
         path = traffic.write(run.folder / "bodies", shape, count, batch)
-        result = measured(run, parts, path, batch)
+        result = measured(run, parts, path, batch, shape.rich)
         path.unlink()
-        yield from compared(result, batch, floors=not label, case=f"{label}batches of {batch:,}")
+        yield from compared(result, batch, floors=not shape.shuffled_days, case=f"{label}batches of {batch:,}")
 
 
 def grown(run: Run, growth: long.Growth) -> Iterator[Line]:
@@ -152,6 +154,8 @@ def lines(run: Run) -> Iterator[Line]:
     usual = "".join(sorted(run.only & set("abcd")))
     if usual:
         yield from rates(run, usual, traffic.USUAL, BATCHES, "")
+    if "m" in run.only:
+        yield from rates(run, "abd", traffic.RICH, {FLOOR_BATCH: BATCHES[FLOOR_BATCH]}, "three meters, ")
     if "w" in run.only:
         worst = {batch: BATCHES[batch] for batch in (500, FLOOR_BATCH)}
         yield from rates(run, "abd", traffic.WORST, worst, "worst case, ")
@@ -190,7 +194,7 @@ def main() -> None:
     os.environ["TMPDIR"] = asked.folder
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallystick-bench-")))
-        wanted = asked.only & {"d", "w"}
+        wanted = asked.only & {"d", "m", "w"}
         address = stack.enter_context(postgres.server()) if wanted else ""
         run = Run(asked.events, asked.only, asked.rounds, frozenset(asked.batches), folder, address)
         done: list[Line] = []

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -41,6 +42,27 @@ LABELS = (
     "space",
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What is kept of an event: its labels, the meters that have them, and the postings that SQL makes of it."""
+
+    labels: tuple[str, ...] = LABELS
+    meters: tuple[str, ...] = ("audio",)
+    posted: LiteralString = "fresh"
+
+
+USUAL = Books()
+RICH = Books(
+    (*LABELS, "team"),
+    ("audio", "jobs", "billed"),
+    """(
+        SELECT posting.series, time, posting.amount FROM fresh CROSS JOIN LATERAL (VALUES
+            (series, amount), (series + 1, 1), (series + 2, (amount + 14999999) / 15000000 * 15)
+        ) AS posting (series, amount)
+    ) AS posted""",
+)
+
 Key = tuple[str | None, ...]
 """An account and the value of each label."""
 
@@ -59,7 +81,7 @@ STAGING: LiteralString = """
 CREATE TEMP TABLE staging (account text, source text, id text, time bigint, raw text, series int, amount bigint)
 ON COMMIT DELETE ROWS
 """
-KEEP: LiteralString = """
+KEEP_EVENTS: LiteralString = """
 WITH fresh AS (
     INSERT INTO event (account, source, id, time, recorded, raw, series, amount)
     SELECT account, source, id, time, %s, raw, series, amount FROM staging
@@ -68,7 +90,8 @@ WITH fresh AS (
 ), rolled AS (
     INSERT INTO rollup
     SELECT series, level, bucket, count(*), sum(amount), min(amount), max(amount)
-    FROM fresh CROSS JOIN LATERAL (VALUES
+    FROM """
+KEEP_ROLLUPS: LiteralString = """ CROSS JOIN LATERAL (VALUES
         (0, time / 900000000),
         (1, time / 86400000000),
         (2, to_char(to_timestamp(time / 1000000) AT TIME ZONE 'UTC', 'YYYYMM')::bigint)
@@ -103,8 +126,9 @@ EVENT = msgspec.json.Decoder(Typed, float_hook=Decimal)
 class Series:
     """The interned label sets: a dict in front of the table."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], books: Books = USUAL) -> None:
         self.connection = connection
+        self.books = books
         self.numbers: dict[Key, int] = {}
         self.lock = threading.Lock()
 
@@ -114,10 +138,12 @@ class Series:
             new = [key for key in dict.fromkeys(keys) if key not in self.numbers]
             if not new:
                 return
-            rows = [(len(self.numbers) + place, key) for place, key in enumerate(new, 1)]
+            meters = self.books.meters
+            rows = [(len(meters) * (len(self.numbers) + place), key) for place, key in enumerate(new)]
             with self.connection.cursor() as cursor, cursor.copy("COPY series FROM STDIN") as copy:
                 for number, key in rows:
-                    copy.write_row((number, key[0], "audio", list(key[1:])))
+                    for further, meter in enumerate(meters):
+                        copy.write_row((number + further, key[0], meter, list(key[1:])))
             self.numbers.update((key, number) for number, key in rows)
 
 
@@ -136,7 +162,7 @@ def rows(body: bytes, series: Series) -> Iterator[tuple[object, ...]]:
     """Yield the staging rows of a batch."""
     raws = SPLIT.decode(body)
     events = [EVENT.decode(raw) for raw in raws]
-    keys = [(event.account, *map(event.data.get, LABELS)) for event in events]
+    keys = [(event.account, *map(event.data.get, series.books.labels)) for event in events]
     latest = datetime.now(UTC) + AHEAD
     for event, key in zip(events, keys, strict=True):
         check(event, key, latest)
@@ -159,7 +185,7 @@ def keep(connection: psycopg.Connection[Any], body: bytes, series: Series) -> tu
     with connection.transaction(), connection.cursor() as cursor:
         with cursor.copy("COPY staging FROM STDIN") as copy:
             copy.write("\n".join(lines))
-        cursor.execute(KEEP, (time.time_ns() // 1000,))
+        cursor.execute(KEEP_EVENTS + series.books.posted + KEEP_ROLLUPS, (time.time_ns() // 1000,))
         fresh = cursor.fetchall()[0][0]
         if fresh < len(lines):
             conflicts = cursor.execute(CONFLICTS).fetchall()[0][0]
@@ -187,12 +213,12 @@ def prepare(address: str) -> None:
         connection.execute("CHECKPOINT")
 
 
-def timed(address: str, bodies: Sequence[bytes], in_flight: int) -> float:
+def timed(address: str, bodies: Sequence[bytes], in_flight: int, books: Books = USUAL) -> float:
     """Send every body over `in_flight` connections and return the rate."""
     prepare(address)
     queue, lock = iter(bodies), threading.Lock()
     with psycopg.connect(address, autocommit=True) as connection, ThreadPoolExecutor(in_flight) as pool:
-        series = Series(connection)
+        series = Series(connection, books)
         started = time.perf_counter()
         work = [pool.submit(worker, address, queue, lock, series) for _ in range(in_flight)]
         count = sum(job.result() for job in work)
@@ -200,6 +226,6 @@ def timed(address: str, bodies: Sequence[bytes], in_flight: int) -> float:
     return count / seconds
 
 
-def events_per_s(path: Path, address: str, in_flight: int) -> float:
+def events_per_s(path: Path, address: str, in_flight: int, books: Books = USUAL) -> float:
     """Send a file of bodies, read beforehand, and return the rate."""
-    return timed(address, list(traffic.read(path)), in_flight)
+    return timed(address, list(traffic.read(path)), in_flight, books)

@@ -36,7 +36,10 @@ class Wide:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What the traffic looks like; `shuffled_days` > 0 scatters every time over the days before."""
+    """What the traffic looks like; `shuffled_days` > 0 scatters every time over the days before.
+
+    `rich` events have thirteen labels, in which label set n differs from the others as it does without.
+    """
 
     accounts: int = 200
     label_sets: int = 20
@@ -45,11 +48,13 @@ class Traffic:
     late_days: int = 30
     shuffled_days: int = 0
     wide: tuple[Wide, ...] = ()
+    rich: bool = False
     seed: int = 1
 
 
 USUAL = Traffic()
 WORST = Traffic(label_sets=100, shuffled_days=3 * 365, seed=2)
+RICH = Traffic(rich=True, seed=4)
 LONG = Traffic(wide=(Wide("wide-200", 200, 0.01), Wide("wide-10000", 10_000, 0.02)), seed=3)
 
 
@@ -59,6 +64,14 @@ def labels_of(number: int) -> str:
     language, team = LANGUAGES[number // 4 % 50], number // 200
     billing = f',"billing":"team-{team}"' if team else ""
     return f'"type":"transcription","mode":"{mode}","language":"{language}","operating_point":"{point}"{billing}'
+
+
+def rich_labels_of(number: int) -> str:
+    """Return label set `number` with the labels that it lacks among thirteen."""
+    more = f'"technology":"stt","vendor":"vendor-{number % 3}","operation":"transcribe","model":"large-v{number % 5}"'
+    return (
+        f'{labels_of(number)},{more},"tags":"DG","billing":"team-{number}","license":"site","space":"north","team":"a"'
+    )
 
 
 def instants(traffic: Traffic, first: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -111,7 +124,7 @@ def piece(traffic: Traffic, first: int, count: int, fragments: Sequence[str]) ->
 def events(traffic: Traffic, count: int, first: int = 0) -> Iterator[bytes]:
     """Yield events, each one JSON object."""
     widest = max([traffic.label_sets, *(wide.label_sets for wide in traffic.wide)])
-    fragments = [labels_of(number) for number in range(widest)]
+    fragments = list(map(rich_labels_of if traffic.rich else labels_of, range(widest)))
     for at in range(first, first + count, PIECE_EVENTS):
         yield from piece(traffic, at, min(PIECE_EVENTS, first + count - at), fragments)
 

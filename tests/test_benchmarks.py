@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks import decode, handwritten, postgres, report, traffic
+from benchmarks import decode, embedded, handwritten, meters, postgres, report, traffic
+from tallystick.catalog import builtin
+from tallystick.ingest.prepare import prepare
 
 
 def decoded(shape: traffic.Traffic, count: int) -> list[dict[str, Any]]:
@@ -45,6 +48,20 @@ def test_the_worst_case_is_scattered_over_three_years_and_never_ahead() -> None:
     assert max(times) < "2025-06-01T00:00:01"
     assert min(times) > "2022-06-01"
     assert len({time[:7] for time in times}) == 36
+
+
+def test_the_rich_traffic_feeds_three_meters_with_thirteen_labels() -> None:
+    """Every event of it has three postings, two of them with thirteen labels, and there are as many sets as usual."""
+    catalog = builtin()
+    catalog = replace(catalog, meters={**catalog.meters, **{meter.name: meter for meter in meters.RICH}})
+    raws = list(traffic.events(traffic.RICH, 20_000))
+    prepared = prepare(
+        raws, caller=embedded.OPERATOR, catalog=catalog, settings=embedded.SETTINGS, now=traffic.START + traffic.DAY
+    )
+    assert len(prepared.batch.posting_event) == 3 * len(raws)
+    sets = Counter(len(label_set.labels) for label_set in set(prepared.batch.label_sets))
+    assert sets[12] > 3_900
+    assert sets == {12: sets[12], 13: 2 * sets[12]}
 
 
 def test_traffic_is_the_same_every_time() -> None:
@@ -108,6 +125,23 @@ def test_postgres_by_hand_counts_each_event_once(address: str) -> None:
         assert connection.execute("SELECT count(*), sum(amount) FROM event").fetchone() == (3_000, total)
         levels = connection.execute("SELECT level, sum(count), sum(sum) FROM rollup GROUP BY level ORDER BY level")
         assert levels.fetchall() == [(level, 3_000, total) for level in range(3)]
+
+
+@pytest.mark.slow
+def test_postgres_by_hand_keeps_three_meters(address: str) -> None:
+    """Of the rich traffic, seconds, jobs and billed seconds are each rolled up, at every level."""
+    events = list(traffic.events(traffic.RICH, 2_000))
+    assert handwritten.timed(address, list(traffic.bodies(iter(events), 500)), 1, handwritten.RICH) > 0
+    amounts = [int(json.loads(event, parse_float=Decimal)["data"]["duration"] * 1_000_000) for event in events]
+    billed = sum(-(-amount // (meters.BILLED_S * 1_000_000)) * meters.BILLED_S for amount in amounts)
+    with psycopg.connect(address) as connection:
+        totals = connection.execute(
+            "SELECT meter, level, sum(sum)::bigint FROM rollup JOIN series ON number = series GROUP BY 1, 2"
+        ).fetchall()
+    wanted = {"audio": sum(amounts), "jobs": len(events), "billed": billed}
+    assert {(meter, level, total) for meter, level, total in totals} == {
+        (meter, level, total) for meter, total in wanted.items() for level in range(3)
+    }
 
 
 @pytest.mark.slow
