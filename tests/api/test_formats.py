@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallystick.errors import Problem
-from tallystick.ingest import accept, decode
+from tallystick.ingest import accept, decode, prepare
 from tallystick.ingest.validate import validate
 from tallystick.model import Caller, Scope, Verdict
 from tallystick.settings import Settings
@@ -79,7 +79,7 @@ async def in_small_parts(world: World, raws: Sequence[bytes], content_type: str,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accept, "INLINE_BYTES", 0)
         patch.setattr(accept, "PART_BYTES", 500)
-        patch.setattr(accept, "PIECE_BYTES", 200)
+        patch.setattr(prepare, "PIECE_BYTES", 200)
         return await together(world, raws, content_type, coding, key)
 
 

@@ -87,4 +87,4 @@ def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path, mon
         hear(let_live(child, rng.choice(LIFETIMES_S)), samples, record)
         found = asyncio.run(examined(tmp_path / "data", record, send_again=rng.random() < 0.4))
         assert not found, f"seed {seed}\n{counted(found)}"
-    assert len(record.acked) > ACKED_MIN, "the children were killed before they had acknowledged anything worth counting"
+    assert len(record.acked) > ACKED_MIN, "the children were killed before they had acknowledged much"
