@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from operator import attrgetter
@@ -66,6 +67,15 @@ def meter(event: Event, catalog: Catalog, *, text_length_max: int = 256) -> tupl
                 return posting
             postings += posting
     return tuple(postings)
+
+
+def metered(event: Event, catalog: Catalog, *, text_length_max: int = 256) -> tuple[Posting, ...]:
+    """Return what the event adds to the meters that can take it; those that would refuse it count nothing of it."""
+    found = (
+        meter(event, replace(catalog, meters={each.name: each}), text_length_max=text_length_max)
+        for each in catalog.meters.values()
+    )
+    return tuple(posting for some in found if not isinstance(some, Verdict) for posting in some)
 
 
 def feeds(event_type: str, catalog: Catalog) -> bool:

@@ -340,13 +340,23 @@ class LabelSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Doomed:
+    """How an event is refused unless it is kept already, and whether other meters or a resource would have it."""
+
+    verdict: Verdict
+    metered: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Checked events in columns, with what the catalog makes of them: what ingest hands to a ledger.
 
     `raw[i]` is event i as sent, one JSON object in UTF-8. `account[i]` is its account's name. `time[i]` is its instant,
     that of receipt where `timed[i]` is false. Posting j belongs to event `posting_event[j]` (ascending) and adds
     `posting_amount[j]` to the series `label_sets[posting_set[j]]`. `changes[i]` is what event i says of a resource, and
-    `once[i]` what meters with `once_per` have to compare, by their names.
+    `once[i]` what meters with `once_per` have to compare, by their names. `doomed` are events that a meter refuses:
+    each is judged beside what is kept like the others, since it may have been kept before the meter was defined, and
+    is refused otherwise.
     """
 
     catalog_version: int
@@ -363,6 +373,7 @@ class Batch:
     label_sets: Sequence[LabelSet]
     changes: Mapping[int, Change] = field(default_factory=dict)
     once: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    doomed: Mapping[int, Doomed] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -375,6 +386,8 @@ class Batch:
     def is_metered(self, index: int) -> bool:
         """Say whether one event feeds a meter or a resource."""
         at = int(np.searchsorted(self.posting_event, index))
+        if index in self.doomed:
+            return self.doomed[index].metered
         return index in self.changes or (at < len(self.posting_event) and int(self.posting_event[at]) == index)
 
 

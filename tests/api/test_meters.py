@@ -343,3 +343,23 @@ def test_definitions_are_in_the_audit() -> None:
         assert {each["actor"] for each in told} == {"operator-key-setting", "replay"}
 
     run(scenario)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_was_kept_before_a_meter_would_refuse_it_is_a_duplicate_for_ever(tmp_path: Path, on_disk: bool) -> None:
+    """A retry is judged by what is kept, whatever meters say by then; only what is new is refused."""
+
+    async def scenario(world: World) -> None:
+        kept = {"id": "1", "source": "test", "type": "call.ended", "account": "acme", "data": {"note": "no seconds"}}
+        assert (await world.ingest(kept)).json["accepted"] == 1
+        assert (await world.ask("PUT", "/v1/meters/calls", CALLS)).status == 201
+        changed = {**kept, "data": {"note": "other"}}
+        answer = await world.ingest(
+            kept, changed, {**kept, "id": "2"}, {**kept, "account": "beta"}, query="?receipts=all"
+        )
+        said = [(each["status"], each.get("code")) for each in answer.json["receipts"]]
+        refused = ("rejected", "quantity_missing")
+        assert said == [("duplicate", None), ("conflict", "id_reused"), refused, refused]
+        assert (await world.ask("GET", "/v1/accounts/beta")).status == 404
+
+    run(scenario, folder=tmp_path / "data" if on_disk else None)

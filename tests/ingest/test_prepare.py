@@ -221,6 +221,9 @@ def unpacked(prepared: Prepared, count: int) -> list[Any]:
     batch = prepared.batch
     found: list[Any] = [prepared.refused.get(at) for at in range(count)]
     for row, at in enumerate(prepared.index.tolist()):
+        if row in batch.doomed:
+            found[at] = batch.doomed[row].verdict
+            continue
         mine = [j for j, event in enumerate(batch.posting_event.tolist()) if event == row]
         sets = [batch.label_sets[int(batch.posting_set[j])] for j in mine]
         assert all(s.account == batch.account[row] for s in sets)
@@ -403,7 +406,7 @@ def test_vision_requests_are_rated_in_columns(monkeypatch: pytest.MonkeyPatch) -
     prepared, judged = judged_alone(raws, catalog, monkeypatch)
     assert judged == [raws[0], raws[-1]]
     assert unpacked(prepared, 120) == said(raws, one_by_one(raws, OPERATOR, catalog, False))
-    assert [verdict.code for verdict in prepared.refused.values()] == [Code.RATE_MISSING]
+    assert [doomed.verdict.code for doomed in prepared.batch.doomed.values()] == [Code.RATE_MISSING]
     credits = [amount for amount in prepared.batch.posting_amount.tolist() if amount > 1]
     assert credits == [3_000_000] * 59 + [2_500_000] * 60
 

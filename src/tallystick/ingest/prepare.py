@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from tallystick.envelope import DEPTH_MAX, SECOND
 from tallystick.ingest import columns
 from tallystick.ingest.plan import Form, LabelSets, Plan, Shape, Texts, make_form
-from tallystick.ingest.validate import validate
-from tallystick.model import Batch, Caller, Catalog, Change, Checked, LabelSet, Verdict
+from tallystick.ingest.validate import but_for_meters, validate
+from tallystick.model import Batch, Caller, Catalog, Change, Checked, Doomed, LabelSet, Verdict
 from tallystick.settings import Settings
 
 TEXTS_MAX = 150_000
@@ -176,6 +176,7 @@ class _Work:
         self.postings: list[Postings] = []
         self.changes: dict[int, Change] = {}
         self.once: dict[int, Mapping[str, str]] = {}
+        self.doomed: dict[int, Doomed] = {}
 
     def validate(self, at: int) -> Checked | Verdict:
         return validate(
@@ -193,7 +194,7 @@ class _Work:
         for at in rows:
             judged = self.judged.get(at) or self.validate(at)
             if isinstance(judged, Verdict):
-                self.refused[at] = judged
+                self._refuse(at, judged)
                 continue
             event = judged.event
             if judged.change is not None:
@@ -209,6 +210,23 @@ class _Work:
         if postings:
             at, sets, amounts = np.array(postings, np.int64).T
             self.postings.append((at, sets, amounts))
+
+    def _refuse(self, at: int, verdict: Verdict) -> None:
+        checked = but_for_meters(
+            self.raws[at],
+            plain=self.plain,
+            caller=self.caller,
+            catalog=self.catalog,
+            settings=self.settings,
+            now=self.now,
+        )
+        if checked is None:
+            self.refused[at] = verdict
+            return
+        event = checked.event
+        self.doomed[at] = Doomed(verdict, bool(checked.postings or checked.change))
+        self.account[at], self.source[at], self.id[at] = event.account, event.source, event.id
+        self.time[at], self.timed[at] = event.time, event.timed
 
     def by_shape(self, plan: Plan) -> None:
         """Judge events by their shapes, and by themselves where something is not plain."""
@@ -326,6 +344,7 @@ class _Work:
             time, timed, at = time[index], timed[index], place[at]
             self.changes = {int(place[i]): change for i, change in self.changes.items()}
             self.once = {int(place[i]): once for i, once in self.once.items()}
+            self.doomed = {int(place[i]): doomed for i, doomed in self.doomed.items()}
         batch = Batch(
             self.catalog.version,
             self.now,
@@ -341,6 +360,7 @@ class _Work:
             self.label_sets,
             self.changes,
             self.once,
+            self.doomed,
         )
         return Prepared(batch, index, self.refused)
 

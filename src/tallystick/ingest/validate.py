@@ -20,6 +20,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tallystick.envelope import (
@@ -38,7 +39,7 @@ from tallystick.envelope import (
     without_nulls,
 )
 from tallystick.errors import Code
-from tallystick.metering import STATUSES, TYPES_WITH_STATUS, feeds, meter
+from tallystick.metering import STATUSES, TYPES_WITH_STATUS, feeds, meter, metered
 from tallystick.model import Caller, Catalog, Checked, Verdict
 from tallystick.resources import change_of
 from tallystick.settings import Settings
@@ -80,6 +81,17 @@ def validate(
         return change
     postings = meter(event, catalog, text_length_max=settings.text_length_max)
     return postings if isinstance(postings, Verdict) else Checked(event, postings, change)
+
+
+def but_for_meters(
+    raw: bytes, *, plain: bool, caller: Caller, catalog: Catalog, settings: Settings, now: int
+) -> Checked | None:
+    """Return an event that nothing but a meter refuses, with what the other meters make of it; None for any other."""
+    without = replace(catalog, meters={})
+    checked = validate(raw, plain=plain, caller=caller, catalog=without, settings=settings, now=now)
+    if isinstance(checked, Verdict):
+        return None
+    return replace(checked, postings=metered(checked.event, catalog, text_length_max=settings.text_length_max))
 
 
 def _envelope(raw: bytes, settings: Settings) -> Envelope | Verdict:

@@ -24,6 +24,7 @@ from tallystick.model import (
     Batch,
     Catalog,
     Change,
+    Doomed,
     EventPage,
     EventQuery,
     Labels,
@@ -66,8 +67,8 @@ class MemoryLedger(CatalogLog):
             raise CatalogStale(f"prepared with catalog {batch.catalog_version}, in force is {self._catalog.version}")
         started, recorded = perf_counter(), self._clock()
         taken = [
-            self._take(account, raw, batch.received, recorded, create_accounts)
-            for account, raw in zip(batch.account, batch.raw, strict=True)
+            self._take(account, raw, batch.received, recorded, create_accounts, batch.doomed.get(at))
+            for at, (account, raw) in enumerate(zip(batch.account, batch.raw, strict=True))
         ]
         self._commits.add(perf_counter() - started, sum(map(len, batch.raw)))
         return {index: verdict for index, verdict in enumerate(taken) if verdict is not None}
@@ -143,11 +144,15 @@ class MemoryLedger(CatalogLog):
 
     # Events come in
 
-    def _take(self, account: str, raw: bytes, received: int, recorded: int, create_account: bool) -> Verdict | None:
+    def _take(
+        self, account: str, raw: bytes, received: int, recorded: int, create_account: bool, doomed: Doomed | None
+    ) -> Verdict | None:
         document = read(raw)
         source, id = document["source"], document["id"]
         if (account, source, id) in self._places:
             return judge(document, account, self._events[self._places[account, source, id]], self._catalog)
+        if doomed is not None:
+            return doomed.verdict
         if account not in self._catalog.accounts and not create_account:
             return verdicts.account_unknown(account)
         time = time_of(document, received)

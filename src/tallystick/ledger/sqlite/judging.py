@@ -41,7 +41,8 @@ def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: 
     job.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
     alive = job.account != 0
     for row in np.flatnonzero(~alive).tolist():
-        job.verdicts[row] = verdicts.account_unknown(batch.account[row])
+        doomed = batch.doomed.get(row)
+        job.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
     run = job.run = sorted_run(job.fingerprint, np.arange(len(job.rows)))
     found = published.identities.probe(run.fingerprint, db)
     if len(found.row):
@@ -49,7 +50,8 @@ def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: 
         _judge_hits(job, hits, kept_events(db, found.sequence), alive)
     if not alive.all():
         job.keep(alive)
-    if len(job.rows):
+    # What is doomed stays in its place until all that comes before it is known, so there is nothing to pack yet.
+    if len(job.rows) and not batch.doomed:
         job.prepare(index, accounts)
 
 

@@ -27,7 +27,7 @@ def take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, db: aps
     twice = repeated(run_of(jobs).fingerprint) if jobs else frozenset[int]()
     reach = bound.reach(tail, jobs)
     living = _living(jobs, tail.catalog, db)
-    if twice or reach.tight or living is not None:
+    if twice or reach.tight or living is not None or any(job.batch.doomed for job in jobs):
         _judge_in_order(jobs, tail, bound, twice, reach.tight, living)
     for job in jobs if reach.near else ():
         bound.note(used_by(job, tail, reach.near))
@@ -48,9 +48,9 @@ def _judge_in_order(
         uses = uses_of(job, tail, tight)
         dropped: dict[int, frozenset[str]] = {}
         everything = twice or tight
-        for row in range(len(job.rows)) if everything else _stateful(job):
+        for row in range(len(job.rows)) if everything else _remarkable(job):
             again = _again(job, row, living, tail.catalog)
-            verdict = _repeat(job, row, taken) if twice else None
+            verdict = (_repeat(job, row, taken) if twice else None) or _doom(job, row)
             if verdict is None and row in uses:
                 verdict = bound.refuses([use for use in uses[row] if use[0][1] not in again])
             if verdict is not None:
@@ -73,6 +73,19 @@ def _judge_in_order(
 def left(jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs that have events left to keep."""
     return [job for job in jobs if len(job.rows)]
+
+
+def _doom(job: Job, row: int) -> Verdict | None:
+    doomed = job.batch.doomed.get(int(job.rows[row]))
+    return None if doomed is None else doomed.verdict
+
+
+def _remarkable(job: Job) -> Iterator[int]:
+    """Yield the rows that cannot just be taken where no identity comes twice and no label set may be one too many."""
+    if job.batch.changes or job.batch.doomed:
+        for row, index in enumerate(job.rows.tolist()):
+            if index in job.batch.changes or index in job.batch.doomed:
+                yield row
 
 
 def _stateful(job: Job) -> Iterator[int]:

@@ -25,7 +25,7 @@ from tallystick.ledger.sqlite.meter_entries import CorrectionHeader, ReplayDone
 from tallystick.ledger.sqlite.segment import Columns, Damaged, unpack_columns, unpack_events
 from tallystick.ledger.sqlite.tail import Tail, quarter_cells
 from tallystick.ledger.sqlite.writer import Lane, Task, Writer
-from tallystick.metering import meter
+from tallystick.metering import metered
 from tallystick.model import Catalog, Change, LabelSet, Posting, Replay, Verdict
 from tallystick.resources import change_of
 
@@ -72,14 +72,14 @@ def counted(kept: KeptRows, replay: Replay, catalog: Catalog, names: Mapping[int
     """
     types = frozenset().union(*(each.events for each in replay.meters))
     rates = dict([replay.rates]) if replay.rates else {}
-    catalogs = [replace(catalog, meters={each.name: each}, rates={**catalog.rates, **rates}) for each in replay.meters]
+    meters = {each.name: each for each in replay.meters}
+    replaying = replace(catalog, meters=meters, rates={**catalog.rates, **rates})
     said = _types.decode(b"[" + b",".join(kept.raws) + b"]")
     for at, (account, time, raw) in enumerate(zip(kept.accounts, kept.times, kept.raws, strict=True)):
         if time < replay.start or said[at].type not in types:
             continue
         event = event_of(read(raw), names[account], time)
-        found = [meter(event, each, text_length_max=TEXT_LENGTH_ANY) for each in catalogs]
-        postings = [posting for some in found if not isinstance(some, Verdict) for posting in some]
+        postings = metered(event, replaying, text_length_max=TEXT_LENGTH_ANY)
         if postings:
             change = change_of(event, text_length_max=TEXT_LENGTH_ANY) if event.type == UPSERTED else None
             yield Again(kept.first + at, account, time, postings, None if isinstance(change, Verdict) else change)

@@ -107,4 +107,6 @@ class Screener(threading.Thread):
 
 def _missing(job: Job, published: Published) -> list[str]:
     """Return the accounts of a job that do not exist, in the order in which they come."""
-    return [name for name in dict.fromkeys(job.batch.account) if name not in published.catalog.accounts]
+    batch, accounts = job.batch, published.catalog.accounts
+    names = batch.account if not batch.doomed else [n for at, n in enumerate(batch.account) if at not in batch.doomed]
+    return [name for name in dict.fromkeys(names) if name not in accounts]
