@@ -1,4 +1,4 @@
-"""The nouns, frozen: accounts, keys, meters and the catalog; events, postings, verdicts; questions and tables.
+"""The nouns, frozen: accounts, keys, meters, limits and the catalog; events, postings, verdicts; questions and tables.
 
 Instants are integers: microseconds since 1970-01-01T00:00:00Z. Amounts are integers at their meter's scale.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.errors import Code
+from tallystick.windows import Period
 
 Labels = tuple[tuple[str, str], ...]
 """A label set: (name, value) pairs sorted by name; a label that an event does not have is not in it."""
@@ -138,12 +139,81 @@ class Replay:
     rates: tuple[str, RateTable] | None = None
 
 
+class Property(StrEnum):
+    """What of a meter a limit bounds: its sum, or how many events it counted."""
+
+    QUANTITY = "quantity"
+    COUNT = "count"
+
+
+class Policy(StrEnum):
+    """What becomes of work that does not fit: it is refused, put off, or let through and counted as overage."""
+
+    REJECT = "reject"
+    POSTPONE = "postpone"
+    ALLOW = "allow"
+
+
+class GrantKind(StrEnum):
+    BASE = "base"
+    EXTENSION = "extension"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What gives a limit capacity from `start` to before `end` (None = without end).
+
+    `limit` is the id of its limit, and `amount` an integer at that one's scale, which is `scale`.
+    """
+
+    limit: str
+    id: str
+    kind: GrantKind
+    amount: int
+    scale: int
+    start: int
+    end: int | None = None
+
+    def is_valid(self, now: int) -> bool:
+        """Say whether it gives capacity at `now`."""
+        return self.start <= now and (self.end is None or now < self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An amount of a meter per period, for an account and what it uses under the labels of `where`.
+
+    In `where`, "" stands for "" and for absent. `scale` is that of the meter, or 0 for a count; `amount` is a base
+    grant without end, None = none of its own. `anchor` says where a period begins (`windows.period_of`). `status` is
+    the HTTP status of a refusal, and `thresholds` are percentages of the capacity, ascending.
+    """
+
+    id: str
+    account: str
+    meter: str
+    property: Property
+    scale: int
+    period: Period
+    amount: int | None
+    where: Labels = ()
+    timezone: str = "UTC"
+    anchor: int | None = None
+    policy: Policy = Policy.REJECT
+    status: int = 429
+    thresholds: tuple[int, ...] = ()
+    grants: tuple[Grant, ...] = ()
+
+    def grant(self, id: str) -> Grant | None:
+        """Return the grant of this id."""
+        return next((grant for grant in self.grants if grant.id == id), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What was defined at a version. Accounts and keys are in it too; only meters and rates move `version`.
+    """What was defined at a version. Accounts, keys and limits are in it too; only meters and rates move `version`.
 
-    `replays` are what is being counted from kept events; it counts nothing new until it is in force.
-    `numbers_given` is how many account numbers there were ever: none is given twice.
+    `limits` have their grants. `replays` are what is being counted from kept events; it counts nothing new until it is
+    in force. `numbers_given` is how many account numbers there were ever: none is given twice.
     """
 
     version: int
@@ -153,10 +223,15 @@ class Catalog:
     rates: Mapping[str, RateTable] = field(default_factory=dict)
     replays: Mapping[str, Replay] = field(default_factory=dict)
     numbers_given: int = 0
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def key(self, id: str) -> Key | None:
         """Return the key of this id."""
         return next((key for key in self.keys.values() if key.id == id), None)
+
+    def limits_of(self, account: str) -> list[Limit]:
+        """Return the limits of an account, by id."""
+        return sorted((each for each in self.limits.values() if each.account == account), key=lambda each: each.id)
 
     @property
     def accounts_deleted(self) -> int:
@@ -180,13 +255,26 @@ class Deletion(StrEnum):
     UNKNOWN = "unknown"
     HAS_EVENTS = "has_events"
     HAS_KEYS = "has_keys"
+    HAS_LIMITS = "has_limits"
+
+
+class Outcome(StrEnum):
+    """What became of a limit or grant that was to be put."""
+
+    CREATED = "created"
+    REPLACED = "replaced"
+    DUPLICATE = "duplicate"  # it is there, just so
+    ID_REUSED = "id_reused"  # the id is that of another grant, or of a limit on something else
+    ACCOUNT_UNKNOWN = "account_unknown"
+    METER_UNFIT = "meter_unfit"  # no such meter, or none that can be limited so
+    LIMIT_UNKNOWN = "limit_unknown"
 
 
 Place = tuple[int, int]
 """Where a change to the catalog stands: the log entry, and which of the entry's changes it is."""
 
 
-Stated = Account | Key | Meter | RateTable | Replay
+Stated = Account | Key | Meter | RateTable | Replay | Limit | Grant
 """What a change of the catalog is about."""
 
 
@@ -425,6 +513,31 @@ class UsageQuery:
     latest: bool = False
     distinct: bool = False
     rows_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitQuery:
+    """Which limits of an account, and the instant at which they are to stand; None = any.
+
+    With the last instant of a period that is over it is how that ended.
+    """
+
+    account: str
+    at: int
+    meter: str | None = None
+    period: Period | None = None
+    where: Labels | None = None
+    timezone: str | None = None
+
+    def wants(self, limit: Limit) -> bool:
+        """Say whether a limit is in the answer."""
+        return (
+            limit.account == self.account
+            and self.meter in (None, limit.meter)
+            and self.period in (None, limit.period)
+            and self.where in (None, limit.where)
+            and self.timezone in (None, limit.timezone)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,18 @@ class Window(StrEnum):
     TOTAL = "total"
 
 
+class Period(StrEnum):
+    """How long a limit's use adds up before it begins at nothing again, in the clock and calendar of a zone."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+    TOTAL = "total"
+
+
 class EdgesExceeded(ValueError):
     """The range has more buckets than the caller allows."""
 
@@ -207,15 +219,73 @@ def _calendar_edges(spans: Spans, window: Window) -> Int64s:
     number, midnight = _CALENDAR[window]
     local = np.array([(begins + offsets).min(), (ends + offsets).max()], np.int64)
     low, high = (int(n) for n in number(local))
-    midnights = midnight(np.arange(low, high + 1, dtype=np.int64))
+    return _distinct(_reached(midnight(np.arange(low, high + 1, dtype=np.int64)), spans))
+
+
+def _reached(midnights: Int64s, spans: Spans) -> Int64s:
+    """Give the first instants at which the local clock has reached each midnight, as far as the stretches go."""
+    begins, ends, offsets = spans
     reached = np.maximum.accumulate(ends + offsets)
     midnights = midnights[midnights < reached[-1]]
     span = np.searchsorted(reached, midnights, side="right")
-    return _distinct(np.maximum(begins[span], midnights - offsets[span]))
+    starts: Int64s = np.maximum(begins[span], midnights - offsets[span])
+    return starts
 
 
 def _distinct(ascending: Int64s) -> Int64s:
     return ascending[np.diff(ascending, prepend=ascending[:1] - 1) > 0]
+
+
+# Periods of a limit
+
+ANCHOR_MAX = {Period.WEEK: 7, Period.MONTH: 31, Period.YEAR: 31}
+"""The periods that may begin elsewhere than the calendar's: on a weekday, 1 = Monday, or on a day of the month.
+
+A year is anchored in January. Where a month is too short for the day, its last one stands for it.
+"""
+
+
+def period_of(instant: int, period: Period, zone: str = "UTC", anchor: int | None = None) -> tuple[int, int]:
+    """Return the period [start, end) that an instant is in; without an anchor it is the bucket that `edges` cuts.
+
+    Days and longer begin at the first instant whose local clock has reached their midnight. The first and the last
+    period end where instants do.
+    """
+    if not INSTANT_MIN <= instant < INSTANT_MAX:
+        raise ValueError("an instant is within 0001-01-02T00:00:00Z to 9999-12-31T00:00:00Z")
+    if period is Period.TOTAL:
+        return INSTANT_MIN, INSTANT_MAX
+    if period in _PERIOD_CLOCK:
+        unit = _PERIOD_CLOCK[period]
+        near = _within(instant - 2 * unit), _within(instant + 2 * unit)
+        bounds = _clock_edges(_spans(*near, zone), unit, 100)
+    else:
+        # A period before, one behind, and what clocks were ever set back or forward by.
+        reach = _PERIOD_DAYS_MAX[period] * DAY + 3 * DAY
+        near = _within(instant - reach), _within(instant + reach)
+        bounds = _reached(_midnights(*near, period, anchor or 1), _spans(*near, zone))
+    before, after = bounds[bounds <= instant], bounds[bounds > instant]
+    return int(before.max(initial=INSTANT_MIN)), int(after.min(initial=INSTANT_MAX))
+
+
+_PERIOD_CLOCK = {Period.MINUTE: 60 * SECOND, Period.HOUR: HOUR}
+_PERIOD_DAYS_MAX = {Period.DAY: 1, Period.WEEK: 7, Period.MONTH: 31, Period.YEAR: 366}
+
+
+def _within(instant: int) -> int:
+    return min(max(instant, INSTANT_MIN), INSTANT_MAX)
+
+
+def _midnights(start: int, end: int, period: Period, anchor: int) -> Int64s:
+    """Give the local midnights at which periods begin, from one before `start` to one behind `end`, as if in UTC."""
+    number, midnight = _CALENDAR[Window(period)]
+    first, last = (int(n) for n in number(np.array([start, end], np.int64)))
+    begins = midnight(np.arange(first - 1, last + 3, dtype=np.int64))
+    if period in (Period.DAY, Period.WEEK):
+        return begins + (anchor - 1) * DAY
+    days = (month_start(month(begins) + 1) - begins) // DAY
+    anchored: Int64s = begins + (np.minimum(anchor, days) - 1) * DAY
+    return anchored
 
 
 # Buckets in UTC

@@ -17,11 +17,14 @@ from tallystick.model import (
     Deletion,
     EventPage,
     EventQuery,
+    Grant,
     Key,
+    Limit,
     LiveQuery,
     LiveResource,
     LiveSpace,
     Meter,
+    Outcome,
     RateTable,
     RecordPage,
     RecordQuery,
@@ -145,7 +148,7 @@ class Ledger(Protocol):
         """
 
     async def delete_account(self, name: str, *, actor: str) -> Deletion:
-        """Delete an account that has neither kept events nor keys. Audited, durable.
+        """Delete an account that has neither kept events nor keys nor limits. Audited, durable.
 
         Decided in order with commits and keys: what was acknowledged before it keeps the account, and whatever comes
         after finds none. Lists of members that name it are left as they are. Its name may be used again, by an
@@ -178,14 +181,16 @@ class Ledger(Protocol):
         place of an earlier definition, from the moment at which every event is counted. Until then it is in
         `catalog.replays` and not in `catalog.meters`; that goes on after a restart.
 
-        Raises Problem IN_USE for another unit, scale or aggregation without `start`, and while a replay of this name
-        is under way.
+        Raises Problem IN_USE for another unit, scale or aggregation without `start`, while a replay of this name is
+        under way, and where a limit would lose what it counts: no definition of a meter with limits on its quantity
+        has another unit, scale or aggregation, and none lacks a label that a limit names.
         """
 
     async def delete_meter(self, name: str, *, actor: str) -> bool:
         """Take a meter out of the catalog: it counts no more and its usage cannot be read; false if there is none.
 
-        What it posted stays in the log. A meter that gets its name later begins anew. Audited.
+        What it posted stays in the log. A meter that gets its name later begins anew. Audited. Raises Problem IN_USE
+        while there are limits on it.
         """
 
     async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
@@ -199,6 +204,29 @@ class Ledger(Protocol):
 
     def replayed(self, name: str) -> tuple[int, int] | None:
         """Say how far a replay is, by its name in `catalog.replays`: (events done, events in all)."""
+
+    async def put_limit(self, limit: Limit, *, actor: str) -> Outcome:
+        """Define a limit, or replace the definition of its id; nothing changes if it is that already. Audited, durable.
+
+        In force for whoever asks next; what was used counts for it, from before it was made too. `limit.grants` is
+        ignored: grants stay. CREATED, REPLACED or DUPLICATE; else nothing changes: ID_REUSED if there is a limit of
+        this id of another account, meter or property, ACCOUNT_UNKNOWN, or METER_UNFIT if the meter, or the one that a
+        replay is about to put in its place, is not there, has another scale than `limit`, lacks a label that it
+        names, or has a quantity that does not add up.
+        """
+
+    async def delete_limit(self, id: str, *, actor: str) -> bool:
+        """Delete a limit with its grants; false if there is none. Audited, durable."""
+
+    async def put_grant(self, grant: Grant, *, actor: str) -> Outcome:
+        """Give a limit capacity. Audited, durable, safe to repeat.
+
+        CREATED, or DUPLICATE if its limit has this very grant; else nothing changes: ID_REUSED if it has another one
+        of this id, LIMIT_UNKNOWN if there is no such limit at the grant's scale.
+        """
+
+    async def delete_grant(self, limit: str, id: str, *, actor: str) -> bool:
+        """Take a grant away; false if there is none. Audited, durable. What was used stays used."""
 
     async def delete_key(self, id: str, *, actor: str) -> bool:
         """Revoke a key; false if there is none. Audited, durable; in force for the next request."""

@@ -53,6 +53,16 @@ def meter_in_use(name: str) -> Problem:
     return Problem(Code.IN_USE, detail)
 
 
+def meter_limited(name: str, limits: Collection[str]) -> Problem:
+    """Say which limits would lose what they count."""
+    named = ", ".join(repr(id) for id in sorted(limits)[:20])
+    detail = (
+        f"There are limits on the meter {name!r} that need it as it is: {named}. Keep its unit, scale, aggregation and "
+        "the labels that they name, or delete them first."
+    )
+    return Problem(Code.IN_USE, detail)
+
+
 def replaying(what: str) -> Problem:
     """Say that a meter or rate table is being counted from kept events, and has to be left alone meanwhile."""
     return Problem(Code.IN_USE, f"{what} is being counted from kept events. Wait until that is done, then try again.")

@@ -9,6 +9,7 @@ from tallystick.clock import Clock
 from tallystick.errors import Code, Problem
 from tallystick.ledger import verdicts
 from tallystick.ledger.memory.counting import rate_at
+from tallystick.limits import hindering
 from tallystick.model import (
     Account,
     AuditPage,
@@ -16,7 +17,9 @@ from tallystick.model import (
     AuditRecord,
     Catalog,
     Deletion,
+    Grant,
     Key,
+    Limit,
     Meter,
     RateTable,
     Replay,
@@ -76,6 +79,8 @@ class CatalogLog:
             return Deletion.HAS_EVENTS
         if any(key.account == name for key in self._catalog.keys.values()):
             return Deletion.HAS_KEYS
+        if any(limit.account == name for limit in self._catalog.limits.values()):
+            return Deletion.HAS_LIMITS
         others = {other: kept for other, kept in self._catalog.accounts.items() if other != name}
         self._change(replace(self._catalog, accounts=others), actor, [("account.delete", name, account, None)])
         return Deletion.DELETED
@@ -144,6 +149,8 @@ class CatalogLog:
     async def put_meter(self, meter: Meter, *, actor: str, start: int | None = None) -> None:
         self._check_open()
         before, version = self._catalog.meters.get(meter.name), self._catalog.version + 1
+        if hindered := hindering(meter, self._catalog):
+            raise verdicts.meter_limited(meter.name, hindered)
         if start is not None:
             self._replay(meter.name, Replay((replace(meter, version=version, epoch=version),), start), actor)
             return
@@ -161,6 +168,8 @@ class CatalogLog:
         meter = self._catalog.meters.get(name)
         if meter is None:
             return False
+        if on_it := [limit.id for limit in self._catalog.limits.values() if limit.meter == name]:
+            raise verdicts.meter_limited(name, on_it)
         others = {other: kept for other, kept in self._catalog.meters.items() if other != name}
         catalog = replace(self._catalog, version=self._catalog.version + 1, meters=others)
         self._change(catalog, actor, [("meter.delete", name, meter, None)])
@@ -221,7 +230,7 @@ class CatalogLog:
         """Bring a catalog into force, and remember what is different in it; all of it is one entry."""
         self._entries += 1
         for place, (action, target, before, after) in enumerate(changes):
-            owner = owner_of(after or before)
+            owner = owner_of(after or before, self._catalog)
             numbers = {**self._catalog.accounts, **catalog.accounts}
             number = numbers[owner].number if owner is not None else 0
             where = (self._entries, place)
@@ -230,11 +239,13 @@ class CatalogLog:
         self._catalog = catalog
 
 
-def owner_of(noun: Stated | None) -> str | None:
+def owner_of(noun: Stated | None, catalog: Catalog) -> str | None:
     """Return whose something is; meters and rates are the operator's."""
     if isinstance(noun, Account):
         return noun.name
-    return noun.account if isinstance(noun, Key) else None
+    if isinstance(noun, Grant):
+        return catalog.limits[noun.limit].account
+    return noun.account if isinstance(noun, Key | Limit) else None
 
 
 def undigested(noun: Stated | None) -> Stated | None:

@@ -13,9 +13,9 @@ from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale, Fault, KeptEvent, Proof
 from tallystick.ledger.memory import listing
 from tallystick.ledger.memory.answers import answer
-from tallystick.ledger.memory.changes import CatalogLog
 from tallystick.ledger.memory.documents import month_of, read, time_of
 from tallystick.ledger.memory.kept import Claims, Kept, Recount, additions, judge, link_of, remember, without_value
+from tallystick.ledger.memory.limiting import LimitLog
 from tallystick.ledger.memory.living import change_of, live_resources, live_spaces
 from tallystick.ledger.vitals import Commits, Vitals, near
 from tallystick.model import (
@@ -44,7 +44,7 @@ from tallystick.model import (
 from tallystick.settings import Settings
 
 
-class MemoryLedger(CatalogLog):
+class MemoryLedger(LimitLog):
     """Keeps the contract of `Ledger` in the most obvious way, for as long as the object lives; nothing is on disk.
 
     It reads every event from its bytes and shares no arithmetic with the other ledgers, so that it can be trusted to

@@ -21,6 +21,7 @@ from tallystick.ledger.sqlite.entries import (
     key_of,
 )
 from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, rows
+from tallystick.ledger.sqlite.limit_entries import GrantDeleted, GrantPut, LimitDeleted, LimitPut
 from tallystick.ledger.sqlite.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun, ReplayDone
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.model import AuditPage, AuditQuery, AuditRecord, Key, Stated
@@ -73,6 +74,14 @@ def _told(change: Change) -> Told:
             return "key.rotate", id, new.account, new.owner, _key(id, change.before), _key(new.id, new)
         case KeyDeleted(id=id, owner=owner, before=gone):
             return "key.delete", id, None if gone is None else gone.account, owner, _key(id, gone), None
+        case LimitPut(limit=limit, owner=owner, before=earlier):
+            return "limit.put", limit.id, limit.account, owner, earlier, limit
+        case LimitDeleted(id=id, owner=owner, before=ended):
+            return "limit.delete", id, ended.account, owner, ended, None
+        case GrantPut(grant=grant, account=account, owner=owner):
+            return "grant.put", f"{grant.limit}/{grant.id}", account, owner, None, grant
+        case GrantDeleted(before=taken, account=account, owner=owner):
+            return "grant.delete", f"{taken.limit}/{taken.id}", account, owner, taken, None
         case MeterPut(meter=meter, before=old):
             return "meter.put", meter.name, None, 0, old, meter
         case MeterDeleted(name=name, before=old):

@@ -103,7 +103,7 @@ def create_accounts(names: Sequence[str]) -> Decide[None]:
 
 
 def delete_account(account: Account, ownership: Ownership) -> Decide[Deletion]:
-    """Delete this very account unless it has events, as far as `ownership` has looked by then, or keys."""
+    """Delete this very account unless it has events, as far as `ownership` has looked by then, or keys or limits."""
 
     def decide(catalog: Catalog) -> tuple[Sequence[Change], Deletion]:
         before = catalog.accounts.get(account.name)
@@ -113,6 +113,8 @@ def delete_account(account: Account, ownership: Ownership) -> Decide[Deletion]:
             return (), Deletion.HAS_EVENTS
         if any(key.account == before.name for key in catalog.keys.values()):
             return (), Deletion.HAS_KEYS
+        if catalog.limits_of(before.name):
+            return (), Deletion.HAS_LIMITS
         return (AccountDeleted(before.name, before.number, account_state(before)),), Deletion.DELETED
 
     return decide

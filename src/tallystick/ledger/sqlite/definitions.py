@@ -18,6 +18,7 @@ from tallystick.ledger.sqlite.entries import Change
 from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun
 from tallystick.ledger.sqlite.tail import Tail
+from tallystick.limits import hindering, limits_on
 from tallystick.model import Catalog, Meter, Rate, RateTable, Replay, UsageQuery
 from tallystick.windows import INSTANT_MAX, INSTANT_MIN
 
@@ -52,6 +53,8 @@ def put_meter(meter: Meter, start: int | None) -> Decide[Problem | None]:
         before, version = catalog.meters.get(meter.name), catalog.version + 1
         if any(meter.name == each.name for replay in catalog.replays.values() for each in replay.meters):
             return [], verdicts.replaying(f"Meter {meter.name!r}")
+        if hindered := hindering(meter, catalog):
+            return [], verdicts.meter_limited(meter.name, hindered)
         if start is not None:
             anew = replace(meter, version=version, epoch=version)
             return [ReplayBegun(version, meter.name, Replay((anew,), start))], None
@@ -65,9 +68,13 @@ def put_meter(meter: Meter, start: int | None) -> Decide[Problem | None]:
     return decide
 
 
-def delete_meter(name: str) -> Decide[bool]:
-    def decide(catalog: Catalog) -> tuple[Sequence[Change], bool]:
+def delete_meter(name: str) -> Decide[bool | Problem]:
+    """Take the meter out, unless there are limits on it."""
+
+    def decide(catalog: Catalog) -> tuple[Sequence[Change], bool | Problem]:
         before = catalog.meters.get(name)
+        if on_it := [limit.id for limit in limits_on(name, catalog)]:
+            return [], verdicts.meter_limited(name, on_it)
         return ([] if before is None else [MeterDeleted(catalog.version + 1, name, before)]), before is not None
 
     return decide

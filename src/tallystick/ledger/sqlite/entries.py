@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
+from tallystick.ledger.sqlite.limit_entries import GrantDeleted, GrantPut, LimitDeleted, Limiting, LimitPut, limited
 from tallystick.ledger.sqlite.meter_entries import Definition, defined
 from tallystick.model import Account, AccountKind, Catalog, Key, Scope
 
@@ -76,7 +77,7 @@ class KeyDeleted(msgspec.Struct, frozen=True, tag="key_deleted", array_like=True
     before: KeyState | None = None
 
 
-Change = AccountPut | AccountDeleted | KeyPut | KeyRotated | KeyDeleted | Definition
+Change = AccountPut | AccountDeleted | KeyPut | KeyRotated | KeyDeleted | Definition | Limiting
 
 
 class CatalogHeader(msgspec.Struct, frozen=True, array_like=True):
@@ -143,6 +144,8 @@ def apply(catalog: Catalog, changes: Sequence[Change]) -> Catalog:
                 _put(keys, change.successor)
             case KeyDeleted():
                 _drop(keys, change.id)
+            case LimitPut() | LimitDeleted() | GrantPut() | GrantDeleted():
+                catalog = limited(catalog, change)
             case _:
                 catalog = defined(catalog, change)
     return replace(catalog, accounts=accounts, keys=keys, numbers_given=numbers)

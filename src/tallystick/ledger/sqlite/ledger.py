@@ -26,6 +26,7 @@ from tallystick.ledger.sqlite import (
     identity,
     keeper,
     key_use,
+    limiting,
     reading,
     resource_tables,
     verify,
@@ -55,12 +56,15 @@ from tallystick.model import (
     Deletion,
     EventPage,
     EventQuery,
+    Grant,
     Key,
     Labels,
+    Limit,
     LiveQuery,
     LiveResource,
     LiveSpace,
     Meter,
+    Outcome,
     RateTable,
     RecordPage,
     RecordQuery,
@@ -210,7 +214,10 @@ class SqliteLedger:
         await self._define(await self._change(definitions.put_meter(meter, start), actor))
 
     async def delete_meter(self, name: str, *, actor: str) -> bool:
-        return await self._change(definitions.delete_meter(name), actor)
+        found = await self._change(definitions.delete_meter(name), actor)
+        if isinstance(found, Problem):
+            raise found
+        return found
 
     async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
         change = definitions.RatesChange(self._now, table, rates, recount)
@@ -227,6 +234,18 @@ class SqliteLedger:
         if replay is None:
             return None
         return self._replayer.through.get((name, replay.meters[0].epoch), 0), published.sequence
+
+    async def put_limit(self, limit: Limit, *, actor: str) -> Outcome:
+        return await self._change(limiting.put_limit(limit), actor)
+
+    async def delete_limit(self, id: str, *, actor: str) -> bool:
+        return await self._change(limiting.delete_limit(id), actor)
+
+    async def put_grant(self, grant: Grant, *, actor: str) -> Outcome:
+        return await self._change(limiting.put_grant(grant), actor)
+
+    async def delete_grant(self, limit: str, id: str, *, actor: str) -> bool:
+        return await self._change(limiting.delete_grant(limit, id), actor)
 
     async def put_key(self, key: Key, *, actor: str) -> bool:
         return await self._change(changes.put_key(key), actor)
