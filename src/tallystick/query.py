@@ -6,9 +6,11 @@ import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tallystick import limits
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.ledger.base import Ledger
-from tallystick.model import Catalog, EventPage, EventQuery, UsageQuery, UsageTable
+from tallystick.limits import Balance, Standing
+from tallystick.model import Catalog, EventPage, EventQuery, Limit, LimitQuery, UsageQuery, UsageTable
 
 EMPTY_PAGES_MAX = 20
 """Some seconds of looking at the most; then the client gets an empty page and a cursor."""
@@ -48,6 +50,47 @@ class Reply:
 async def run(ledger: Ledger, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
     """Answer every query of one report from one read transaction; tables follow the order of `queries`."""
     return await ledger.usage(queries) if queries else ()
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRow:
+    """A limit and how it stands."""
+
+    limit: Limit
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPlan:
+    """Limits, each with the instant at which it is to stand, and what there is to ask about them.
+
+    `queries` may go among others of one report: what `run` makes of them is what `rows` takes.
+    """
+
+    limits: Sequence[tuple[Limit, int]]
+
+    @property
+    def queries(self) -> Sequence[UsageQuery]:
+        """What has been used of each limit."""
+        return [limits.usage_of(limit, at) for limit, at in self.limits]
+
+    def rows(self, tables: Sequence[UsageTable]) -> Sequence[LimitRow]:
+        """Say how each limit stands, from the answers to `queries`."""
+        rows = []
+        for (limit, at), table in zip(self.limits, tables, strict=True):
+            balance = Balance(limits.used_of(limit, table.total))
+            rows.append(LimitRow(limit, limits.standing(limit, balance, at)))
+        return rows
+
+
+def limit_plan(catalog: Catalog, query: LimitQuery) -> LimitPlan:
+    """Find the limits that are asked about, by id."""
+    return LimitPlan([(limit, query.at) for limit in catalog.limits_of(query.account) if query.wants(limit)])
+
+
+async def standings(ledger: Ledger, plan: LimitPlan) -> Sequence[LimitRow]:
+    """Say how limits stand, all of them from one read."""
+    return plan.rows(await run(ledger, plan.queries))
 
 
 def value_of(query: Sequence[tuple[str, str]], parameter: str) -> str | None:

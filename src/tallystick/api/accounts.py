@@ -22,6 +22,7 @@ MEMBERS_MAX = 10_000
 IN_USE = {
     Deletion.HAS_EVENTS: "The account has events, and usage is kept for ever: it cannot be deleted. Revoke its keys.",
     Deletion.HAS_KEYS: "The account has keys. Revoke each with DELETE /v1/keys/{id} first.",
+    Deletion.HAS_LIMITS: "The account has limits. Delete each with DELETE /v1/limits/{id} first.",
 }
 
 
@@ -86,7 +87,7 @@ async def put(call: Call) -> Reply:
 
 @describe(replies={204: None}, codes=(Code.IN_USE,))
 async def delete(call: Call) -> Reply:
-    """Delete an account that never had an event and has no keys."""
+    """Delete an account that never had an event and has no keys and limits."""
     name = call.path["account"]
     if call.caller.account not in (None, name):
         raise _not_found()

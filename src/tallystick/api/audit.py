@@ -8,11 +8,11 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 
 from tallystick import windows
-from tallystick.api import accounts, auth, keys, pages
+from tallystick.api import accounts, auth, grants, keys, limits, pages
 from tallystick.api.description import NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
 from tallystick.errors import Code
-from tallystick.model import Account, AuditQuery, AuditRecord, Key, Stated
+from tallystick.model import Account, AuditQuery, AuditRecord, Grant, Key, Limit, Stated
 from tallystick.query import Reply, value_of
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -96,6 +96,10 @@ def _shown(noun: Stated | None) -> Mapping[str, Any] | None:
             return accounts.shown(noun)
         case Key():
             return keys.shown(noun)
+        case Limit():
+            return limits.defined(noun)
+        case Grant():
+            return grants.shown(noun)
         case _:
             shown: dict[str, Any] = msgspec.to_builtins(noun)
             return shown

@@ -1,0 +1,188 @@
+"""The definitions of limits and grants as they are sent: every flaw with its JSON pointer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from tallystick import limits, windows
+from tallystick.envelope import pointer_to
+from tallystick.errors import Code, Flaw, Problem
+from tallystick.model import Catalog, Grant, GrantKind, Limit, Meter, Policy, Property
+from tallystick.quantity import AMOUNT_MAX
+from tallystick.query import decimal_text
+from tallystick.windows import ANCHOR_MAX, Period
+
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+ID_RULE = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"
+STATUSES = (402, 429)
+THRESHOLD_MAX = 1000
+
+_AMOUNT = re.compile(r"(-?)([0-9]{1,40})(?:\.([0-9]{1,40}))?", re.ASCII)
+
+Found = tuple[Code, str, str]
+"""A flaw: its code, where it is, and what to do."""
+
+
+class LimitDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of PUT /v1/limits/{id}: the whole new definition."""
+
+    account: str
+    meter: str
+    property: Property = Property.QUANTITY
+    where: dict[str, str] = {}
+    period: Period
+    timezone: str = "UTC"
+    anchor: int | None = None
+    amount: str | None
+    policy: Policy = Policy.REJECT
+    status: int = 429
+    thresholds: list[int] = []
+
+
+class GrantDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"start": "from", "end": "until"}):
+    """The body of POST /v1/limits/{id}/grants."""
+
+    id: str
+    amount: str
+    kind: GrantKind
+    start: str
+    end: str | None
+
+
+def limit_of(id: str, document: LimitDocument, catalog: Catalog, text_length_max: int) -> Limit:
+    """Return the limit that a document defines; a Problem names everything that is wrong with it."""
+    meter = catalog.meters.get(document.meter)
+    _refuse(
+        *_flaws_of_id(id, "", "A limit's id"),
+        *_flaws_of_meter(document, meter, catalog, text_length_max),
+        *_flaws_of_time(document),
+        *_flaws_of_policy(document),
+    )
+    assert meter is not None, "an unknown one was refused"
+    scale = limits.scale_of(document.property, meter)
+    return Limit(
+        id=id,
+        account=document.account,
+        meter=document.meter,
+        property=document.property,
+        scale=scale,
+        period=document.period,
+        amount=None if document.amount is None else amount_of(document.amount, scale),
+        where=tuple(sorted(document.where.items())),
+        timezone=document.timezone,
+        anchor=document.anchor,
+        policy=document.policy,
+        status=document.status,
+        thresholds=tuple(document.thresholds),
+    )
+
+
+def grant_of(limit: Limit, document: GrantDocument) -> Grant:
+    """Return the grant that a document gives a limit; a Problem names everything that is wrong with it."""
+    start, end = _instant(document.start), None if document.end is None else _instant(document.end)
+    _refuse(
+        *_flaws_of_id(document.id, "/id", "A grant's id"),
+        *_flaws_of_amount(document.amount, limit.scale),
+        *_flaws_of_validity(start, end, has_end=document.end is not None),
+    )
+    assert start is not None, "what is no instant was refused"
+    amount = amount_of(document.amount, limit.scale)
+    return Grant(limit.id, document.id, document.kind, amount, limit.scale, start, end)
+
+
+def amount_of(text: str, scale: int) -> int:
+    """Read an amount without flaws as an integer at a scale."""
+    whole, _, fraction = text.partition(".")
+    return int(whole + fraction.rstrip("0").ljust(scale, "0"))
+
+
+def _refuse(*found: Found) -> None:
+    if found:
+        code, _, detail = found[0]
+        raise Problem(code, detail, tuple(Flaw(pointer, each) for _, pointer, each in found))
+
+
+def _flaws_of_id(id: str, pointer: str, what: str) -> Iterator[Found]:
+    if not ID.fullmatch(id):
+        yield Code.FIELD_VALUE, pointer, f"{what} {ID_RULE}."
+
+
+def _flaws_of_meter(
+    document: LimitDocument, meter: Meter | None, catalog: Catalog, text_length_max: int
+) -> Iterator[Found]:
+    if meter is None:
+        names = ", ".join(sorted(catalog.meters))
+        yield Code.FIELD_VALUE, "/meter", f"There is no such meter; there are {names}."
+        return
+    if not limits.adds_up(document.property, meter):
+        detail = f"Quantities of {meter.name} ({meter.aggregation}) do not add up: limit its count, or another meter."
+        yield Code.FIELD_VALUE, "/property", detail
+    labels = [name for name, _ in meter.labels]
+    for name, value in document.where.items():
+        pointer = pointer_to("where", name)
+        if name not in labels:
+            detail = f"{meter.name} has no such label; it has {', '.join(labels)}." if labels else "It has no labels."
+            yield Code.FIELD_VALUE, pointer, detail
+        if len(value) > text_length_max:
+            yield Code.FIELD_LENGTH, pointer, f"A label's value has at most {text_length_max} characters."
+    if document.amount is not None:
+        yield from _flaws_of_amount(document.amount, limits.scale_of(document.property, meter))
+
+
+def _flaws_of_amount(text: str, scale: int) -> Iterator[Found]:
+    match, pointer = _AMOUNT.fullmatch(text), "/amount"
+    if match is None:
+        yield Code.QUANTITY_TYPE, pointer, 'amount must be a plain decimal in a string, such as "100" or "7.5".'
+        return
+    sign, _, fraction = match.groups()
+    if sign:
+        yield Code.QUANTITY_NEGATIVE, pointer, "amount is never negative: send 0 or more."
+    elif len((fraction or "").rstrip("0")) > scale:
+        allowed = f"at most {scale} decimals" if scale else "a whole number"
+        yield Code.QUANTITY_PRECISION, pointer, f"amount is kept exactly: send {allowed}."
+    elif amount_of(text, scale) > AMOUNT_MAX:
+        yield Code.QUANTITY_RANGE, pointer, f"amount is too large: send at most {decimal_text(AMOUNT_MAX, scale)}."
+
+
+def _flaws_of_time(document: LimitDocument) -> Iterator[Found]:
+    if not windows.is_zone(document.timezone):
+        yield Code.FIELD_VALUE, "/timezone", "timezone must be an IANA zone, such as Europe/Prague."
+    if document.anchor is None:
+        return
+    last = ANCHOR_MAX.get(document.period)
+    if last is None:
+        yield Code.FIELD_VALUE, "/anchor", f"Only {', '.join(ANCHOR_MAX)} have an anchor: leave it out."
+    elif not 1 <= document.anchor <= last:
+        what = "a weekday, 1 (Monday) to 7" if last == 7 else "a day of the month, 1 to 31 (31 = its last day)"
+        yield Code.FIELD_VALUE, "/anchor", f"The anchor of a {document.period} must be {what}."
+
+
+def _flaws_of_policy(document: LimitDocument) -> Iterator[Found]:
+    if document.status not in STATUSES:
+        yield Code.FIELD_VALUE, "/status", f"status must be {' or '.join(map(str, STATUSES))}."
+    before = 0
+    for place, threshold in enumerate(document.thresholds):
+        if not before < threshold <= THRESHOLD_MAX:
+            detail = f"thresholds must be percentages from 1 to {THRESHOLD_MAX}, each larger than the one before."
+            yield Code.FIELD_VALUE, f"/thresholds/{place}", detail
+        before = max(before, threshold)
+
+
+def _flaws_of_validity(start: int | None, end: int | None, *, has_end: bool) -> Iterator[Found]:
+    detail = "must be an RFC 3339 instant with an offset or Z, such as 2026-11-01T00:00:00Z"
+    if start is None:
+        yield Code.TIME_FORMAT, "/from", f"from {detail}."
+    if has_end and end is None:
+        yield Code.TIME_FORMAT, "/until", f"until {detail}; or null: without end."
+    if start is not None and end is not None and end <= start:
+        yield Code.FIELD_VALUE, "/until", "until must be after from; or null: without end."
+
+
+def _instant(text: str) -> int | None:
+    try:
+        return windows.parse_instant(text)
+    except ValueError:
+        return None
