@@ -187,8 +187,12 @@ def tried() -> Iterator[events.EngineEvent]:
 
 
 async def begun(world: World) -> None:
-    """Keep some usage, so that reports have lines, and an account that is not there by chance."""
+    """Keep some usage, so that reports have lines, an account that is not there by chance, and a limit of it."""
     await world.ingest(audio("1"), audio("2", account="globex", operating_point="enhanced"))
+    limit = {"account": "acme", "meter": "audio", "period": "month", "amount": "60"}
+    grant = {"id": "more", "amount": "30", "kind": "extension", "from": "2026-01-01T00:00:00Z", "until": None}
+    assert (await world.ask("PUT", "/v1/limits/hours", limit)).status == 201
+    assert (await world.ask("POST", "/v1/limits/hours/grants", grant)).status == 201
 
 
 def failures_in(seen: Sequence[events.EngineEvent]) -> Iterator[Failure]:

@@ -34,6 +34,9 @@ GUIDE = """# tallystick
 - `PUT /v1/meters/{name}`: define what is counted, `{"events": ["call.ended"], "quantity": "$.data.seconds"}`; with
   `"from": "beginning"` kept events too. `GET /v1/meters` lists meters. `PUT /v1/rates/{table}`: multipliers by type.
 - `GET /v1/accounts/{account}/resources`: what exists now, by space, kind and id.
+- `PUT /v1/limits/{id}`: bound a meter per period, `{"account": "acme", "meter": "audio", "period": "month", "amount":
+  "36000"}`; `POST /v1/limits/{id}/grants` adds to it for a time. `GET /v1/limits?account=acme` says what is used and
+  what remains. Nothing is refused by limits yet.
 - `POST /v1/verify`: replay the whole log and compare every sum with it.
 
 ## Watching

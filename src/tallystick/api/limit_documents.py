@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from tallystick import limits, windows
 from tallystick.envelope import pointer_to
@@ -17,10 +19,17 @@ from tallystick.windows import ANCHOR_MAX, Period
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 ID_RULE = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"
+AMOUNT_RULE = "Plain decimal text; null = none of its own, only what grants give."
+ANCHOR_RULE = (
+    "Where a period begins: a weekday (1 = Monday) or a day of the month (31 = its last)."
+)
 STATUSES = (402, 429)
 THRESHOLD_MAX = 1000
 
 _AMOUNT = re.compile(r"(-?)([0-9]{1,40})(?:\.([0-9]{1,40}))?", re.ASCII)
+
+AMOUNT_SCHEMA = {"type": "string", "pattern": r"^[0-9]{1,40}(\.[0-9]{1,40})?$"}
+ID_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
 
 Found = tuple[Code, str, str]
 """A flaw: its code, where it is, and what to do."""
@@ -34,22 +43,22 @@ class LimitDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     property: Property = Property.QUANTITY
     where: dict[str, str] = {}
     period: Period
-    timezone: str = "UTC"
-    anchor: int | None = None
-    amount: str | None
+    timezone: Annotated[str, Meta(extra_json_schema={"description": "An IANA zone."})] = "UTC"
+    anchor: Annotated[int | None, Meta(extra_json_schema={"description": ANCHOR_RULE})] = None
+    amount: Annotated[str | None, Meta(extra_json_schema={"description": AMOUNT_RULE})]
     policy: Policy = Policy.REJECT
-    status: int = 429
-    thresholds: list[int] = []
+    status: Annotated[int, Meta(extra_json_schema={"enum": list(STATUSES)})] = 429
+    thresholds: list[Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": THRESHOLD_MAX})]] = []
 
 
 class GrantDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"start": "from", "end": "until"}):
     """The body of POST /v1/limits/{id}/grants."""
 
-    id: str
-    amount: str
+    id: Annotated[str, Meta(extra_json_schema=ID_SCHEMA)]
+    amount: Annotated[str, Meta(extra_json_schema=AMOUNT_SCHEMA)]
     kind: GrantKind
-    start: str
-    end: str | None
+    start: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    end: Annotated[str | None, Meta(extra_json_schema={"description": "An instant; null = without end."})]
 
 
 def limit_of(id: str, document: LimitDocument, catalog: Catalog, text_length_max: int) -> Limit:

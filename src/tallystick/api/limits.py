@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from tallystick import query, windows
 from tallystick.api import auth, documents, limit_documents, pages
+from tallystick.api.description import NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
-from tallystick.api.limit_documents import LimitDocument
+from tallystick.api.limit_documents import ID_SCHEMA, LimitDocument
 from tallystick.errors import Code, Problem
-from tallystick.model import Limit, Outcome
+from tallystick.model import Limit, Outcome, Policy, Property
 from tallystick.query import LimitPlan, LimitRow, Reply, decimal_text, value_of
+from tallystick.windows import Period
 
 REFUSALS = {
     Outcome.ID_REUSED: (
@@ -22,6 +24,52 @@ REFUSALS = {
 }
 
 
+class LimitDefined(TypedDict):
+    """The definition of a limit."""
+
+    id: str
+    account: str
+    meter: str
+    property: Property
+    where: Mapping[str, str]
+    period: Period
+    timezone: str
+    anchor: int | None
+    amount: str | None
+    policy: Policy
+    status: int
+    thresholds: Sequence[int]
+
+
+class LimitShown(LimitDefined):
+    """A limit, and how it stands at the instant of the request."""
+
+    capacity: str
+    used: str
+    held: str
+    remaining: str
+    overage: str
+    resets_at: str | None
+    valid_until: str | None
+    is_extended: bool
+
+
+class LimitsShown(TypedDict):
+    """Limits by id."""
+
+    limits: list[LimitShown]
+    next: str | None
+
+
+EXAMPLE = {"account": "acme", "meter": "audio", "period": "month", "amount": "36000", "status": 402}
+QUANTITY_CODES = (Code.QUANTITY_TYPE, Code.QUANTITY_NEGATIVE, Code.QUANTITY_PRECISION, Code.QUANTITY_RANGE)
+
+
+@describe(
+    query=(*pages.PARAMETERS, Parameter("account", "Only the limits of this account.", NAME_SCHEMA)),
+    replies={200: LimitsShown},
+    codes=(Code.ACCOUNT_FORBIDDEN,),
+)
 async def index(call: Call) -> Reply:
     """List the limits of the accounts that the key reads, or of the one that is named, by id, page by page."""
     rows_max, after = pages.asked(call, str)
@@ -36,12 +84,20 @@ async def index(call: Call) -> Reply:
     return pages.reply(call, "limits", shown, following)
 
 
+@describe(replies={200: LimitShown})
 async def get(call: Call) -> Reply:
     """Show one limit and how it stands."""
     (shown,) = await _shown(call, [named_in(call)])
     return documents.reply(shown)
 
 
+@describe(
+    path=(Parameter("id", "The limit's id.", ID_SCHEMA),),
+    body=LimitDocument,
+    example=EXAMPLE,
+    replies={200: LimitShown, 201: LimitShown},
+    codes=(Code.ACCOUNT_FORBIDDEN, Code.ID_REUSED, Code.IN_USE, *QUANTITY_CODES),
+)
 async def put(call: Call) -> Reply:
     """Define a limit, or replace its definition; its grants stay."""
     refuse_changes(call)
@@ -59,6 +115,7 @@ async def put(call: Call) -> Reply:
     return documents.reply(shown, 201 if outcome is Outcome.CREATED else 200)
 
 
+@describe(replies={204: None})
 async def delete(call: Call) -> Reply:
     """Delete a limit with its grants."""
     refuse_changes(call)
@@ -91,12 +148,12 @@ def _unknown_account() -> Problem:
     return documents.refuse(Code.ACCOUNT_FORBIDDEN, "/account", "This key makes no limits for that account.")
 
 
-async def _shown(call: Call, limits: Sequence[Limit]) -> list[dict[str, Any]]:
+async def _shown(call: Call, limits: Sequence[Limit]) -> list[LimitShown]:
     rows = await query.standings(call.app.ledger, LimitPlan([(limit, call.now) for limit in limits]))
-    return [{**defined(row.limit), **_standing(row)} for row in rows]
+    return [_standing(row) for row in rows]
 
 
-def defined(limit: Limit) -> dict[str, Any]:
+def defined(limit: Limit) -> LimitDefined:
     """Return the definition of a limit as the API shows it."""
     return {
         "id": limit.id,
@@ -114,11 +171,15 @@ def defined(limit: Limit) -> dict[str, Any]:
     }
 
 
-def _standing(row: LimitRow) -> dict[str, Any]:
+def _standing(row: LimitRow) -> LimitShown:
     standing, scale = row.standing, row.limit.scale
-    amounts = ("capacity", "used", "held", "remaining", "overage")
     return {
-        **{name: decimal_text(getattr(standing, name), scale) for name in amounts},
+        **defined(row.limit),
+        "capacity": decimal_text(standing.capacity, scale),
+        "used": decimal_text(standing.used, scale),
+        "held": decimal_text(standing.held, scale),
+        "remaining": decimal_text(standing.remaining, scale),
+        "overage": decimal_text(standing.overage, scale),
         "resets_at": _text(standing.resets_at),
         "valid_until": _text(standing.valid_until),
         "is_extended": standing.is_extended,
