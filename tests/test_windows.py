@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import functools
 import importlib.resources
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tallystick import windows
-from tallystick.windows import DAY, HOUR, INSTANT_MAX, INSTANT_MIN, QUARTER, SECOND, Window
+from tallystick.windows import ANCHOR_MAX, DAY, HOUR, INSTANT_MAX, INSTANT_MIN, QUARTER, SECOND, Period, Window
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -571,3 +572,121 @@ def test_a_utc_bucket_begins_at_or_before_what_is_in_it(values: list[int]) -> No
         assert bool((array < start(numbers + 1)).all())
         assert np.array_equal(number(starts), numbers)
         assert np.array_equal(number(starts - 1), numbers - 1)
+
+
+# Periods of a limit
+
+
+def period(at: str, period: str, zone: str = "UTC", anchor: int | None = None) -> list[str]:
+    """Return the ends of the period that an instant is in, as the local clock shows them."""
+    bounds = windows.period_of(windows.parse_instant(at), Period(period), zone, anchor)
+    return [local(bound, zone).isoformat() for bound in bounds]
+
+
+def day_of(instant: int, zone: str) -> date:
+    """Return the local day that an instant is counted in: the last one that has begun."""
+    edges = windows.edges(instant - 4 * DAY, instant + DAY, Window.DAY, zone)
+    return local(int(edges[edges <= instant].max()), zone).date()
+
+
+def name_of(day: date, period: Period, anchor: int) -> int:
+    """Number the period of a local day by its year, month or week; later ones have greater numbers."""
+    if period is Period.WEEK:
+        return (day.toordinal() - anchor) // 7
+    if period is Period.YEAR:
+        return day.year - ((day.month, day.day) < (1, anchor))
+    first = min(anchor, calendar.monthrange(day.year, day.month)[1])
+    return day.year * 12 + day.month - (day.day < first)
+
+
+@given(places(), st.sampled_from([period for period in Period if period not in (Period.MINUTE, Period.TOTAL)]))
+def test_a_period_without_an_anchor_is_the_bucket_of_a_report(place: tuple[str, int], period: Period) -> None:
+    """A limit resets where a report of the same zone begins a new line."""
+    zone, at = place
+    edges = windows.edges(at - 400 * DAY, at + 400 * DAY, Window(period), zone) if period is not Period.HOUR else None
+    if edges is None:
+        edges = windows.edges(at - DAY, at + DAY, Window.HOUR, zone)
+    after = int(np.searchsorted(edges, at, side="right"))
+    assert windows.period_of(at, period, zone) == (int(edges[after - 1]), int(edges[after]))
+
+
+@given(places())
+def test_a_minute_is_cut_as_an_hour_is(place: tuple[str, int]) -> None:
+    """It begins where the local clock shows a whole one or its offset changes, and never crosses an hour's end."""
+    zone, at = place
+    start, end = windows.period_of(at, Period.MINUTE, zone)
+    hour = windows.period_of(at, Period.HOUR, zone)
+    assert hour[0] <= start <= at < end <= hour[1]
+    assert end - start <= 60 * SECOND
+    for bound in (start, end):
+        shown = local(bound, zone)
+        assert (shown.second, shown.microsecond) == (0, 0) or bound in hour
+    assert local(start, zone).replace(second=0, microsecond=0) == local(end - 1, zone).replace(second=0, microsecond=0)
+
+
+@given(places(), st.sampled_from(list(ANCHOR_MAX)), st.integers(1, 31))
+@example(("UTC", 1_772_236_800 * SECOND), Period.MONTH, 31)
+@example(("Pacific/Apia", 1_325_239_200 * SECOND), Period.MONTH, 30)
+def test_an_anchored_period_begins_on_its_day(place: tuple[str, int], period: Period, anchor: int) -> None:
+    """It holds whole local days, those from one anchor to the next, and the next one begins where it ends."""
+    zone, at = place
+    anchor = min(anchor, ANCHOR_MAX[period])
+    start, end = windows.period_of(at, period, zone, anchor)
+    assert start <= at < end
+    name = name_of(day_of(at, zone), period, anchor)
+    first, last = day_of(start, zone), day_of(end - 1, zone)
+    assert name_of(first, period, anchor) == name_of(last, period, anchor) == name
+    assert name_of(day_of(start - 1, zone), period, anchor) < name < name_of(day_of(end, zone), period, anchor)
+    assert windows.period_of(start, period, zone, anchor) == windows.period_of(end - 1, period, zone, anchor)
+    assert windows.period_of(end, period, zone, anchor)[0] == end
+
+
+def test_weeks_begin_on_monday_or_on_the_day_that_is_asked_for() -> None:
+    """Weekday 1 is Monday, which is where a week begins without an anchor."""
+    assert period("2026-11-04T00:00:00Z", "week") == ["2026-11-02T00:00:00+00:00", "2026-11-09T00:00:00+00:00"]
+    assert period("2026-11-04T00:00:00Z", "week", anchor=1) == period("2026-11-04T00:00:00Z", "week")
+    assert period("2026-11-04T00:00:00Z", "week", "Europe/Prague", 7) == [
+        "2026-11-01T00:00:00+01:00",
+        "2026-11-08T00:00:00+01:00",
+    ]
+
+
+def test_the_31st_is_the_last_day_of_any_month() -> None:
+    """Where a month has no such day, its last one stands for it, and every month has its period."""
+    assert period("2024-02-28T23:59:59Z", "month", anchor=31) == [
+        "2024-01-31T00:00:00+00:00",
+        "2024-02-29T00:00:00+00:00",
+    ]
+    assert period("2026-03-29T12:00:00Z", "month", "Europe/Prague", 30) == [
+        "2026-02-28T00:00:00+01:00",
+        "2026-03-30T00:00:00+02:00",
+    ]
+    assert period("2026-01-05T00:00:00Z", "year", anchor=6) == [
+        "2025-01-06T00:00:00+00:00",
+        "2026-01-06T00:00:00+00:00",
+    ]
+
+
+def test_days_of_a_limit_have_23_and_25_hours_too() -> None:
+    """A limit per day lasts as long as the local day does."""
+    assert period("2026-03-29T12:00:00Z", "day", "Europe/Prague") == [
+        "2026-03-29T00:00:00+01:00",
+        "2026-03-30T00:00:00+02:00",
+    ]
+    assert period("2018-11-04T12:00:00Z", "day", "America/Sao_Paulo") == [
+        "2018-11-04T01:00:00-02:00",
+        "2018-11-05T00:00:00-02:00",
+    ]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Apia", "America/New_York"])
+@pytest.mark.parametrize("period", list(Period))
+def test_the_first_and_the_last_period_end_where_instants_do(period: Period, zone: str) -> None:
+    """Nothing is asked about before or after the calendar, and all of time is one period."""
+    first, last = windows.period_of(INSTANT_MIN, period, zone), windows.period_of(INSTANT_MAX - 1, period, zone)
+    assert first[0] == INSTANT_MIN < first[1]
+    assert last[0] < last[1] == INSTANT_MAX
+    assert (first == last) == (period is Period.TOTAL)
+    for outside in (INSTANT_MIN - 1, INSTANT_MAX):
+        with pytest.raises(ValueError, match="an instant is within"):
+            windows.period_of(outside, period, zone)

@@ -20,9 +20,7 @@ from tallystick.windows import ANCHOR_MAX, Period
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 ID_RULE = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"
 AMOUNT_RULE = "Plain decimal text; null = none of its own, only what grants give."
-ANCHOR_RULE = (
-    "Where a period begins: a weekday (1 = Monday) or a day of the month (31 = its last)."
-)
+ANCHOR_RULE = "Where a period begins: a weekday (1 = Monday) or a day of the month (31 = its last)."
 STATUSES = (402, 429)
 THRESHOLD_MAX = 1000
 
