@@ -2,4 +2,9 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.ledger.conformance", "tests.ledger.conformance_metering", "tests.ledger.define")
+pytest.register_assert_rewrite(
+    "tests.ledger.conformance",
+    "tests.ledger.conformance_limits",
+    "tests.ledger.conformance_metering",
+    "tests.ledger.define",
+)

@@ -36,8 +36,12 @@ from tallystick.model import (
     AccountKind,
     AuditQuery,
     AuditRecord,
+    Grant,
+    GrantKind,
     Key,
+    Limit,
     Meter,
+    Property,
     Rated,
     RecordPage,
     RecordQuery,
@@ -46,7 +50,7 @@ from tallystick.model import (
     UsageTable,
 )
 from tallystick.settings import Settings
-from tallystick.windows import INSTANT_MAX, INSTANT_MIN
+from tallystick.windows import INSTANT_MAX, INSTANT_MIN, Period
 from tests.ledger.build import OPERATOR, StillClock, instant, raw_of, text_of
 from tests.ledger.conformance_metering import everything_of
 from tests.ledger.define import WORK, meter, rates, settled
@@ -233,6 +237,10 @@ CHORES = ["fold", "fold", *["keep_identities"] * 3, "checkpoint", "restart", "cr
 chores = st.lists(st.tuples(st.sampled_from(CHORES), slices), max_size=2)
 
 
+SCALES = {"audio": 6, "tokens_in": 0}
+"""Of the meters that limits are on."""
+
+
 class Twins(RuleBasedStateMachine):
     """Drives both ledgers with the same steps and compares every reply, in full."""
 
@@ -354,6 +362,35 @@ class Twins(RuleBasedStateMachine):
     def delete_account(self, name: str, chores: list[tuple[str, int]]) -> None:
         self._same(lambda ledger: ledger.delete_account(name, actor="test"))
         self.do(chores)
+
+    @rule(
+        id=st.sampled_from("ab"),
+        account=st.sampled_from([*ACCOUNTS, "umbrella"]),
+        meter=st.sampled_from(["audio", "audio", "tokens_in"]),
+        amount=st.sampled_from([None, 1, 2]),
+        chores=chores,
+    )
+    def put_limit(self, id: str, account: str, meter: str, amount: int | None, chores: list[tuple[str, int]]) -> None:
+        wanted = Limit(id, account, meter, Property.QUANTITY, SCALES[meter], Period.DAY, amount)
+        self._same(lambda ledger: ledger.put_limit(wanted, actor="test"))
+        self.do(chores)
+
+    @rule(
+        limit=st.sampled_from("ab"),
+        id=st.sampled_from("gh"),
+        meter=st.sampled_from(list(SCALES)),
+        amount=st.integers(1, 2),
+    )
+    def put_grant(self, limit: str, id: str, meter: str, amount: int) -> None:
+        wanted = Grant(limit, id, GrantKind.BASE, amount, SCALES[meter], 0)
+        self._same(lambda ledger: ledger.put_grant(wanted, actor="test"))
+
+    @rule(limit=st.sampled_from("ab"), id=st.none() | st.sampled_from("gh"))
+    def delete_limit_or_grant(self, limit: str, id: str | None) -> None:
+        if id is None:
+            self._same(lambda ledger: ledger.delete_limit(limit, actor="test"))
+        else:
+            self._same(lambda ledger: ledger.delete_grant(limit, id, actor="test"))
 
     @rule(
         account=st.none() | st.sampled_from([*ACCOUNTS, "umbrella"]),
