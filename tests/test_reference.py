@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
+from tests.api.client import World, run
 from tests.server import OPERATOR, serving
 from tests.test_readme import steps
 
 ROOT = Path(__file__).resolve().parent.parent
 READING = (ROOT / "docs" / "reference" / "reading.md").read_text(encoding="utf-8")
+LIMITS = (ROOT / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "reference" / "accounts-and-keys.md").read_text(encoding="utf-8")
 NEW_EVERY_TIME = (
     (re.compile(r"key-[0-9A-Za-z]{12}"), "ID"),
@@ -74,3 +77,36 @@ def test_whoever_follows_the_page_on_reading_sees_what_it_shows(tmp_path: Path) 
             )
             assert steady(done.stdout.decode()) == steady(step.shown or ""), step.typed
         assert len(followed) >= 7
+
+
+def asked(typed: str) -> tuple[str, str, bytes, dict[str, str]]:
+    """Read a curl command: method, path, body and headers but the key."""
+    words = iter(shlex.split(typed)[2:])
+    method, path, body, headers = "", "", b"", {}
+    for word in words:
+        match word:
+            case "-X":
+                method = next(words)
+            case "-d":
+                body = next(words).encode()
+            case "-H":
+                name, _, value = next(words).partition(": ")
+                headers[name] = value
+            case _:
+                path = word.removeprefix("http://127.0.0.1:8787")
+    del headers["Authorization"]
+    return method or ("POST" if body else "GET"), path, body, headers
+
+
+def test_whoever_follows_the_page_on_limits_sees_what_it_shows(tmp_path: Path) -> None:
+    """At the instant that the page names, each command is answered with what stands below it, to the byte."""
+
+    async def scenario(world: World) -> None:
+        followed = steps(LIMITS)
+        for step in followed:
+            method, path, body, headers = asked(step.typed)
+            answer = await world.ask(method, path, body, headers=headers)
+            assert answer.body.decode() == (step.shown or "").strip(), step.typed
+        assert len(followed) >= 6
+
+    run(scenario, folder=tmp_path / "data")
