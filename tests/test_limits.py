@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,10 +20,10 @@ NOW = windows.parse_instant("2026-11-15T12:00:00Z")
 MONTH = (windows.parse_instant("2026-11-01T00:00:00Z"), windows.parse_instant("2026-12-01T00:00:00Z"))
 
 
-def limit(amount: int | None = 100, **definition: object) -> Limit:
+def limit(amount: int | None = 100, **definition: Any) -> Limit:
     """Define a limit of so many seconds of audio per month, at three decimals unless it says otherwise."""
     made = Limit("l", "acme", "audio", Property.QUANTITY, 3, Period.MONTH, amount)
-    return replace(made, **definition)  # type: ignore[arg-type]  # tests name the fields that there are
+    return replace(made, **definition)
 
 
 def grant(amount: int, start: str, end: str | None = None, kind: GrantKind = GrantKind.EXTENSION) -> Grant:
@@ -178,7 +179,7 @@ def test_a_count_is_whole_and_a_quantity_has_the_meters_scale() -> None:
         ({"labels": {"more": "$.data.more"}}, True, True),
     ],
 )
-def test_a_meter_keeps_what_its_limits_need(change: dict[str, object], hinders: bool, hinders_count: bool) -> None:
+def test_a_meter_keeps_what_its_limits_need(change: dict[str, Any], hinders: bool, hinders_count: bool) -> None:
     """No definition changes what the amounts of a limit mean, or takes the labels that it names."""
     made = limit(meter="work", where=(("kind", "a"),))
     counting = replace(made, id="c", property=Property.COUNT, scale=0)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import whenever
@@ -245,6 +245,8 @@ A year is anchored in January. Where a month is too short for the day, its last 
 """
 
 
+# The limits of one answer are asked about at one instant, and few of them have periods of their own.
+@lru_cache(maxsize=256)
 def period_of(instant: int, period: Period, zone: str = "UTC", anchor: int | None = None) -> tuple[int, int]:
     """Return the period [start, end) that an instant is in; without an anchor it is the bucket that `edges` cuts.
 
