@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tallystick.model import AccountKind, Scope
+from tallystick.model import AccountKind, Outcome, Scope
 from tests.api.client import HOUR, NOON, World, audio, run
 
 LIMIT: dict[str, Any] = {"account": "acme", "meter": "audio", "period": "month", "amount": "100"}
@@ -430,3 +430,37 @@ def test_the_audit_shows_limits_and_grants_as_they_were_defined(folder: Path | N
         assert not any(record["action"].startswith(("limit", "grant")) for record in others)
 
     run(scenario, folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "code"),
+    [(Outcome.METER_UNFIT, 409, "in_use"), (Outcome.ACCOUNT_UNKNOWN, 403, "account_forbidden")],
+)
+def test_what_changed_while_a_limit_was_read_is_told(outcome: Outcome, status: int, code: str) -> None:
+    """The ledger has the last word: of a meter that a replay is about to replace, of an account that is gone."""
+
+    async def scenario(world: World) -> None:
+        async def refuse(*args: Any, **kwargs: Any) -> Outcome:
+            return outcome
+
+        await world.account("acme")
+        world.ledger.put_limit = refuse  # type: ignore[method-assign]  # to set the timing
+        answer = await world.ask("PUT", "/v1/limits/hours", LIMIT)
+        assert (answer.status, answer.json["code"]) == (status, code)
+
+    run(scenario)
+
+
+def test_a_limit_that_is_deleted_while_a_grant_is_read_is_not_there() -> None:
+    """The ledger has the last word here too."""
+
+    async def scenario(world: World) -> None:
+        async def refuse(*args: Any, **kwargs: Any) -> Outcome:
+            return Outcome.LIMIT_UNKNOWN
+
+        await world.account("acme")
+        await made(world)
+        world.ledger.put_grant = refuse  # type: ignore[method-assign]  # to set the timing
+        assert (await world.ask("POST", "/v1/limits/hours/grants", GRANT)).status == 404
+
+    run(scenario)
