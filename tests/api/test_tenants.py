@@ -34,6 +34,15 @@ class Probe:
 
 
 KEY, NO_KEY = "key-victim-org", "key-absent-org"
+LIMIT, NO_LIMIT = "victim-hours", "absent-hours"
+A_LIMIT: Mapping[str, Any] = {"account": VICTIM, "meter": "audio", "period": "month", "amount": "60"}
+A_GRANT: Mapping[str, Any] = {
+    "id": "{id}",
+    "amount": "1",
+    "kind": "base",
+    "from": "2026-01-01T00:00:00Z",
+    "until": None,
+}
 PROBES: Mapping[tuple[str, str], tuple[Probe, ...]] = {
     ("POST", "/v1/events"): (
         Probe("/v1/events", audio("x", account="{id}")),
@@ -68,6 +77,22 @@ PROBES: Mapping[tuple[str, str], tuple[Probe, ...]] = {
     ("GET", "/v1/rates"): (Probe("/v1/rates"),),
     ("GET", "/v1/rates/{table}"): (Probe("/v1/rates/vision"),),
     ("PUT", "/v1/rates/{table}"): (Probe("/v1/rates/mine", {"rates": []}),),
+    ("GET", "/v1/limits"): (Probe("/v1/limits"), Probe("/v1/limits?account={id}")),
+    ("GET", "/v1/limits/{id}"): (Probe("/v1/limits/{id}", foreign=LIMIT, missing=NO_LIMIT),),
+    ("PUT", "/v1/limits/{id}"): (
+        Probe("/v1/limits/{id}", {**A_LIMIT, "account": ATTACKER}, foreign=LIMIT, missing=NO_LIMIT),
+        Probe("/v1/limits/mine", {**A_LIMIT, "account": "{id}"}),
+    ),
+    ("DELETE", "/v1/limits/{id}"): (Probe("/v1/limits/{id}", foreign=LIMIT, missing=NO_LIMIT),),
+    ("GET", "/v1/limits/{id}/grants"): (Probe("/v1/limits/{id}/grants", foreign=LIMIT, missing=NO_LIMIT),),
+    ("POST", "/v1/limits/{id}/grants"): (Probe("/v1/limits/{id}/grants", A_GRANT, foreign=LIMIT, missing=NO_LIMIT),),
+    ("GET", "/v1/limits/{id}/grants/{grant}"): (
+        Probe("/v1/limits/{id}/grants/more", foreign=LIMIT, missing=NO_LIMIT),
+        Probe("/v1/limits/mine/grants/{id}", foreign="victim-grant", missing="absent-grant"),
+    ),
+    ("DELETE", "/v1/limits/{id}/grants/{grant}"): (
+        Probe("/v1/limits/{id}/grants/more", foreign=LIMIT, missing=NO_LIMIT),
+    ),
     ("POST", "/v1/verify"): (Probe("/v1/verify"),),
     ("GET", "/v2/usage"): (Probe("/v2/usage?account={id}&since=2026-10-01"),),
 }
@@ -101,6 +126,11 @@ async def inhabited(world: World) -> None:
     resource = {**audio(f"{CANARY}-up", account=VICTIM), "type": "resource.upserted", "data": held}
     taken = await world.ingest(event, resource, audio("mine"))
     assert taken.json["accepted"] == 3
+    theirs = {**A_LIMIT, "where": {"model": f"{CANARY}-model"}}
+    for id, limit in {LIMIT: theirs, "mine": {**A_LIMIT, "account": ATTACKER}}.items():
+        assert (await world.ask("PUT", f"/v1/limits/{id}", limit)).status == 201
+    for grant in ("more", "victim-grant", f"{CANARY}-grant"):
+        assert (await world.ask("POST", f"/v1/limits/{LIMIT}/grants", {**A_GRANT, "id": grant})).status == 201
 
 
 async def ask(world: World, route: Route, probe: Probe, id: str, key: str | None) -> Answer:
@@ -180,6 +210,8 @@ def test_what_is_foreign_and_what_is_missing_look_the_same(tmp_path: Path, on_di
         assert kept.json["members"] == [f"{CANARY}-member"]
         usage = await world.ask("GET", f"/v1/usage?meter=audio&account={VICTIM}")
         assert usage.json["total"]["count"] == 1
+        limit = world.app.catalog.limits[LIMIT]
+        assert (limit.account, len(limit.grants)) == (VICTIM, 3)
         keys = await world.ask("GET", "/v1/keys")
         assert [key["id"] for key in keys.json["keys"] if key["account"] == VICTIM] == ["key-victim-org"]
 
@@ -197,6 +229,8 @@ def test_the_operator_sees_the_canaries() -> None:
             f"/v1/export?account={VICTIM}",
             f"/v1/accounts/{VICTIM}",
             f"/v1/accounts/{VICTIM}/resources",
+            f"/v1/limits?account={VICTIM}",
+            f"/v1/limits/{LIMIT}/grants",
         ):
             assert CANARY.encode() in (await world.ask("GET", target)).body, target
 
