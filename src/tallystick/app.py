@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass, field
 
 from tallystick.clock import Clock, system_clock
@@ -17,8 +18,9 @@ from tallystick.telemetry import Counts
 class App:
     """Holds no behaviour.
 
-    `counts` are what /metrics shows of requests and events. `calls` are the requests being answered, `body_bytes` the
-    bodies they hold in memory, `waits` the deadlines of those whose bodies are still to come.
+    `counts` are what /metrics shows of requests and events. `session_secret` signs the sessions of this process, which
+    end with it. `calls` are the requests being answered, `body_bytes` the bodies they hold in memory, `waits` the
+    deadlines of those whose bodies are still to come.
     """
 
     settings: Settings
@@ -26,6 +28,7 @@ class App:
     ledger: Ledger
     draining: bool = False
     counts: Counts = field(default_factory=Counts)
+    session_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     calls: int = 0
     body_bytes: int = 0
     waits: set[asyncio.Timeout] = field(default_factory=set)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from time import perf_counter
+from urllib.parse import unquote
 
 from tallystick.api import (
     accounts,
@@ -18,6 +19,7 @@ from tallystick.api import (
     grants,
     guide,
     health,
+    hiya_reports,
     http,
     keys,
     limits,
@@ -28,14 +30,16 @@ from tallystick.api import (
     proofs,
     rates,
     resources,
+    sessions,
     usage,
+    vblaze_reports,
 )
 from tallystick.api.description import describe
 from tallystick.api.ids import ids_of
 from tallystick.app import App
-from tallystick.dialects import speechmatics
+from tallystick.dialects import hiya, speechmatics, vblaze
 from tallystick.errors import Code, Problem
-from tallystick.model import Scope
+from tallystick.model import Caller, Scope
 from tallystick.query import Reply
 from tallystick.telemetry import LOG, described
 
@@ -45,12 +49,16 @@ Asgi = Callable[[http.Scope, http.Receive, http.Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One call: `{name}` in the path is any one part of it; without a scope it needs no key."""
+    """One call: `{name}` in the path is any one part of it, `{name...}` at its end all that is left.
+
+    Without a scope it needs no key; `anonymous` is one that the setting `anonymous_account` opens to whoever has none.
+    """
 
     method: str
     path: str
     handler: Handler
     scope: Scope | None = None
+    anonymous: bool = False
 
 
 @describe(replies={200: {"type": "object"}})
@@ -63,6 +71,28 @@ async def openapi_document(call: http.Call) -> Reply:
 def _openapi_document() -> Reply:
     return documents.reply(openapi.document(ROUTES))
 
+
+def _vblaze_routes() -> Iterator[Route]:
+    for report in vblaze.REPORTS:
+        handler = vblaze_reports.HANDLERS.get(report, vblaze_reports.cells)
+        yield Route("GET", f"/{report}", handler, Scope.REPORT, anonymous=True)
+        yield Route("GET", f"/{report}/{{filter...}}", handler, Scope.REPORT, anonymous=True)
+
+
+HIYA_ROUTES = (
+    Route("POST", "/auth/credentials", hiya_reports.log_in),
+    Route("GET", "/spaces/{owner}/{space}/stats", hiya_reports.space_statistics, Scope.REPORT),
+    Route("GET", "/spaces/{owner}/{space}/audios/{audio}", hiya_reports.audio, Scope.REPORT),
+    Route(
+        "GET", "/spaces/{owner}/{space}/verifications/{type}/{verification}", hiya_reports.verification, Scope.REPORT
+    ),
+    Route("GET", "/user/records/{kind}", hiya_reports.user_records, Scope.REPORT),
+    Route("GET", "/orgs/{organisation}/records/{kind}", hiya_reports.organisation_records, Scope.REPORT),
+    Route("GET", "/orgs/{organisation}/spaces", hiya_reports.organisation_spaces, Scope.REPORT),
+)
+"""All of them answer below /v1 too, which is the vendor's own prefix."""
+
+HIYA_PARTS = frozenset({"auth", "orgs", "spaces", "user"})
 
 ROUTES = (
     Route("GET", "/livez", health.live),
@@ -102,10 +132,17 @@ ROUTES = (
     Route("GET", "/v1/audit", audit.index, Scope.ADMIN),
     Route("POST", "/v1/verify", proofs.post, Scope.ADMIN),
     Route("GET", "/v2/usage", usage.speechmatics_report, Scope.REPORT),
+    *_vblaze_routes(),
+    *HIYA_ROUTES,
+    *(replace(route, path=f"/v1{route.path}") for route in HIYA_ROUTES),
 )
 
-VENDOR_PROBLEMS: Mapping[str, Callable[[Problem], Reply]] = {"v2": speechmatics.problem}
-"""Whose shape an error has, by the first part of the path; everything else is native."""
+VENDOR_PROBLEMS: Mapping[str, Callable[[Problem], Reply]] = {
+    "v2": speechmatics.problem,
+    **dict.fromkeys(vblaze.REPORTS, vblaze.problem),
+    **dict.fromkeys(HIYA_PARTS, hiya.problem),
+}
+"""Whose shape an error has, by the family of the path; everything else is native."""
 
 VENDOR_REQUEST_ID_HEADERS = {"v2": "Request-Id"}
 
@@ -146,7 +183,7 @@ async def answer(app: App, scope: http.Scope, receive: http.Receive, send: http.
     request_id, correlation_id = ids_of(headers)
     call = http.Call(app, scope, receive, headers, request_id, correlation_id, app.clock())
     segments = http.segments_of(scope["raw_path"]) or ()
-    family = segments[0] if segments else ""
+    family = _family_of(call.instance)
     reply = await _handled(call, segments, family)
     if not await http.discard_body(call):
         reply = _with(reply, {"Connection": "close"})
@@ -177,8 +214,7 @@ async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> R
         route = _route_of(call, segments)
         if route.scope is not None:
             _refuse_while_draining(call)
-            call.key = auth.authenticate(call.headers, call.app.catalog, call.app.settings.operator_key, call.now)
-            call.app.ledger.note_key_use(call.key.key_id, call.now)
+            call.key = _caller(call, route)
             auth.require(call.key, route.scope)
         return await route.handler(call)
     except Problem as problem:
@@ -188,6 +224,21 @@ async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> R
         return _refusal(
             call, Problem(Code.INTERNAL, "Something broke here; the request id finds it in the log."), family
         )
+
+
+def _caller(call: http.Call, route: Route) -> Caller:
+    open_to = call.app.settings.anonymous_account if route.anonymous else None
+    if open_to is not None and "authorization" not in call.headers:
+        return auth.anonymous(open_to)
+    caller = sessions.authenticate(call)
+    call.app.ledger.note_key_use(caller.key_id, call.now)
+    return caller
+
+
+def _family_of(path: str) -> str:
+    """Return the first part of a path, or the second behind /v1 where that is hiya's; readable even where it is not."""
+    first, second = ([unquote(part, errors="replace") for part in path.split("/", 3)[1:3]] + ["", ""])[:2]
+    return second if first == "v1" and second in HIYA_PARTS else first
 
 
 def _route_of(call: http.Call, segments: tuple[str, ...]) -> Route:
@@ -209,12 +260,18 @@ def _match(segments: tuple[str, ...]) -> tuple[Methods | None, Mapping[str, str]
         return _PATTERNS[segments], {}
     for pattern, methods in _PATTERNS.items():
         found = _bound(pattern, segments)
-        if found:
+        if found is not None:
             return methods, found
     return None, {}
 
 
 def _bound(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    if pattern[-1].endswith("...}") and len(segments) >= len(pattern):
+        whole = len(pattern) - 1
+        # Each part was decoded once, and so is what they make together.
+        rest = {pattern[-1][1:-4]: "/".join(segments[whole:])}
+        before = _bound(pattern[:whole], segments[:whole])
+        return None if before is None else {**before, **rest}
     if len(pattern) != len(segments):
         return None
     found = {}
@@ -233,6 +290,7 @@ def _refuse_while_draining(call: http.Call) -> None:
 
 
 def _refusal(call: http.Call, problem: Problem, family: str) -> Reply:
+    problem.request_id = call.request_id
     vendor = VENDOR_PROBLEMS.get(family)
     native = errors.render(problem, call.instance, call.request_id)
     return _with(native if vendor is None else vendor(problem), errors.headers_of(problem))

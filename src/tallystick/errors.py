@@ -64,13 +64,17 @@ class Flaw:
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """A request that cannot be answered; rendered as RFC 9457 by api/errors.py and by each dialect in its own shape."""
+    """A request that cannot be answered; rendered as RFC 9457 by api/errors.py and by each dialect in its own shape.
+
+    `request_id` is of the request that met it, filled in before it is written.
+    """
 
     code: Code
     detail: str
     flaws: tuple[Flaw, ...] = ()
     retry_after_s: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"

@@ -30,6 +30,7 @@ CHOICES = {"log_level": ("debug", "info", "warning", "error"), "metrics": ("open
 """The settings that are one of a few words."""
 
 _KEY = re.compile(r"[!-~]{32,512}", re.ASCII)
+_ACCOUNT = re.compile(r"[a-z0-9][a-z0-9-]{0,49}", re.ASCII)
 
 
 class SettingError(ValueError):
@@ -73,6 +74,9 @@ class Settings:
         True, "An operator's event for an unknown account creates it, as an organisation."
     )
 
+    anonymous_account: str | None = setting(
+        None, "The account whose usage vblaze's reports show to whoever sends no key; absent = they need a key."
+    )
     key_overlap_s: int = setting(
         86_400,
         "How long a key that is rotated stays valid beside its successor, in seconds, unless the request says.",
@@ -188,6 +192,8 @@ def _boolean(value: Any) -> bool:
 def _text(name: str, value: str) -> str:
     if name == "operator_key" and not _KEY.fullmatch(value):
         raise ValueError("must be 32 to 512 visible ASCII characters, without spaces")
+    if name == "anonymous_account" and not _ACCOUNT.fullmatch(value):
+        raise ValueError("must be the name of an account: 1 to 50 of a-z, 0-9 and -, not beginning with -")
     if name == "url" and value != "memory:":
         raise ValueError("must be memory: (a folder is named by data)")
     if name in CHOICES and value not in CHOICES[name]:

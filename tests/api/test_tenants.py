@@ -14,6 +14,7 @@ import structlog
 
 from tallystick import telemetry
 from tallystick.asgi import ROUTES, Route
+from tallystick.dialects import vblaze
 from tallystick.model import Scope
 from tests.api.client import HOUR, Answer, World, audio, run
 
@@ -95,10 +96,33 @@ PROBES: Mapping[tuple[str, str], tuple[Probe, ...]] = {
     ),
     ("POST", "/v1/verify"): (Probe("/v1/verify"),),
     ("GET", "/v2/usage"): (Probe("/v2/usage?account={id}&since=2026-10-01"),),
+    **{("GET", f"/{report}"): (Probe(f"/{report}?account={{id}}"),) for report in vblaze.REPORTS},
+    **{
+        ("GET", f"/{report}/{{filter...}}"): (Probe(f"/{report}/{CANARY}-model?account={{id}}"),)
+        for report in vblaze.REPORTS
+    },
+    **{
+        ("GET", prefix + path): (Probe(prefix + target),)
+        for prefix in ("", "/v1")
+        for path, target in (
+            ("/spaces/{owner}/{space}/stats", f"/spaces/{{id}}/{CANARY}-space/stats"),
+            ("/spaces/{owner}/{space}/audios/{audio}", f"/spaces/{{id}}/{CANARY}-space/audios/{CANARY}-audio"),
+            (
+                "/spaces/{owner}/{space}/verifications/{type}/{verification}",
+                f"/spaces/{{id}}/{CANARY}-space/verifications/identity/{CANARY}-verification",
+            ),
+            ("/user/records/{kind}", "/user/records/verification?account={id}"),
+            ("/orgs/{organisation}/records/{kind}", "/orgs/{id}/records/voiceprint"),
+            ("/orgs/{organisation}/spaces", "/orgs/{id}/spaces"),
+        )
+    },
 }
 """Where each route takes something that may be foreign; a route that is not here fails the first test."""
 
-OPEN = {"/livez", "/readyz", "/metrics", "/openapi.json", "/llms.txt"}
+OPEN = {
+    *("/livez", "/readyz", "/metrics", "/openapi.json", "/llms.txt"),
+    *("/auth/credentials", "/v1/auth/credentials"),
+}
 
 
 def routes() -> Iterator[Route]:

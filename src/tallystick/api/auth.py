@@ -16,9 +16,11 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 RANDOM_LENGTH = 32  # 190 bits
 CHECKSUM_LENGTH = 6
 SETTING_KEY_ID = "operator-key-setting"
+ANONYMOUS_KEY_ID = "anonymous"
 
 _OURS = re.compile(r"tly_(op|acct)_[0-9A-Za-z]{38}", re.ASCII)
 _BEARER = re.compile(r"bearer +([!-~]{1,512}) *", re.ASCII | re.IGNORECASE)
+_TOKEN = re.compile(r"[!-~]{1,512}", re.ASCII)
 
 
 def make_token(account: str | None) -> str:
@@ -49,28 +51,42 @@ def make_key_id() -> str:
 
 def authenticate(headers: Mapping[str, str], catalog: Catalog, operator_key: str | None, now: int) -> Caller:
     """Say whose key the request shows, or raise KEY_MISSING or KEY_INVALID."""
+    return caller_of(token_of(headers), catalog, operator_key, now)
+
+
+def token_of(headers: Mapping[str, str]) -> str:
+    """Return what the request shows as a key, or raise KEY_MISSING or KEY_INVALID."""
     if "authorization" not in headers:
         raise Problem(Code.KEY_MISSING, "Send a key: Authorization: Bearer KEY.")
     shown = _BEARER.fullmatch(headers["authorization"])
     if shown is None:
-        raise _invalid("The Authorization header must be: Bearer KEY.")
-    return _caller_of(shown[1], catalog, operator_key, now)
+        raise invalid_key("The Authorization header must be: Bearer KEY.")
+    return shown[1]
 
 
-def _caller_of(token: str, catalog: Catalog, operator_key: str | None, now: int) -> Caller:
+def caller_of(token: str, catalog: Catalog, operator_key: str | None, now: int) -> Caller:
+    """Say whose key this is, or raise KEY_INVALID."""
+    if not _TOKEN.fullmatch(token):
+        raise invalid_key("A key has visible ASCII characters only.")
     if _OURS.fullmatch(token) and not hmac.compare_digest(checksum(token[:-CHECKSUM_LENGTH]), token[-CHECKSUM_LENGTH:]):
-        raise _invalid("The key is mistyped or cut short: its checksum is wrong.")
+        raise invalid_key("The key is mistyped or cut short: its checksum is wrong.")
     digest = digest_of(token)
     if operator_key is not None and hmac.compare_digest(digest, digest_of(operator_key)):
         return Caller(SETTING_KEY_ID, None, frozenset(Scope))
     # Finding it by digest tells a stopwatch nothing: nobody can choose a token by the digest that it will have.
     key = catalog.keys.get(digest)
     if key is None or not hmac.compare_digest(key.digest, digest) or not key.is_valid(now):
-        raise _invalid("The key is unknown, revoked or expired.")
+        raise invalid_key("The key is unknown, revoked or expired.")
     return Caller(key.id, key.account, key.scopes)
 
 
-def _invalid(detail: str) -> Problem:
+def anonymous(account: str) -> Caller:
+    """Return who asks where no key is needed: it reads this account, and no organisation of which that is a member."""
+    return Caller(ANONYMOUS_KEY_ID, account, frozenset({Scope.REPORT}))
+
+
+def invalid_key(detail: str) -> Problem:
+    """Say why what was shown opens nothing."""
     challenge = 'Bearer realm="tallystick", error="invalid_token"'
     return Problem(Code.KEY_INVALID, detail, headers={"WWW-Authenticate": challenge})
 
@@ -98,7 +114,7 @@ def may_read(caller: Caller, account: str, catalog: Catalog) -> bool:
 def organisations_of(caller: Caller, catalog: Catalog) -> tuple[str, ...]:
     """Return the organisations which the user whose key this is belongs to, in order of name."""
     own = catalog.accounts.get(caller.account or "")
-    if own is None or own.kind is not AccountKind.USER:
+    if caller.key_id == ANONYMOUS_KEY_ID or own is None or own.kind is not AccountKind.USER:
         return ()
     orgs = (other for other in catalog.accounts.values() if other.kind is AccountKind.ORG)
     return tuple(sorted(org.name for org in orgs if own.name in org.members))

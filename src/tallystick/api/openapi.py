@@ -50,7 +50,10 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     schemas = _Schemas([kind for _, description in described for kind in _kinds(description)])
     paths: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for route, description in described:
-        paths[route.path][route.method.lower()] = _operation(route, description, schemas)
+        paths[template(route.path)][route.method.lower()] = _operation(route, description, schemas)
+    for shared in [operations for operations in _by_id(paths).values() if len(operations) > 1]:
+        for path, operation in shared:
+            operation["operationId"] += "_" + re.sub(r"\W+", "_", path).strip("_")
     return {
         "openapi": VERSION,
         "info": {
@@ -65,6 +68,20 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "securitySchemes": {SECURITY: {"type": "http", "scheme": "bearer", "description": "A key."}},
         },
     }
+
+
+def template(path: str) -> str:
+    """Write a route's path as OpenAPI does, which knows no part that takes all the rest."""
+    return path.replace("...}", "}")
+
+
+def _by_id(paths: Mapping[str, Mapping[str, Any]]) -> Mapping[str, list[tuple[str, dict[str, Any]]]]:
+    """Return operations, with their paths, by their ids: a handler with several routes has several."""
+    found: defaultdict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+    for path, methods in paths.items():
+        for operation in methods.values():
+            found[operation["operationId"]].append((path, operation))
+    return found
 
 
 def _description(route: Route) -> Description:
@@ -128,7 +145,7 @@ def _content(media_type: str, description: Description, schemas: _Schemas) -> di
 
 def _parameters(route: Route, description: Description, schemas: _Schemas) -> list[dict[str, Any]]:
     known = {**PATH_PARAMETERS, **{parameter.name: parameter for parameter in description.path}}
-    parts = [known[name] for name in re.findall(r"\{(\w+)\}", route.path)]
+    parts = [known[name] for name in re.findall(r"\{(\w+)\}", template(route.path))]
     path = [_parameter(part, "path", schemas) | {"required": True} for part in parts]
     return [*path, *(_parameter(parameter, "query", schemas) for parameter in description.query)]
 

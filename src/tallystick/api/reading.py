@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tallystick.api import auth
 from tallystick.api.http import Call
-from tallystick.query import Request
+from tallystick.query import Request, invalid
 
 
 def accounts_of(call: Call) -> tuple[str, ...] | None:
@@ -16,6 +16,16 @@ def accounts_of(call: Call) -> tuple[str, ...] | None:
 def named_in(call: Call) -> tuple[str, ...]:
     """Return the accounts that the query names."""
     return tuple(value for name, value in call.query if name == "account")
+
+
+def one_account(call: Call) -> str:
+    """Return the account that the query names, or the key's own; the operator's keys have to name one."""
+    named = named_in(call)
+    if not named and call.caller.account is not None:
+        return call.caller.account
+    if len(named) != 1:
+        raise invalid("account", "Name one account: ?account=NAME.")
+    return auth.readable_named(call.caller, named, call.app.catalog)[0]
 
 
 def request_of(call: Call, accounts: tuple[str, ...] | None) -> Request:

@@ -6,11 +6,11 @@ import asyncio
 import re
 
 from tallystick import query
-from tallystick.api import auth, reading, replays
+from tallystick.api import reading, replays
 from tallystick.api.description import INSTANT_SCHEMA, NAME_SCHEMA, Errors, Parameter, describe
 from tallystick.api.http import Call
 from tallystick.dialects import native, speechmatics
-from tallystick.errors import Code, Flaw, Problem
+from tallystick.errors import Code
 from tallystick.query import Reply
 from tallystick.windows import Window
 
@@ -92,17 +92,7 @@ def matches(known: str, tag: str) -> bool:
 )
 async def speechmatics_report(call: Call) -> Reply:
     """Report the batch usage of one account as Speechmatics does; the key's own where none is named."""
-    request = reading.request_of(call, (_one_account(call),))
+    request = reading.request_of(call, (reading.one_account(call),))
     plan = speechmatics.parse(request)
     tables = await query.run(call.app.ledger, plan.queries)
     return speechmatics.render(request, plan, tables)
-
-
-def _one_account(call: Call) -> str:
-    named = reading.named_in(call)
-    if not named and call.caller.account is not None:
-        return call.caller.account
-    if len(named) != 1:
-        detail = "Name one account: ?account=NAME."
-        raise Problem(Code.PARAMETER_INVALID, detail, (Flaw("account", detail),))
-    return auth.readable_named(call.caller, named, call.app.catalog)[0]

@@ -1,0 +1,253 @@
+"""vblaze's /usage family: hours and streams of speech recognition by billing, model, tags and licence, all-time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, TypedDict
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from tallystick import windows
+from tallystick.errors import Code, Problem
+from tallystick.model import UsageQuery, UsageTable
+from tallystick.query import Reply, Request, decimal_text, invalid
+from tallystick.windows import DAY
+
+METER = "audio"
+LABELS = ("license", "billing", "model", "tags")
+KEYS = ("billing", "model", "tags")
+"""The dimensions in which usage is told apart, outermost first."""
+
+REPORTS = ("usage", "usagemodel", "usagetags", "usagebilling", "usagefull", "usageraw", "usagelicense", "usagekeys")
+REPORT_OF_KEY = {"billing": "usagebilling", "model": "usagemodel", "tags": "usagetags"}
+KEY_OF_REPORT = {"usage": "model", **{report: key for key, report in REPORT_OF_KEY.items()}}
+FILTERED = ("model", "tags", "billing", "license")
+"""Where the value of a filter is looked for, in this order."""
+
+SCALE = 4
+"""Decimals of an hour."""
+
+STATUS = {
+    Code.PARAMETER_INVALID: HTTPStatus.BAD_REQUEST,
+    Code.KEY_MISSING: HTTPStatus.UNAUTHORIZED,
+    Code.KEY_INVALID: HTTPStatus.UNAUTHORIZED,
+    Code.SCOPE_MISSING: HTTPStatus.FORBIDDEN,
+    Code.ACCOUNT_FORBIDDEN: HTTPStatus.FORBIDDEN,
+    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""The status of what a report can meet; anything else is 500."""
+
+Hours = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"})]
+Cells = dict[str, tuple[Hours, int]]
+"""What /usage and its kin answer: hours and streams by name."""
+
+
+class Refusal(TypedDict):
+    """What went wrong."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked: the report, the value that its rows must have (None = any), and the question to the ledger."""
+
+    report: str
+    filter: str | None
+    queries: tuple[UsageQuery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was counted under one set of labels; one that is absent is ""."""
+
+    license: str
+    billing: str
+    model: str
+    tags: str
+    streams: int
+    amount: int
+
+    def value(self, label: str) -> str:
+        """Return the value of a label."""
+        value: str = getattr(self, label)
+        return value
+
+
+Leaf = tuple[str, str, str]
+"""The values of KEYS."""
+
+
+@dataclass(slots=True)
+class Cell:
+    """Hours, as an integer at SCALE, and streams."""
+
+    hours: int = 0
+    streams: int = 0
+
+    def add(self, other: Cell) -> None:
+        self.hours += other.hours
+        self.streams += other.streams
+
+    def shown(self) -> tuple[msgspec.Raw, int]:
+        return msgspec.Raw(decimal_text(self.hours, SCALE).encode()), self.streams
+
+
+Leaves = Mapping[Leaf, Cell]
+
+
+def parse(request: Request, report: str) -> Plan:
+    """Read the filter and the days; a Problem when one is no day or they are the wrong way round."""
+    filter = request.path.get("filter") or None
+    if report == "usage" and filter in REPORT_OF_KEY:
+        report, filter = REPORT_OF_KEY[filter], None
+    queries = _queries(request)
+    return Plan(report, filter, () if report == "usagekeys" else queries)
+
+
+def render(request: Request, plan: Plan, tables: Sequence[UsageTable]) -> Reply:
+    """Write the vendor's report."""
+    if plan.report == "usagekeys":
+        return _reply(KEYS)
+    scale = request.catalog.meters[METER].scale
+    everything = _rows(tables)
+    rows = _matching(everything, plan.filter)
+    if plan.report == "usagelicense":
+        return _reply(_by_license(everything, rows, scale))
+    write = _WRITERS.get(plan.report)
+    leaves = _leaves(rows, scale)
+    return _reply(_by_key(leaves, KEY_OF_REPORT[plan.report]) if write is None else write(leaves))
+
+
+def problem(problem: Problem) -> Reply:
+    """Write a problem in the family's shape."""
+    status = STATUS.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    document: Refusal = {"error": problem.detail}
+    return Reply(status.value, msgspec.json.encode(document))
+
+
+def _reply(document: Any) -> Reply:
+    return Reply(200, msgspec.json.encode(document))
+
+
+# The question
+
+
+def _queries(request: Request) -> tuple[UsageQuery, ...]:
+    since, until = _day(request, "since"), _day(request, "until")
+    if since is not None and until is not None and since > until:
+        raise invalid("since", "since must not be after until.")
+    start = windows.INSTANT_MIN if since is None else max(since, windows.INSTANT_MIN)
+    end = windows.INSTANT_MAX if until is None else min(until + DAY, windows.INSTANT_MAX)
+    if start >= end:
+        return ()
+    return (UsageQuery(METER, request.accounts, np.array([start, end], np.int64), LABELS),)
+
+
+def _day(request: Request, parameter: str) -> int | None:
+    text = request.value(parameter)
+    if text is None:
+        return None
+    try:
+        return windows.parse_day(text)
+    except ValueError as error:
+        raise invalid(parameter, f"{parameter} is {error}.") from None
+
+
+# What was counted
+
+
+def _rows(tables: Sequence[UsageTable]) -> list[Row]:
+    """Return the rows that have a model, be it an empty one: the rest is other vendors' usage."""
+    rows = []
+    for row in tables[0].rows if tables else ():
+        license, billing, model, tags = row.labels
+        if model is not None:
+            rows.append(Row(license or "", billing or "", model, tags or "", row.total.count, row.total.sum))
+    return rows
+
+
+def _matching(rows: Sequence[Row], filter: str | None) -> Sequence[Row]:
+    """Return the rows with this value, in the first dimension that has it."""
+    if filter is None:
+        return rows
+    found = (_having(rows, label, filter) for label in FILTERED)
+    return next((some for some in found if some), ())
+
+
+def _having(rows: Sequence[Row], label: str, value: str) -> Sequence[Row]:
+    return [row for row in rows if row.value(label) == value]
+
+
+def _leaves(rows: Iterable[Row], scale: int) -> Leaves:
+    """Sum what has the same billing, model and tags; only then are hours rounded, and all sums are of rounded hours."""
+    sums: defaultdict[Leaf, Cell] = defaultdict(Cell)
+    for row in rows:
+        sums[row.billing, row.model, row.tags].add(Cell(row.amount, row.streams))
+    return {leaf: Cell(_hours(sums[leaf].hours, scale), sums[leaf].streams) for leaf in sorted(sums)}
+
+
+def _hours(amount: int, scale: int) -> int:
+    """Turn seconds at a scale into hours at SCALE, rounded half up."""
+    hour = 3600 * 10**scale
+    rounded: int = (2 * amount * 10**SCALE + hour) // (2 * hour)
+    return rounded
+
+
+# The reports
+
+
+def _by_key(leaves: Leaves, key: str) -> Mapping[str, Any]:
+    place, cells, total = KEYS.index(key), defaultdict[str, Cell](Cell), Cell()
+    for leaf, cell in leaves.items():
+        cells[leaf[place]].add(cell)
+        total.add(cell)
+    return {**{value: cells[value].shown() for value in sorted(cells)}, "total": total.shown()}
+
+
+def _full(leaves: Leaves) -> Mapping[str, Any]:
+    return _level([(leaf, cell) for leaf, cell in leaves.items()], 0)
+
+
+def _level(leaves: Sequence[tuple[Leaf, Cell]], depth: int) -> Mapping[str, Any]:
+    """Return the values of one dimension with what is below each, their total and the dimension's name."""
+    parts: defaultdict[str, list[tuple[Leaf, Cell]]] = defaultdict(list)
+    total = Cell()
+    for leaf, cell in leaves:
+        parts[leaf[depth]].append((leaf, cell))
+        total.add(cell)
+    is_last = depth == len(KEYS) - 1
+    # In the last dimension each value is one leaf.
+    below = {value: part[0][1].shown() if is_last else _level(part, depth + 1) for value, part in parts.items()}
+    return {**below, "total": total.shown(), "key": KEYS[depth]}
+
+
+def _raw(leaves: Leaves) -> Mapping[str, Any]:
+    return {_raw_key(leaf): cell.shown() for leaf, cell in leaves.items()}
+
+
+def _raw_key(leaf: Leaf) -> str:
+    return ",".join(f"{key}={_escaped(value)}" for key, value in zip(KEYS, leaf, strict=True) if value)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("%", "%25").replace(",", "%2C").replace("=", "%3D")
+
+
+def _by_license(everything: Sequence[Row], rows: Sequence[Row], scale: int) -> Mapping[str, Any]:
+    """Tell licences apart where several are in use, whatever of them the filter leaves."""
+    if len({row.license for row in everything}) < 2:
+        return _raw(_leaves(rows, scale))
+    licenses = sorted({row.license for row in rows})
+    return {license: _raw(_leaves(_having(rows, "license", license), scale)) for license in licenses}
+
+
+_WRITERS: Mapping[str, Callable[[Leaves], Mapping[str, Any]]] = {"usagefull": _full, "usageraw": _raw}
