@@ -13,6 +13,8 @@ from tallystick.errors import Code
 from tallystick.query import Reply
 
 DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^[1-9][0-9]{3}-"}
+CELL_SCHEMA = {"type": "array", "prefixItems": [{"type": "number"}, {"type": "integer"}], "minItems": 2, "maxItems": 2}
+CELLS_SCHEMA = {"type": "object", "required": ["total"], "additionalProperties": CELL_SCHEMA}
 QUERY = (
     Parameter("since", "The first UTC day, as YYYY-MM-DD; absent = from the beginning.", DAY_SCHEMA),
     Parameter("until", "The last UTC day; absent = up to now.", DAY_SCHEMA),
@@ -23,7 +25,7 @@ CODES = (Code.ACCOUNT_FORBIDDEN, Code.UNPROVEN)
 ERRORS = Errors(vblaze.STATUS, vblaze.Refusal)
 
 
-@describe(query=QUERY, path=PATH, replies={200: vblaze.Cells}, codes=CODES, errors=ERRORS)
+@describe(query=QUERY, path=PATH, replies={200: CELLS_SCHEMA}, codes=CODES, errors=ERRORS)
 async def cells(call: Call) -> Reply:
     """Report hours and streams by model, tags or billing, and their total, as vblaze does."""
     return await _report(call)

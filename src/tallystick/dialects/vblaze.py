@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from tallystick import windows
 from tallystick.errors import Code, Problem
@@ -44,10 +43,6 @@ STATUS = {
     Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The status of what a report can meet; anything else is 500."""
-
-Hours = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"})]
-Cells = dict[str, tuple[Hours, int]]
-"""What /usage and its kin answer: hours and streams by name."""
 
 
 class Refusal(TypedDict):
