@@ -57,6 +57,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         ("TALLYSTICK_URL", "memroy:", "url (from TALLYSTICK_URL): must be memory:"),
         ("TALLYSTICK_METRICS", "public", "metrics (from TALLYSTICK_METRICS): must be open, operator or off"),
         ("TALLYSTICK_LOG_LEVEL", "loud", "must be debug, info, warning or error"),
+        ("TALLYSTICK_ANONYMOUS_ACCOUNT", "Acme", "must be the name of an account"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_name_and_the_origin(variable: str, value: str, said: str) -> None:

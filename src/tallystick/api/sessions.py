@@ -35,7 +35,7 @@ def open_session(call: Call, key_id: str, token: str) -> str:
         raise auth.invalid_key("The handle is no key's id, or the password is not that key.")
     auth.require(caller, Scope.REPORT)
     call.app.ledger.note_key_use(caller.key_id, call.now)
-    until = call.now + LENGTH
+    until = str(call.now + LENGTH)
     return f"{PREFIX}{key_id}_{until}_{_signature(call, key_id, until, auth.digest_of(token))}"
 
 
@@ -46,14 +46,14 @@ def authenticate(call: Call) -> Caller:
         return auth.caller_of(token, call.app.catalog, call.app.settings.operator_key, call.now)
     said = _SESSION.fullmatch(token)
     key = None if said is None else _key(call, said[1])
-    if said is None or key is None or not _is_signed(call, key, int(said[2]), said[3]):
+    if said is None or key is None or not _is_signed(call, key, said[2], said[3]):
         raise auth.invalid_key("The session is unknown or over, or its key is; log in again.")
     return Caller(key.id, key.account, key.scopes & {Scope.REPORT})
 
 
-def _is_signed(call: Call, key: Key, until: int, signature: str) -> bool:
+def _is_signed(call: Call, key: Key, until: str, signature: str) -> bool:
     signed = hmac.compare_digest(_signature(call, key.id, until, key.digest), signature)
-    return signed and call.now < until and key.is_valid(call.now)
+    return signed and call.now < int(until) and key.is_valid(call.now)
 
 
 def _key(call: Call, key_id: str) -> Key | None:
@@ -63,5 +63,5 @@ def _key(call: Call, key_id: str) -> Key | None:
     return call.app.catalog.key(key_id)
 
 
-def _signature(call: Call, key_id: str, until: int, digest: str) -> str:
+def _signature(call: Call, key_id: str, until: str, digest: str) -> str:
     return hmac.new(call.app.session_secret, f"{key_id} {until} {digest}".encode("ascii"), sha256).hexdigest()

@@ -13,7 +13,13 @@ from tallystick.errors import Code
 from tallystick.query import Reply
 
 DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^[1-9][0-9]{3}-"}
-CELL_SCHEMA = {"type": "array", "prefixItems": [{"type": "number"}, {"type": "integer"}], "minItems": 2, "maxItems": 2}
+CELL_SCHEMA = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 2,
+    "maxItems": 2,
+    "description": "Hours, then streams.",
+}
 CELLS_SCHEMA = {"type": "object", "required": ["total"], "additionalProperties": CELL_SCHEMA}
 QUERY = (
     Parameter("since", "The first UTC day, as YYYY-MM-DD; absent = from the beginning.", DAY_SCHEMA),

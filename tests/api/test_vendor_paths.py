@@ -1,0 +1,213 @@
+"""Vendors' paths: what answers where, in whose shape things go wrong, and who needs no key."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tallystick.dialects import vblaze
+from tallystick.model import AccountKind, Scope
+from tests.api.client import World, audio, run
+
+
+async def begun(world: World) -> None:
+    """Two accounts with an hour of a model each, and keys with one scope."""
+    await world.account("acme")
+    await world.account("globex")
+    await world.ingest(
+        *(audio(name, name, "3600", model=model) for name, model in (("acme", "a/b"), ("globex", "secret")))
+    )
+    await world.key("writer", "acme", Scope.INGEST)
+
+
+def test_a_filter_takes_the_rest_of_the_path_decoded_once() -> None:
+    """A slash and %2F are alike, %252F is a percent sign; without a value behind it the slash says nothing."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        await world.ingest(audio("more", "acme", "7200", model="a%2Fb"), audio("slash", "acme", "10800", model="/"))
+
+        async def models(path: str) -> list[str]:
+            answer = await world.ask("GET", path, key="acme")
+            assert answer.status == 200
+            return [*answer.json][:-1]
+
+        assert await models("/usage/a/b") == await models("/usage/a%2Fb") == ["a/b"]
+        assert await models("/usage/a%252Fb") == ["a%2Fb"]
+        assert await models("/usage//") == await models("/usage/%2F") == ["/"]
+        assert await models("/usage/") == await models("/usage") == ["/", "a%2Fb", "a/b"]
+        assert await models("/usage/a/") == await models("/usage/a/b/c") == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("path", ["/usages", "/usage2", "/usagefoo/bar", "/Usage", "/v1/usagetags", "/v1/orgsx/y"])
+def test_what_only_looks_like_a_vendors_path_is_a_native_404(path: str) -> None:
+    """vblaze has its eight names, hiya its four, and nothing else begins like one."""
+
+    async def scenario(world: World) -> None:
+        answer = await world.ask("GET", path)
+        assert (answer.status, answer.json["code"]) == (404, "not_found")
+
+    run(scenario)
+
+
+def test_vblazes_errors_have_one_member() -> None:
+    """Every way to fail, with its status and `error`."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        for report in vblaze.REPORTS:
+            for method, path, key, status in (
+                ("POST", f"/{report}", "acme", 405),
+                ("DELETE", f"/{report}/a/b", "acme", 405),
+                ("GET", f"/{report}/%ff", "acme", 404),
+                ("GET", f"/{report}", None, 401),
+                ("GET", f"/{report}/x", "nobody's", 401),
+                ("GET", f"/{report}", "writer", 403),
+                ("GET", f"/{report}?account=globex", "acme", 403),
+                ("GET", f"/{report}?account=nobody", "acme", 403),
+                ("GET", f"/{report}", "operator", 400),
+                ("GET", f"/{report}?account=acme&account=globex", "operator", 400),
+                ("GET", f"/{report}?since=x", "acme", 400),
+                ("GET", f"/{report}?a=%ff", "acme", 400),
+            ):
+                answer = await world.ask(method, path, key=key)
+                assert (answer.status, [*answer.json]) == (status, ["error"]), (method, path)
+                assert ("www-authenticate" in answer.headers) == (status == 401)
+                assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
+
+    run(scenario)
+
+
+def test_hiyas_errors_have_its_shape_below_both_prefixes() -> None:
+    """Unknown paths, other methods, keys and scopes."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        for prefix in ("", "/v1"):
+            for method, path, key, status in (
+                ("GET", "/orgs/acme", "acme", 404),
+                ("GET", "/orgs/acme/anything/else/there/is", "acme", 404),
+                ("GET", "/spaces", "acme", 404),
+                ("GET", "/spaces/acme//stats", "acme", 404),
+                ("GET", "/user", "acme", 404),
+                ("GET", "/user/%ff", "acme", 404),
+                ("GET", "/auth", "acme", 404),
+                ("GET", "/auth/credentials", "acme", 405),
+                ("POST", "/orgs/acme/spaces", "acme", 405),
+                ("GET", "/orgs/acme/spaces", None, 401),
+                ("GET", "/orgs/acme/spaces", "nobody's", 401),
+                ("GET", "/orgs/acme/spaces", "writer", 403),
+                ("GET", "/user/records/verification", "operator", 400),
+            ):
+                answer = await world.ask(method, prefix + path, key=key)
+                assert (answer.status, answer.json["error"]["code"]) == (status, status), (method, path)
+                assert answer.json["error"]["id"] == answer.headers["x-request-id"]
+                assert ("www-authenticate" in answer.headers) == (status == 401)
+            allowed = [
+                (await world.ask(method, prefix + path)).headers["allow"]
+                for method, path in (("GET", "/auth/credentials"), ("PUT", "/orgs/acme/spaces"))
+            ]
+            assert allowed == ["POST", "GET, HEAD"]
+
+    run(scenario)
+
+
+def test_head_answers_as_get_without_the_body() -> None:
+    """In each dialect, with the length of what GET would send and the headers of a page."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        data = {"kind": "audio", "id": "a", "duration": 1}
+        await world.ingest({**audio("1"), "type": "resource.upserted", "space": "room", "data": data})
+        for path in ("/usage", "/usagefull/a/b", "/spaces/acme/room/stats", "/v1/orgs/acme/spaces", "/orgs/acme/none"):
+            get, head = [await world.ask(method, path, key="acme") for method in ("GET", "HEAD")]
+            assert (head.status, head.body, head.headers["content-length"]) == (get.status, b"", str(len(get.body)))
+            assert set(head.headers) == set(get.headers)
+
+    run(scenario)
+
+
+def test_ids_are_echoed_in_every_dialect() -> None:
+    """Both headers, in replies of every kind."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        sent = {"x-request-id": "r-1", "x-correlation-id": "c-1"}
+        for path in ("/usage", "/usage/%ff", "/orgs/acme/spaces", "/orgs/none/spaces", "/auth/credentials"):
+            answer = await world.ask("GET", path, key="acme", headers=sent)
+            assert [answer.headers[name] for name in sent] == ["r-1", "c-1"]
+
+    run(scenario)
+
+
+def test_the_operators_key_names_an_account_and_a_bound_one_may() -> None:
+    """A user's key names an organisation that the user is a member of; without a name it reads its own."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        await world.account("ada", AccountKind.USER)
+        await world.account("acme", members=["ada"])
+        hour = {"a/b": [1, 1], "total": [1, 1]}
+        for path, key, body in (
+            ("/usage?account=acme", "operator", hour),
+            ("/usage?account=acme", "acme", hour),
+            ("/usage?account=acme", "ada", hour),
+            ("/usage", "ada", {"total": [0, 0]}),
+        ):
+            assert (await world.ask("GET", path, key=key)).json == body
+        assert (await world.ask("GET", "/usage?account=nobody")).status == 403
+
+    run(scenario)
+
+
+def test_without_the_setting_everybody_needs_a_key() -> None:
+    """Nothing is open unless somebody opened it."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        assert (await world.ask("GET", "/usage", key=None)).status == 401
+
+    run(scenario)
+
+
+def test_an_anonymous_account_is_shown_to_whoever_has_no_key() -> None:
+    """vblaze's reports of that account, and neither another account nor another dialect."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        for path in ("/usage", "/usage/a%2Fb", "/usage?account=acme"):
+            answer = await world.ask("GET", path, key=None)
+            assert (answer.status, answer.json) == (200, {"a/b": [1, 1], "total": [1, 1]})
+        for path, status in (
+            ("/usage?account=globex", 403),
+            ("/usage?account=nobody", 403),
+            ("/v1/usage?meter=audio", 401),
+            ("/v2/usage", 401),
+            ("/orgs/acme/spaces", 401),
+        ):
+            assert (await world.ask("GET", path, key=None)).status == status
+        # A key that is shown has to be good, and counts.
+        assert (await world.ask("GET", "/usage", key="nobody's")).status == 401
+        assert (await world.ask("GET", "/usage", key="writer")).status == 403
+        assert (await world.ask("GET", "/usage", key="globex")).json["secret"] == [1, 1]
+        assert "anonymous" not in world.ledger.key_uses
+
+    run(scenario, anonymous_account="acme")
+
+
+def test_an_anonymous_account_opens_no_organisation_of_its_user() -> None:
+    """Who has no key is no member of anything; an account that is not there has no usage."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        empty = await world.ask("GET", "/usage", key=None)
+        assert (empty.status, json.loads(empty.body)) == (200, {"total": [0, 0]})
+        await world.account("ada", AccountKind.USER)
+        await world.account("acme", members=["ada"])
+        assert (await world.ask("GET", "/usage?account=acme", key="ada")).status == 200
+        assert (await world.ask("GET", "/usage?account=acme", key=None)).status == 403
+
+    run(scenario, anonymous_account="ada")
