@@ -9,6 +9,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.api.client import World, run
 from tests.server import OPERATOR, serving
 from tests.test_readme import steps
@@ -110,3 +112,21 @@ def test_whoever_follows_the_page_on_limits_sees_what_it_shows(tmp_path: Path) -
         assert len(followed) >= 6
 
     run(scenario, folder=tmp_path / "data")
+
+
+@pytest.mark.parametrize("dialect", ["vblaze", "hiya"])
+def test_whoever_follows_a_dialects_page_sees_what_it_shows(tmp_path: Path, dialect: str) -> None:
+    """Each command prints what stands below it, to the byte."""
+    followed = steps((ROOT / "docs" / "reference" / f"dialect-{dialect}.md").read_text(encoding="utf-8"))
+    with serving(tmp_path) as server:
+        for step in followed:
+            typed = step.typed.replace("http://127.0.0.1:8787", server.url)
+            done = subprocess.run(
+                ["bash", "-e", "-c", typed],
+                env={**os.environ, "KEY": OPERATOR},
+                capture_output=True,
+                timeout=60,
+                check=True,
+            )
+            assert done.stdout.decode().strip() == (step.shown or "").strip(), step.typed
+    assert len(followed) >= 3
