@@ -353,7 +353,7 @@ def test_the_reports_are_what_decimal_says(work: list[tuple[Decimal, dict[str, s
         if "model" in kind:
             tags = "".join(sorted(kind.get("tags", "")))
             leaves[kind.get("billing", ""), kind["model"], tags].append(seconds)
-    hours = {
+    hours: dict[tuple[str, str, str], list[Any]] = {
         leaf: [(sum(all_, Decimal()) / 3600).quantize(Decimal("0.0001"), ROUND_HALF_UP), len(all_)]
         for leaf, all_ in leaves.items()
     }
