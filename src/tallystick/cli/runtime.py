@@ -8,7 +8,7 @@ import sys
 
 SWITCH_INTERVAL_S = 0.0001
 """How long a thread keeps the interpreter while another wants it."""
-GARBAGE_THRESHOLDS = (10_000, 20, 50)
+GARBAGE_THRESHOLDS = (5_000, 5, 1_000)
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
 """The numbers by which mallopt(3) knows its parameters."""
 MEMORY = {MMAP_THRESHOLD: 4 << 20, TRIM_THRESHOLD: 16 << 20, TOP_PAD: 1 << 20}
