@@ -129,7 +129,7 @@ def live_resources(db: apsw.Connection, account: int, query: ResourceQuery) -> l
     # A container is named by its space, so that those without a row of their own are found beside the rest.
     statement = f"""
         SELECT {COLUMNS}, closes FROM resource LEFT JOIN space USING (account, space)
-        WHERE account = ?1 AND (?2 IS NULL OR space = ?2) AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR id = ?4)
+        WHERE account = ?1{_equal(query, "space", "kind", "id")}
             AND (space, kind, id) > (?5, ?6, ?7) AND ends = '[]' AND time > coalesce(closes ->> '$[#-1]', time - 1)
         ORDER BY space, kind, id LIMIT ?8"""
     found = {
@@ -144,14 +144,23 @@ def live_resources(db: apsw.Connection, account: int, query: ResourceQuery) -> l
     return [found[key] for key in sorted(found)][: query.limit]
 
 
+def _equal(query: ResourceQuery, *columns: str) -> str:
+    """Compare only what was asked for: a condition that may be about nothing keeps SQLite from its index."""
+    return "".join(
+        f" AND {column} = ?{place}" for place, column in enumerate(columns, 2) if getattr(query, column) is not None
+    )
+
+
 def _made(db: apsw.Connection, account: int, query: ResourceQuery) -> Iterator[LiveResource]:
     """Yield the spaces and datasets that there are, as nothing but names."""
     if query.kind not in (None, "space", "dataset"):
         return
-    statement = """SELECT * FROM space WHERE account = ?1 AND (?2 IS NULL OR space = ?2) AND space >= ?3
-        AND (?4 IS NULL OR space = ?4) AND made_in <> '{}' ORDER BY space"""
     after, count = query.after or ("", "", ""), 0
-    for (_, name), space in map(_space, rows(db, statement, (account, query.space, after[0], query.id))):
+    # A container is its own space.
+    named = [name for name in (query.space, query.id) if name is not None]
+    statement = f"""SELECT * FROM space WHERE account = ? AND space >= ?{" AND space = ?" * len(named)}
+        AND made_in <> '{{}}' ORDER BY space"""
+    for (_, name), space in map(_space, rows(db, statement, (account, after[0], *named))):
         for kind in sorted(space.containers):
             if (name, kind, name) > after and query.kind in (None, kind) and count < query.limit:
                 count += 1
