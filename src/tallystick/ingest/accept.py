@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TypeVar
@@ -19,6 +20,7 @@ from tallystick.ingest.decode import Items, decode
 from tallystick.ingest.prepare import Prepared, Preparer
 from tallystick.ledger.base import CatalogStale, Ledger
 from tallystick.model import Caller, Receipt, Status, Verdict
+from tallystick.precedence import precedence
 from tallystick.settings import Settings
 
 T = TypeVar("T")
@@ -46,18 +48,19 @@ async def accept(
     """
     take_apart = partial(decode, body, content_type, headers, batch_events_max=settings.batch_events_max)
     is_bulk = len(body) > INLINE_BYTES
-    items = await _beside(take_apart) if is_bulk else take_apart()
-    intake = Intake(items, dict(items.bad), np.zeros(len(items.raws), np.bool_))
-    keeping: list[Awaitable[_Kept]] = []
-    for rows in _split(items, _readable(items), PART_BYTES):
-        part = _Part(items, rows, caller, ledger, settings, now, is_bulk)
-        keep = part.keep(await part.prepare())
-        keeping.append(asyncio.ensure_future(keep) if is_bulk else keep)
-    for outcome in await asyncio.gather(*keeping, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        intake.verdicts.update(outcome.verdicts)
-        intake.metered[outcome.metered] = True
+    with nullcontext() if is_bulk else precedence.small():
+        items = await _beside(take_apart) if is_bulk else take_apart()
+        intake = Intake(items, dict(items.bad), np.zeros(len(items.raws), np.bool_))
+        keeping: list[Awaitable[_Kept]] = []
+        for rows in _split(items, _readable(items), PART_BYTES):
+            part = _Part(items, rows, caller, ledger, settings, now, is_bulk)
+            keep = part.keep(await part.prepare())
+            keeping.append(asyncio.ensure_future(keep) if is_bulk else keep)
+        for outcome in await asyncio.gather(*keeping, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            intake.verdicts.update(outcome.verdicts)
+            intake.metered[outcome.metered] = True
     return intake
 
 
@@ -163,7 +166,7 @@ async def _beside(work: Callable[[], T]) -> T:
 @lru_cache(maxsize=8)
 def _preparer(settings: Settings, is_bulk: bool) -> Preparer:
     """Return what remembers shapes, one for the loop and one for the bulk thread."""
-    return Preparer(settings)
+    return Preparer(settings, precedence.give_way) if is_bulk else Preparer(settings)
 
 
 def _readable(items: Items) -> Sequence[int]:

@@ -53,10 +53,13 @@ class Prepared:
 
 
 class Preparer:
-    """Prepares parts of batches; keeps what it learned of shapes between them. Not for several threads at once."""
+    """Prepares parts of batches; keeps what it learned of shapes between them. Not for several threads at once.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    `pause` is called between the pieces of a part.
+    """
+
+    def __init__(self, settings: Settings, pause: Callable[[], None] = lambda: None) -> None:
+        self._settings, self._pause = settings, pause
         self._form: tuple[Catalog, Form] | None = None
         self._plans: dict[tuple[str | None, bool], Plan] = {}
         self._calls = 0
@@ -68,7 +71,7 @@ class Preparer:
         if len(raws) <= FEW:
             work.one_by_one(range(len(raws)))
         else:
-            work.by_shape(self._plan(catalog, caller.account, plain))
+            work.by_shape(self._plan(catalog, caller.account, plain), self._pause)
         return work.finish()
 
     def _plan(self, catalog: Catalog, account: str | None, plain: bool) -> Plan:
@@ -228,16 +231,18 @@ class _Work:
         self.account[at], self.source[at], self.id[at] = event.account, event.source, event.id
         self.time[at], self.timed[at] = event.time, event.timed
 
-    def by_shape(self, plan: Plan) -> None:
+    def by_shape(self, plan: Plan, pause: Callable[[], None]) -> None:
         """Judge events by their shapes, and by themselves where something is not plain."""
         read = _Columns(plan.form.quantity_of)
         slow: set[int] = set()
         sizes = np.fromiter(map(len, self.raws), np.int64, len(self.raws))
         slow.update(np.flatnonzero(sizes > self.settings.event_bytes_max).tolist())
         for start, end in _pieces(sizes, PIECE_BYTES):
+            pause()
             self._read(plan, start, self.raws[start:end], read, slow)
         self.source, self.id = read.source, read.id
         self.account = [shape.account if shape is not None else "" for shape in read.shapes]
+        pause()
         self._times(read.timed, read.times, slow)
         self._amounts(plan, read, slow)
         if slow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import apsw
@@ -32,10 +32,21 @@ class Kept:
     raw: bytes
 
 
-def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: apsw.Connection) -> None:
-    """Judge what is known before `published`, so that the writer need only look at newer commits; pack the rest."""
+def screen(
+    job: Job,
+    published: Published,
+    index: SeriesIndex,
+    secret: int,
+    db: apsw.Connection,
+    pause: Callable[[], None] = lambda: None,
+) -> None:
+    """Judge what is known before `published`, so that the writer need only look at newer commits; pack the rest.
+
+    `pause` is called between the steps.
+    """
     batch, accounts = job.batch, published.catalog.accounts
     job.screened_through, job.accounts_deleted = published.sequence, published.catalog.accounts_deleted
+    pause()
     job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
     numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
     job.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
@@ -43,6 +54,7 @@ def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: 
     for row in np.flatnonzero(~alive).tolist():
         doomed = batch.doomed.get(row)
         job.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
+    pause()
     run = job.run = sorted_run(job.fingerprint, np.arange(len(job.rows)))
     found = published.identities.probe(run.fingerprint, db)
     if len(found.row):
@@ -50,6 +62,7 @@ def screen(job: Job, published: Published, index: SeriesIndex, secret: int, db: 
         _judge_hits(job, hits, kept_events(db, found.sequence), alive)
     if not alive.all():
         job.keep(alive)
+    pause()
     # What is doomed stays in its place until all that comes before it is known, so there is nothing to pack yet.
     if len(job.rows) and not batch.doomed:
         job.prepare(index, accounts)

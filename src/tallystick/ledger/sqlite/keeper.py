@@ -28,6 +28,7 @@ from tallystick.ledger.sqlite.scrub import Scrub
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Overlay, Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Task, Writer, unavailable
+from tallystick.precedence import precedence
 from tallystick.rollup import Ints
 
 log = structlog.get_logger(__name__)
@@ -272,6 +273,7 @@ class Keeper(threading.Thread):
             if self._tail() is tail:
                 then()
 
+        precedence.give_way()
         task = Task(guarded_change, guarded_then)
         self._writer.submit(task, Lane.BACKGROUND)
         task.wait()

@@ -17,6 +17,7 @@ from tallystick.ledger.sqlite.judging import screen
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
+from tallystick.precedence import precedence
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ class Screener(threading.Thread):
     ) -> None:
         super().__init__(name=f"tallystick-screener-{lane.name.lower()}", daemon=True)
         self._lane = lane
+        self._pause = precedence.give_way if lane is Lane.BULK else (lambda: None)
         self._connect = connect
         self._writer = writer
         self._tail = tail
@@ -98,7 +100,7 @@ class Screener(threading.Thread):
             work.future.result()
             tail = self._tail()
             published = tail.published
-        screen(job, published, tail.series, self._secret, db)
+        screen(job, published, tail.series, self._secret, db, self._pause)
 
     def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)

@@ -1,0 +1,46 @@
+"""Who goes first when threads want the interpreter: a single event or a hold before bulk.
+
+One interpreter runs one thread at a time, whichever wakes first. Beside bulk that is being read, packed and merged, a
+small request would have to win that race at each of its steps; so bulk stops between its pieces while one is under way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+GIVE_WAY_S = 0.005
+"""How long a piece of bulk waits at most: small requests that never cease slow it, and do not stop it."""
+
+
+class Precedence:
+    """Small requests under way, and bulk that waits for them; one for the process, because the interpreter is one."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._under_way = 0
+        self._clear = threading.Event()
+        self._clear.set()
+
+    @contextmanager
+    def small(self) -> Iterator[None]:
+        """Say that a small request is under way; for any thread, also across the steps of a coroutine."""
+        with self._changing:
+            self._under_way += 1
+            self._clear.clear()
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._clear.set()
+
+    def give_way(self) -> None:
+        """Wait while small requests are under way, GIVE_WAY_S at most: called by bulk, between its pieces."""
+        if not self._clear.is_set():
+            self._clear.wait(GIVE_WAY_S)
+
+
+precedence = Precedence()
