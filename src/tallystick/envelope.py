@@ -228,6 +228,8 @@ def text_of(value: Any) -> str | None:
 
 def label_text(value: Any, pointer: str, length_max: int) -> str | Verdict:
     """Write a value as a label, or say why it cannot be one."""
+    if isinstance(value, str) and len(value) <= length_max and value.isascii() and value.isprintable():
+        return value
     # A short number such as 1e999999999 has a very long plain form, which must not be written out to be measured.
     too_long = isinstance(value, Decimal) and bool(value) and abs(value.adjusted()) > length_max
     text = "" if too_long else text_of(value)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -152,10 +153,23 @@ _resolved = attrgetter(*_RESOLVED)
 
 def _member(event: Event, path: str) -> Any:
     """Return what a path leads to; None where it leads nowhere. `$.space` and `$.account` are the resolved ones."""
+    return _reader(path)(event)
+
+
+@cache
+def _reader(path: str) -> Callable[[Event], Any]:
+    """Return what follows a path."""
     names = names_of(path)
     if names is None:
-        return _found(event, path)
+        return partial(_found, path=path)
     first, *rest = names
+    if first == "data" and len(rest) == 1:
+        (name,) = rest
+        return lambda event: event.data.get(name) if isinstance(event.data, dict) else None
+    return partial(_followed, first=first, rest=rest)
+
+
+def _followed(event: Event, first: str, rest: Sequence[str]) -> Any:
     if first in _RESOLVED:
         value: Any = getattr(event, first)
     else:
@@ -183,17 +197,17 @@ def _labels(event: Event, meter: Meter, text_length_max: int) -> Labels | Verdic
         value = _member(event, path)
         if value is None:
             continue
-        text = _label(event, name, value, _pointer(path), text_length_max)
+        text = _label(event, name, value, path, text_length_max)
         if isinstance(text, Verdict):
             return text
         labels.append((name, text))
     return tuple(sorted(labels))
 
 
-def _label(event: Event, name: str, value: Any, pointer: str, text_length_max: int) -> str | Verdict:
+def _label(event: Event, name: str, value: Any, path: str, text_length_max: int) -> str | Verdict:
     if name == "tags" and event.type == AUDIO:
-        return _letters(value, pointer)
-    return label_text(value, pointer, text_length_max)
+        return _letters(value, _pointer(path))
+    return label_text(value, _pointer(path), text_length_max)
 
 
 def _letters(value: Any, pointer: str) -> str | Verdict:

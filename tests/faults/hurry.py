@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tallystick.ledger.sqlite import identity, keeper
+from tallystick.ledger.sqlite import identity, keeper, tail
 
 HURRIED: tuple[tuple[object, str, float], ...] = (
+    (keeper, "GATHER_CELLS", 6),
     (keeper, "FOLD_CELLS", 25),
     (keeper, "SLICE_CELLS", 8),
     (keeper, "SLICE_CHUNKS", 2),
@@ -18,6 +19,8 @@ HURRIED: tuple[tuple[object, str, float], ...] = (
     (identity, "CHUNK", 8),
     (identity, "FLUSH_ENTRIES", 24),
     (identity, "FAN_IN", 2),
+    (identity, "MERGE_AT_ONCE", 4),
+    (tail, "MERGE_AT_ONCE", 4),
 )
 
 

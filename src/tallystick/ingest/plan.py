@@ -11,6 +11,7 @@ import msgspec
 
 from tallystick.envelope import DELETED, UPSERTED
 from tallystick.ingest.amounts import Way, way_of, ways_are_columnar
+from tallystick.ingest.stencils import Stencils
 from tallystick.metering import names_of
 from tallystick.model import Catalog, Labels, LabelSet, Meter, Posting
 
@@ -46,12 +47,14 @@ class Shape:
 class Form:
     """What is read of an event: ATTRIBUTES and `data`, of which the texts make its shape and the quantities count.
 
-    `decode` reads a list of events, `decode_one` one; both raise msgspec's errors for what is of another type.
+    `decode` reads a list of events, `decode_one` one, `decode_lean` only id, source, time and the quantities of a list;
+    all raise msgspec's errors for what is of another type.
     Events of `slow_types` are judged one by one: a meter of theirs needs more than columns can do.
     """
 
     decode: Callable[[bytes], list[Any]]
     decode_one: Callable[[bytes], Any]
+    decode_lean: Callable[[bytes], list[Any]]
     quantity_of: Mapping[str, Callable[[Any], Raw]]
     slow_types: frozenset[str]
     _chosen: Callable[[Texts], Texts]
@@ -67,6 +70,7 @@ class Plan:
     def __init__(self, form: Form, catalog: Catalog, sets: LabelSets) -> None:
         self.form = form
         self.ways: list[Way] = []
+        self.stencils = Stencils[Shape]()
         self._catalog, self._sets = catalog, sets
         self._numbers: dict[Way, int] = {}
         self._known = _Known()
@@ -75,7 +79,7 @@ class Plan:
 
     @property
     def size(self) -> int:
-        return 1 + len(self._known) + len(self._texts) + self._shapes
+        return 1 + len(self._known) + len(self._texts) + self._shapes + len(self.stencils)
 
     def shapes(self, heads: Iterable[Texts], texts: Iterable[Texts]) -> list[Shape | None]:
         """Return the shape of each event by the texts around its data and those in it; None where it is not known."""
@@ -190,10 +194,14 @@ def _form(texts: Sequence[str], quantities: Sequence[str], slow_types: frozenset
     required = [(name, str) for name in ATTRIBUTES[:3]]
     optional = [(name, text, None) for name in ATTRIBUTES[3:]]
     event_type = msgspec.defstruct("Envelope", [*required, *optional, ("data", data_type | None, None)], gc=False)
+    lean_data: Any = msgspec.defstruct("LeanData", read_as_numbers, rename=members, gc=False)
+    lean_fields: list[Any] = [("id", str), ("source", str), ("data", lean_data), ("time", text, None)]
+    lean_type = msgspec.defstruct("LeanEnvelope", lean_fields, gc=False)
     list_of: Any = list
     return Form(
         decode=msgspec.json.Decoder(list_of[event_type]).decode,
         decode_one=msgspec.json.Decoder(event_type).decode,
+        decode_lean=msgspec.json.Decoder(list_of[lean_type]).decode,
         quantity_of={members[field]: attrgetter(field) for field in fields[len(texts) :]},
         slow_types=slow_types,
         _chosen=itemgetter(slice(len(texts))),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tallystick.envelope import DEPTH_MAX, SECOND
 from tallystick.ingest import columns
 from tallystick.ingest.plan import Form, LabelSets, Plan, Shape, Texts, make_form
+from tallystick.ingest.stencils import stencils_of
 from tallystick.ingest.validate import but_for_meters, validate
 from tallystick.model import Batch, Caller, Catalog, Change, Checked, Doomed, LabelSet, Verdict
 from tallystick.settings import Settings
@@ -93,7 +94,42 @@ TYPE, DATA_BASE64 = 0, 5
 """Places among the texts around an event's data."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Varying:
+    """The columns of a piece that differ from event to event; `data` has the quantities."""
+
+    id: Sequence[str]
+    source: Sequence[str]
+    time: Sequence[str | None]
+    data: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Recognised:
+    """A piece that was read by its stencils; the shapes of those that are not known are None."""
+
+    varying: _Varying
+    stencils: Sequence[bytes]
+    shapes: list[Shape | None]
+
+
 # Decoding
+
+
+def _recognised(plan: Plan, raws: Sequence[bytes]) -> _Recognised | None:
+    """Read a piece by its stencils, or nothing where some text of it is not as plain as they need it."""
+    body = b"[" + b",".join(raws) + b"]"
+    if b"\\" in body or not _is_clean(body):
+        return None
+    try:
+        events = plan.form.decode_lean(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    if len(events) != len(raws):
+        return None
+    stencils = stencils_of(raws, events, plan.form.quantity_of.values())
+    varying = _Varying(*(list(map(attrgetter(name), events)) for name in ("id", "source", "time", "data")))
+    return _Recognised(varying, stencils, plan.stencils.look_up(stencils))
 
 
 def _decode(form: Form, raws: Sequence[bytes]) -> list[Any]:
@@ -249,17 +285,38 @@ class _Work:
             self.one_by_one(sorted(slow))
 
     def _read(self, plan: Plan, start: int, raws: Sequence[bytes], read: _Columns, slow: set[int]) -> None:
-        """Decode a piece and find the shapes of its events; those that are seen for the first time are judged."""
+        """Decode a piece and find the shapes of its events."""
+        rows = range(start, start + len(raws))
+        known = _recognised(plan, raws) if plan.stencils.pays() else None
+        if known is None:
+            varying, shapes = self._by_texts(plan, rows, raws, slow)
+        else:
+            varying, shapes = known.varying, known.shapes
+            odd = [place for place, shape in enumerate(shapes) if shape is None]
+            if odd:
+                _, learned = self._by_texts(plan, [rows[p] for p in odd], [raws[p] for p in odd], slow)
+                for place, shape in zip(odd, learned, strict=True):
+                    if shape is not None:
+                        shapes[place] = shape
+                        plan.stencils.learn(known.stencils[place], shape)
+        most = self.settings.text_length_max
+        for names in (varying.id, varying.source):
+            if not all(names) or max(map(len, names)) > most:
+                slow.update(at for at, name in enumerate(names, start) if not 1 <= len(name) <= most)
+        read.add(varying, shapes)
+
+    def _by_texts(
+        self, plan: Plan, rows: Sequence[int], raws: Sequence[bytes], slow: set[int]
+    ) -> tuple[_Varying, list[Shape | None]]:
+        """Decode events whole and find their shapes by their texts; what is seen for the first time is judged."""
         events = _decode(plan.form, raws)
         if None in events or None in map(_data_of, events):
             blank = plan.form.decode_one(BLANK)
-            slow.update(at for at, event in enumerate(events, start) if event is None or event.data is None)
-            events = [blank if event is None or event.data is None else event for event in events]
+            unread = [place for place, event in enumerate(events) if event is None or event.data is None]
+            slow.update(rows[place] for place in unread)
+            for place in unread:
+                events[place] = blank
         id, source, type, version, time, subject, *others, data = zip(*map(astuple, events), strict=True)
-        most = self.settings.text_length_max
-        for names in (id, source):
-            if not all(names) or max(map(len, names)) > most:
-                slow.update(at for at, name in enumerate(names, start) if not 1 <= len(name) <= most)
         if any(subject):
             subject = tuple(map(self._subject_in_shape, subject, others[0]))
         around = (type, version, subject, *others)
@@ -267,11 +324,11 @@ class _Work:
         shapes = plan.shapes(zip(*around, strict=True), plan.form.texts(data))
         if None in shapes:
             for place, (head, texts) in enumerate(zip(zip(*around, strict=True), plan.form.texts(data), strict=True)):
-                if shapes[place] is None and start + place not in slow:
-                    shapes[place] = self._learn(plan, head, texts, start + place)
+                if shapes[place] is None and rows[place] not in slow:
+                    shapes[place] = self._learn(plan, head, texts, rows[place])
                     if shapes[place] is None:
-                        slow.add(start + place)
-        read.add(id, source, time, data, shapes)
+                        slow.add(rows[place])
+        return _Varying(id, source, time, data), shapes
 
     def _subject_in_shape(self, subject: str | None, account: str | None) -> str | None:
         """Leave a subject that names neither account nor space out of the shape: there may be one per person."""
@@ -383,28 +440,21 @@ class _Columns:
         self._texts: dict[str, list[columns.Texts]] = {}
         self._numbers: dict[str, columns.Numbers] = {}
 
-    def add(
-        self,
-        id: Sequence[str],
-        source: Sequence[str],
-        time: Sequence[str | None],
-        data: Sequence[Any],
-        shapes: Sequence[Shape | None],
-    ) -> None:
+    def add(self, piece: _Varying, shapes: Sequence[Shape | None]) -> None:
         """Add a piece's events, with the quantities that their shapes count."""
         counted = frozenset().union(*(shape.members for shape in set(shapes) if shape is not None))
         for member in counted - self._texts.keys():
             self._texts[member] = [columns.Texts.empty(len(self.id), columns.NUMBER_WIDTH)]
         for member, parts in self._texts.items():
             if member in counted:
-                texts = list(map(bytes, map(self._quantity_of[member], data)))
+                texts = list(map(bytes, map(self._quantity_of[member], piece.data)))
                 parts.append(columns.Texts.of(texts, columns.NUMBER_WIDTH))
             else:
-                parts.append(columns.Texts.empty(len(id), columns.NUMBER_WIDTH))
-        self._timed.append(np.fromiter((text is not None for text in time), np.bool_, len(time)))
-        self._times.append(columns.Texts.of([text or "" for text in time], columns.TIME_WIDTH))
-        self.id += id
-        self.source += source
+                parts.append(columns.Texts.empty(len(piece.id), columns.NUMBER_WIDTH))
+        self._timed.append(np.fromiter((text is not None for text in piece.time), np.bool_, len(piece.time)))
+        self._times.append(columns.Texts.of([text or "" for text in piece.time], columns.TIME_WIDTH))
+        self.id += piece.id
+        self.source += piece.source
         self.shapes += shapes
 
     @property

@@ -33,7 +33,9 @@ from tallystick.rollup import Ints
 
 log = structlog.get_logger(__name__)
 
-FOLD_CELLS = 100_000
+GATHER_CELLS = 50_000
+"""Cells of commits that are summed up in memory before anything is folded: most of them are the same few cells."""
+FOLD_CELLS = 150_000
 FOLD_EVENTS = 500_000
 FOLD_IDLE_S = 5.0
 SLICE_CELLS = 4_000
@@ -116,6 +118,7 @@ class Keeper(threading.Thread):
         identities = published.identities
         stores = identities.memory_entries >= identity.FLUSH_ENTRIES or identities.frozen > 0
         due = (
+            (_gathers(published.overlay), self.gather),
             (self._fold_is_due(published), self.fold),
             (stores, self.store_identities),
             (bool(identities.mergeable()), self.merge_identities),
@@ -143,6 +146,13 @@ class Keeper(threading.Thread):
             or events >= FOLD_EVENTS
             or (overlay.active_cells > 0 and self._idle_s >= FOLD_IDLE_S)
         )
+
+    def gather(self, db: apsw.Connection) -> None:
+        """Sum up in memory what many commits added to few cells."""
+        tail = self._tail()
+        parts = tail.published.overlay.settled
+        whole = rollup.merge(parts)
+        self._do(tail, then=lambda: _change_overlay(tail, lambda overlay: overlay.gathered(parts, whole)))
 
     def fold(self, db: apsw.Connection) -> None:
         """Write what is not folded yet into the rollups, some accounts at a time."""
@@ -286,6 +296,12 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _gathers(overlay: Overlay) -> bool:
+    """Say whether more was added since the last time than there was then: each cell is summed up a few times only."""
+    first, *others = map(len, overlay.settled) if overlay.settled else (0,)
+    return sum(others) >= max(GATHER_CELLS, first)
 
 
 def _slices(account_of: Ints, done: Folded, through: int) -> Iterator[list[int]]:

@@ -13,7 +13,7 @@ from tallystick import rollup, windows
 from tallystick.ledger.sqlite import identity, series
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, EVENTS, row, rows, secret
-from tallystick.ledger.sqlite.identity import Identities, newest_alike
+from tallystick.ledger.sqlite.identity import MERGE_AT_ONCE, Identities, newest_alike
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.model import Catalog
@@ -56,6 +56,19 @@ class Overlay:
         if alike < 2:
             return self
         return replace(self, active=(*self.active[:-alike], rollup.merge(self.active[-alike:])))
+
+    @property
+    def settled(self) -> tuple[Cells, ...]:
+        """Return the active parts, oldest first, that `tidied` leaves alone from now on."""
+        last = max((at for at, cells in enumerate(self.active[:-1]) if len(cells) >= MERGE_AT_ONCE), default=-1)
+        return self.active[: last + 1]
+
+    def gathered(self, parts: Sequence[Cells], whole: Cells) -> Overlay:
+        """Return the same overlay with its oldest parts replaced by their sum, unless they are not its oldest now."""
+        count = len(parts)
+        if len(self.active) < count or any(a is not b for a, b in zip(self.active, parts, strict=False)):
+            return self
+        return replace(self, active=(whole, *self.active[count:]))
 
     def freeze(self, through: int, events: int) -> Overlay:
         return Overlay(self.active, through, (), events)

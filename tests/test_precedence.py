@@ -1,0 +1,52 @@
+"""Bulk waits while small requests are under way, and never for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tallystick import precedence
+from tallystick.precedence import Precedence
+
+
+def test_bulk_goes_on_at_once_when_nothing_small_is_under_way() -> None:
+    order = Precedence()
+    with order.small():
+        pass
+    started = time.perf_counter()
+    for _ in range(1000):
+        order.give_way()
+    assert time.perf_counter() - started < 1000 * precedence.GIVE_WAY_S / 2
+
+
+def test_bulk_waits_until_the_last_small_request_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precedence, "GIVE_WAY_S", 60)
+    order, done = Precedence(), threading.Event()
+
+    def wait() -> None:
+        order.give_way()
+        done.set()
+
+    bulk = threading.Thread(target=wait)
+    with order.small():
+        with order.small():
+            bulk.start()
+        assert not done.wait(0.05)
+    assert done.wait(10)
+    bulk.join()
+
+
+def test_small_requests_that_never_cease_do_not_stop_bulk() -> None:
+    order = Precedence()
+    with order.small():
+        order.give_way()
+
+
+def test_a_small_request_that_fails_is_no_longer_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precedence, "GIVE_WAY_S", 60)
+    order = Precedence()
+    with pytest.raises(ValueError), order.small():
+        raise ValueError
+    order.give_way()
