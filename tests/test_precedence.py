@@ -12,6 +12,7 @@ from tallystick.precedence import Precedence
 
 
 def test_bulk_goes_on_at_once_when_nothing_small_is_under_way() -> None:
+    """Without small requests it costs nothing."""
     order = Precedence()
     with order.small():
         pass
@@ -22,6 +23,7 @@ def test_bulk_goes_on_at_once_when_nothing_small_is_under_way() -> None:
 
 
 def test_bulk_waits_until_the_last_small_request_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ends does not let bulk pass before another."""
     monkeypatch.setattr(precedence, "GIVE_WAY_S", 60)
     order, done = Precedence(), threading.Event()
 
@@ -39,12 +41,14 @@ def test_bulk_waits_until_the_last_small_request_is_done(monkeypatch: pytest.Mon
 
 
 def test_small_requests_that_never_cease_do_not_stop_bulk() -> None:
+    """The wait is bounded."""
     order = Precedence()
     with order.small():
         order.give_way()
 
 
 def test_a_small_request_that_fails_is_no_longer_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error must not leave bulk waiting at each piece for ever."""
     monkeypatch.setattr(precedence, "GIVE_WAY_S", 60)
     order = Precedence()
     with pytest.raises(ValueError), order.small():

@@ -100,6 +100,7 @@ def test_events_that_are_each_unique_are_not_looked_up_for_ever(monkeypatch: pyt
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever many callers send, memory stays within its bound, and what was learned last is known."""
     monkeypatch.setattr(stencils, "BYTES_MAX", 1000)
     known = Stencils[int]()
     for n in range(100):
