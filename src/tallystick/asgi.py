@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from time import perf_counter
-from urllib.parse import unquote
 
 from tallystick.api import (
     accounts,
@@ -29,36 +28,23 @@ from tallystick.api import (
     openapi,
     proofs,
     rates,
+    reports,
     resources,
     sessions,
     usage,
-    vblaze_reports,
 )
 from tallystick.api.description import describe
 from tallystick.api.ids import ids_of
+from tallystick.api.routing import Route, Routing
 from tallystick.app import App
-from tallystick.dialects import hiya, speechmatics, vblaze
+from tallystick.dialect import Dialect
+from tallystick.dialects import DIALECTS
 from tallystick.errors import Code, Problem
 from tallystick.model import Caller, Scope
 from tallystick.query import Reply
 from tallystick.telemetry import LOG, described
 
-Handler = Callable[[http.Call], Awaitable[Reply]]
 Asgi = Callable[[http.Scope, http.Receive, http.Send], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One call: `{name}` in the path is any one part of it, `{name...}` at its end all that is left.
-
-    Without a scope it needs no key; `anonymous` is one that the setting `anonymous_account` opens to whoever has none.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    scope: Scope | None = None
-    anonymous: bool = False
 
 
 @describe(replies={200: {"type": "object"}})
@@ -70,13 +56,6 @@ async def openapi_document(call: http.Call) -> Reply:
 @cache
 def _openapi_document() -> Reply:
     return documents.reply(openapi.document(ROUTES))
-
-
-def _vblaze_routes() -> Iterator[Route]:
-    for report in vblaze.REPORTS:
-        handler = vblaze_reports.HANDLERS.get(report, vblaze_reports.cells)
-        yield Route("GET", f"/{report}", handler, Scope.REPORT, anonymous=True)
-        yield Route("GET", f"/{report}/{{filter...}}", handler, Scope.REPORT, anonymous=True)
 
 
 HIYA_ROUTES = (
@@ -91,8 +70,6 @@ HIYA_ROUTES = (
     Route("GET", "/orgs/{organisation}/spaces", hiya_reports.organisation_spaces, Scope.REPORT),
 )
 """All of them answer below /v1 too, which is the vendor's own prefix."""
-
-HIYA_PARTS = frozenset({"auth", "orgs", "spaces", "user"})
 
 ROUTES = (
     Route("GET", "/livez", health.live),
@@ -131,20 +108,12 @@ ROUTES = (
     Route("DELETE", "/v1/limits/{id}/grants/{grant}", grants.delete, Scope.ADMIN),
     Route("GET", "/v1/audit", audit.index, Scope.ADMIN),
     Route("POST", "/v1/verify", proofs.post, Scope.ADMIN),
-    Route("GET", "/v2/usage", usage.speechmatics_report, Scope.REPORT),
-    *_vblaze_routes(),
+    *reports.routes_of(DIALECTS),
     *HIYA_ROUTES,
     *(replace(route, path=f"/v1{route.path}") for route in HIYA_ROUTES),
 )
 
-VENDOR_PROBLEMS: Mapping[str, Callable[[Problem], Reply]] = {
-    "v2": speechmatics.problem,
-    **dict.fromkeys(vblaze.REPORTS, vblaze.problem),
-    **dict.fromkeys(HIYA_PARTS, hiya.problem),
-}
-"""Whose shape an error has, by the family of the path; everything else is native."""
-
-VENDOR_REQUEST_ID_HEADERS = {"v2": "Request-Id"}
+ROUTING = Routing(ROUTES, DIALECTS)
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """What is asked every few seconds, by machines: not worth a line unless somebody looks closely."""
@@ -152,13 +121,8 @@ PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """The methods that are counted by name; anything may be sent as one."""
 
-Methods = Mapping[str, Route]
-_PATTERNS: dict[tuple[str, ...], dict[str, Route]] = {}
-for _route in ROUTES:
-    _PATTERNS.setdefault(tuple(_route.path.split("/")[1:]), {})[_route.method] = _route
 
-
-def create(app: App) -> Asgi:
+def create(app: App, routing: Routing = ROUTING) -> Asgi:
     """Return the ASGI application over an open app."""
 
     async def application(scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
@@ -167,7 +131,7 @@ def create(app: App) -> Asgi:
         app.calls += 1
         app.idle.clear()
         try:
-            await answer(app, scope, receive, send)
+            await answer(app, routing, scope, receive, send)
         finally:
             app.calls -= 1
             if app.calls == 0:
@@ -176,19 +140,19 @@ def create(app: App) -> Asgi:
     return application
 
 
-async def answer(app: App, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+async def answer(app: App, routing: Routing, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
     """Read one request, call what its route names, write the reply; every way to fail ends as a reply too."""
     started = perf_counter()
     headers = http.headers_of(scope)
     request_id, correlation_id = ids_of(headers)
     call = http.Call(app, scope, receive, headers, request_id, correlation_id, app.clock())
     segments = http.segments_of(scope["raw_path"]) or ()
-    family = _family_of(call.instance)
-    reply = await _handled(call, segments, family)
+    dialect = routing.dialect_of(call.instance)
+    reply = await _handled(call, routing, segments, dialect)
     if not await http.discard_body(call):
         reply = _with(reply, {"Connection": "close"})
     try:
-        await _send(call, reply, family, send)
+        await _send(call, reply, dialect, send)
     finally:
         _record(call, reply.status, perf_counter() - started)
 
@@ -209,40 +173,33 @@ def _record(call: http.Call, status: int, seconds: float) -> None:
     )
 
 
-async def _handled(call: http.Call, segments: tuple[str, ...], family: str) -> Reply:
+async def _handled(call: http.Call, routing: Routing, segments: tuple[str, ...], dialect: Dialect | None) -> Reply:
     try:
-        route = _route_of(call, segments)
+        route = _route_of(call, routing, segments)
         if route.scope is not None:
             _refuse_while_draining(call)
             call.key = _caller(call, route)
             auth.require(call.key, route.scope)
         return await route.handler(call)
     except Problem as problem:
-        return _refusal(call, problem, family)
+        return _refusal(call, problem, dialect)
     except Exception as error:
         LOG.error("crash", route=call.route, request_id=call.request_id, **described(error))
-        return _refusal(
-            call, Problem(Code.INTERNAL, "Something broke here; the request id finds it in the log."), family
-        )
+        broken = Problem(Code.INTERNAL, "Something broke here; the request id finds it in the log.")
+        return _refusal(call, broken, dialect)
 
 
 def _caller(call: http.Call, route: Route) -> Caller:
     open_to = call.app.settings.anonymous_account if route.anonymous else None
     if open_to is not None and "authorization" not in call.headers:
         return auth.anonymous(open_to)
-    caller = sessions.authenticate(call)
+    caller = sessions.authenticate(call, route.scheme)
     call.app.ledger.note_key_use(caller.key_id, call.now)
     return caller
 
 
-def _family_of(path: str) -> str:
-    """Return the first part of a path, or the second behind /v1 where that is hiya's; readable even where it is not."""
-    first, second = ([unquote(part, errors="replace") for part in path.split("/", 3)[1:3]] + ["", ""])[:2]
-    return second if first == "v1" and second in HIYA_PARTS else first
-
-
-def _route_of(call: http.Call, segments: tuple[str, ...]) -> Route:
-    methods, call.path = _match(segments)
+def _route_of(call: http.Call, routing: Routing, segments: tuple[str, ...]) -> Route:
+    methods, call.path = routing.match(segments)
     method = call.scope["method"]
     if methods is None:
         raise Problem(Code.NOT_FOUND, "Nothing answers at this path.")
@@ -254,53 +211,24 @@ def _route_of(call: http.Call, segments: tuple[str, ...]) -> Route:
     return route
 
 
-def _match(segments: tuple[str, ...]) -> tuple[Methods | None, Mapping[str, str]]:
-    """Find what answers at a path, and what the path says where the route has a name in braces."""
-    if segments in _PATTERNS and not any(part.startswith("{") for part in segments):
-        return _PATTERNS[segments], {}
-    for pattern, methods in _PATTERNS.items():
-        found = _bound(pattern, segments)
-        if found is not None:
-            return methods, found
-    return None, {}
-
-
-def _bound(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
-    if pattern[-1].endswith("...}") and len(segments) >= len(pattern):
-        whole = len(pattern) - 1
-        # Each part was decoded once, and so is what they make together.
-        rest = {pattern[-1][1:-4]: "/".join(segments[whole:])}
-        before = _bound(pattern[:whole], segments[:whole])
-        return None if before is None else {**before, **rest}
-    if len(pattern) != len(segments):
-        return None
-    found = {}
-    for part, sent in zip(pattern, segments, strict=True):
-        if part.startswith("{") and sent:
-            found[part[1:-1]] = sent
-        elif part != sent:
-            return None
-    return found
-
-
 def _refuse_while_draining(call: http.Call) -> None:
     if call.app.draining:
         headers = {"Connection": "close"}
         raise Problem(Code.UNAVAILABLE, "The process is ending; send it again.", retry_after_s=1, headers=headers)
 
 
-def _refusal(call: http.Call, problem: Problem, family: str) -> Reply:
+def _refusal(call: http.Call, problem: Problem, dialect: Dialect | None) -> Reply:
     problem.request_id = call.request_id
-    vendor = VENDOR_PROBLEMS.get(family)
     native = errors.render(problem, call.instance, call.request_id)
-    return _with(native if vendor is None else vendor(problem), errors.headers_of(problem))
+    reply = native if dialect is None else dialect.problem(problem)
+    return _with(reply, errors.headers_of(problem, reply.status))
 
 
 def _with(reply: Reply, headers: Mapping[str, str]) -> Reply:
     return replace(reply, headers={**reply.headers, **headers})
 
 
-async def _send(call: http.Call, reply: Reply, family: str, send: http.Send) -> None:
+async def _send(call: http.Call, reply: Reply, dialect: Dialect | None, send: http.Send) -> None:
     headers = {
         **({} if reply.parts is not None or reply.status in (204, 304) else {"Content-Length": str(len(reply.body))}),
         "X-Request-Id": call.request_id,
@@ -309,8 +237,8 @@ async def _send(call: http.Call, reply: Reply, family: str, send: http.Send) -> 
     }
     if reply.media_type:
         headers["Content-Type"] = reply.media_type
-    if family in VENDOR_REQUEST_ID_HEADERS:
-        headers[VENDOR_REQUEST_ID_HEADERS[family]] = call.request_id
+    if dialect is not None and dialect.request_id_header is not None:
+        headers[dialect.request_id_header] = call.request_id
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": raw})
     is_head = call.scope["method"] == "HEAD"

@@ -5,12 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tallystick import limits
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.ledger.base import Ledger
 from tallystick.limits import Balance, Standing
-from tallystick.model import Catalog, EventPage, EventQuery, Limit, LimitQuery, UsageQuery, UsageTable
+from tallystick.model import (
+    Catalog,
+    EventPage,
+    EventQuery,
+    Limit,
+    LimitQuery,
+    LiveQuery,
+    LiveSpace,
+    UsageQuery,
+    UsageTable,
+)
 
 EMPTY_PAGES_MAX = 20
 """Some seconds of looking at the most; then the client gets an empty page and a cursor."""
@@ -21,7 +32,8 @@ class Request:
     """What a dialect may know of a request: it was authenticated, and `accounts` are those its answer may read.
 
     `accounts` None = all (the operator's key, no account named). `query` keeps order and repetition, decoded once.
-    `now` is the instant of the request. `accept` is the Accept header as sent, "" when absent.
+    `now` is the instant of the request. `accept` is the Accept header as sent, "" when absent. `settings` are those
+    that the report declares, by name.
     """
 
     now: int
@@ -30,6 +42,12 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     path: Mapping[str, str] = field(default_factory=dict)
     accept: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def scale_of(self, meter: str) -> int:
+        """Return the decimals of a meter's amounts; of one that is not there, there are no amounts."""
+        found = self.catalog.meters.get(meter)
+        return 0 if found is None else found.scale
 
     def value(self, parameter: str) -> str | None:
         """Return what a query parameter says, None when absent; a Problem when it is empty or given twice."""
@@ -91,6 +109,37 @@ def limit_plan(catalog: Catalog, query: LimitQuery) -> LimitPlan:
 async def standings(ledger: Ledger, plan: LimitPlan) -> Sequence[LimitRow]:
     """Say how limits stand, all of them from one read."""
     return plan.rows(await run(ledger, plan.queries))
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """All that one report asks."""
+
+    usage: Sequence[UsageQuery] = ()
+    limits: Sequence[LimitQuery] = ()
+    live: Sequence[LiveQuery] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What came of the questions, each in their order."""
+
+    usage: Sequence[UsageTable] = ()
+    limits: Sequence[Sequence[LimitRow]] = ()
+    live: Sequence[Sequence[LiveSpace]] = ()
+
+
+async def answers(ledger: Ledger, catalog: Catalog, questions: Questions) -> Answers:
+    """Answer all questions of one report: usage and limits from one read, what exists from one right behind it."""
+    plans = [limit_plan(catalog, each) for each in questions.limits]
+    asked = [*questions.usage, *(query for plan in plans for query in plan.queries)]
+    tables = list(await run(ledger, asked))
+    usage, tables = tables[: len(questions.usage)], tables[len(questions.usage) :]
+    rows = []
+    for plan in plans:
+        rows.append(plan.rows(tables[: len(plan.limits)]))
+        tables = tables[len(plan.limits) :]
+    return Answers(usage, rows, [await ledger.live(each) for each in questions.live])
 
 
 def value_of(query: Sequence[tuple[str, str]], parameter: str) -> str | None:

@@ -75,7 +75,11 @@ class Settings:
     )
 
     anonymous_account: str | None = setting(
-        None, "The account whose usage vblaze's reports show to whoever sends no key; absent = they need a key."
+        None,
+        "The account whose usage vblaze's and phonexia's reports show to whoever sends no key; absent = they need one.",
+    )
+    deleted_datasets_counted: bool = setting(
+        False, "Deleted datasets count in the credits that visii's report shows as used, as they do in refusals."
     )
     key_overlap_s: int = setting(
         86_400,

@@ -7,6 +7,7 @@ import pytest
 from tallystick import asgi
 from tallystick.api import errors
 from tallystick.api.http import Call
+from tallystick.api.routing import Route
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.model import Scope
 from tallystick.query import Reply
@@ -31,7 +32,7 @@ def test_a_problem_has_the_members_of_rfc_9457_and_ours() -> None:
         "errors": [{"pointer": "from", "detail": "from is required."}],
         "request_id": "r-1",
     }
-    assert errors.headers_of(problem) == {"Retry-After": "3"}
+    assert errors.headers_of(problem, 503) == {"Retry-After": "3"}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_a_crash_is_a_500_problem_without_internals(
     async def broken(call: Call) -> Reply:
         raise ZeroDivisionError("a canary with somebody's data")
 
-    monkeypatch.setitem(asgi._PATTERNS, ("livez",), {"GET": asgi.Route("GET", "/livez", broken)})
+    monkeypatch.setitem(asgi.ROUTING.patterns, ("livez",), {"GET": Route("GET", "/livez", broken)})
 
     async def scenario(world: World) -> None:
         answer = await world.ask("GET", "/livez?secret=1", headers={"x-request-id": "find-me"})

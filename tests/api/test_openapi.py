@@ -22,6 +22,7 @@ from tallystick.api import openapi
 from tallystick.api.description import DESCRIPTIONS, describe
 from tallystick.api.guide import GUIDE
 from tallystick.api.http import Call
+from tallystick.api.routing import Route
 from tallystick.errors import Code
 from tallystick.ingest import headers
 from tallystick.query import Reply
@@ -73,7 +74,7 @@ def test_a_route_without_a_description_is_an_error() -> None:
         raise NotImplementedError
 
     with pytest.raises(LookupError, match=r"GET /new: put @describe above .*undescribed"):
-        openapi.document([asgi.Route("GET", "/new", undescribed)])
+        openapi.document([Route("GET", "/new", undescribed)])
 
 
 def test_a_description_is_a_declaration_above_the_handler() -> None:
@@ -93,7 +94,7 @@ def test_a_description_is_a_declaration_above_the_handler() -> None:
         raise NotImplementedError
 
     try:
-        made = openapi.document([asgi.Route("POST", "/v1/things/{id}", post)])
+        made = openapi.document([Route("POST", "/v1/things/{id}", post)])
     finally:
         del DESCRIPTIONS[post]
     operation = made["paths"]["/v1/things/{id}"]["post"]

@@ -13,7 +13,8 @@ import pytest
 import structlog
 
 from tallystick import telemetry
-from tallystick.asgi import ROUTES, Route
+from tallystick.api.routing import Route
+from tallystick.asgi import ROUTES
 from tallystick.dialects import vblaze
 from tallystick.model import Scope
 from tests.api.client import HOUR, Answer, World, audio, run

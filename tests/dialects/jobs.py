@@ -13,7 +13,7 @@ from tallystick import query, windows
 from tallystick.catalog import builtin
 from tallystick.ledger.memory import MemoryLedger
 from tallystick.model import Account, Batch, UsageQuery, UsageTable
-from tallystick.query import Request
+from tallystick.query import Answers, Questions, Request
 from tallystick.settings import Settings
 
 NOW = windows.parse_instant("2026-11-02T12:00:00Z")
@@ -34,16 +34,21 @@ def ask(parameters: str = "", accounts: tuple[str, ...] | None = ("acme",), now:
 
 
 def answer(events: Sequence[Event], queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
+    """Keep the events, all in one commit, and ask the ledger about usage."""
+    return answers(events, Questions(queries)).usage
+
+
+def answers(events: Sequence[Event], questions: Questions) -> Answers:
     """Keep the events, all in one commit, and ask the ledger."""
-    return asyncio.run(_answer(events, queries))
+    return asyncio.run(_answers(events, questions))
 
 
-async def _answer(events: Sequence[Event], queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
+async def _answers(events: Sequence[Event], questions: Questions) -> Answers:
     ledger = MemoryLedger(Settings(), lambda: NOW, builtin())
     for name in sorted({event["account"] for event in events}):
         await ledger.put_account(Account(name, 0), actor="test")
     assert not await ledger.commit(_batch(events))
-    return await query.run(ledger, queries)
+    return await query.answers(ledger, ledger.catalog, questions)
 
 
 def _batch(events: Sequence[Event]) -> Batch:

@@ -17,8 +17,8 @@ from tallystick.api.errors import STATUS
 from tallystick.dialects import speechmatics
 from tallystick.errors import Code, Problem
 from tallystick.model import AsOf, Total, UsageRow, UsageTable
-from tallystick.query import Reply
-from tests.dialects.jobs import NOW, Event, answer, ask, job
+from tallystick.query import Answers, Questions, Reply
+from tests.dialects.jobs import NOW, Event, answers, ask, job
 
 HOUR = 3600 * 10**6
 
@@ -27,7 +27,7 @@ def report(events: Sequence[Event], parameters: str = "", **request: Any) -> dic
     """Ask for the report over some jobs; numbers come back as Decimal, so that 8 and 8.0 differ in their text."""
     asked = ask(parameters, **request)
     plan = speechmatics.parse(asked)
-    return read(speechmatics.render(asked, plan, answer(events, plan.queries) if plan.queries else ()))
+    return read(speechmatics.render(asked, plan, answers(events, plan.questions)))
 
 
 def read(reply: Reply) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_the_vendors_example() -> None:
         (0, ("transcription", "sv", "standard"), 27830, 5204 * HOUR + 55 * HOUR // 100 + 17_999_999),
     )
     days = table((0, ("alignment",), 1, HOUR), (3, ("transcription",), 1, HOUR))
-    assert speechmatics.render(asked, plan, (whole, days)).body == (
+    assert speechmatics.render(asked, plan, Answers((whole, days))).body == (
         b'{"since":"2020-09-15","until":"2020-12-31",'
         b'"summary":[{"mode":"batch","type":"transcription","count":55386,"duration_hrs":8432.16},'
         b'{"mode":"batch","type":"alignment","count":489,"duration_hrs":70.53}],'
@@ -158,7 +158,7 @@ def test_the_calendar_begins_in_1970() -> None:
 )
 def test_a_window_emptied_by_the_cut_to_yesterday_is_no_error(parameters: str, since: str, until: str) -> None:
     """It is answered with nulls, its since as given, and nothing is asked of the ledger."""
-    assert speechmatics.parse(ask(parameters)).queries == ()
+    assert speechmatics.parse(ask(parameters)).questions == Questions()
     assert report([job("2026-11-02T01:00:00Z", type="t")], parameters) == {
         "since": since,
         "until": until,
@@ -327,7 +327,9 @@ def test_hours_are_rounded_half_up_and_not_padded(seconds: str, hours: str) -> N
     """Two decimals at most, computed from microseconds, in the text itself."""
     asked = ask()
     plan = speechmatics.parse(asked)
-    body = speechmatics.render(asked, plan, answer([job("2026-10-05T10:00:00Z", seconds, type="t")], plan.queries)).body
+    body = speechmatics.render(
+        asked, plan, answers([job("2026-10-05T10:00:00Z", seconds, type="t")], plan.questions)
+    ).body
     assert body.count(b'"duration_hrs":' + hours.encode() + b"}") == 2
 
 

@@ -17,7 +17,7 @@ from tallystick.api.errors import STATUS
 from tallystick.dialects import vblaze
 from tallystick.errors import Code, Problem
 from tests.api.client import World, run
-from tests.dialects.jobs import Event, answer, ask, job
+from tests.dialects.jobs import Event, answers, ask, job
 
 AT = "2026-10-05T10:00:00Z"
 NOTHING = {"total": [0, 0]}
@@ -37,7 +37,7 @@ def said(events: Sequence[Event], path: str, parameters: str = "", **request: An
     report, _, filter = path.partition("/")
     asked = replace(ask(parameters, **request), path={"filter": filter})
     plan = vblaze.parse(asked, report)
-    reply = vblaze.render(asked, plan, answer(events, plan.queries) if plan.queries else ())
+    reply = vblaze.render(asked, plan, answers(events, plan.questions))
     assert (reply.status, reply.media_type) == (200, "application/json")
     return json.loads(reply.body, parse_float=Decimal, object_pairs_hook=once)
 
@@ -183,7 +183,7 @@ def test_hours_are_rounded_half_up_and_written_exactly(seconds: str, hours: str)
     """Four decimals at most, computed from microseconds, without padding, in the text itself."""
     asked = ask()
     plan = vblaze.parse(asked, "usage")
-    body = vblaze.render(asked, plan, answer([job(AT, seconds, model="m")], plan.queries)).body
+    body = vblaze.render(asked, plan, answers([job(AT, seconds, model="m")], plan.questions)).body
     assert body == f'{{"m":[{hours},1],"total":[{hours},1]}}'.encode()
 
 

@@ -19,7 +19,7 @@ SETTING_KEY_ID = "operator-key-setting"
 ANONYMOUS_KEY_ID = "anonymous"
 
 _OURS = re.compile(r"tly_(op|acct)_[0-9A-Za-z]{38}", re.ASCII)
-_BEARER = re.compile(r"bearer +([!-~]{1,512}) *", re.ASCII | re.IGNORECASE)
+_SHOWN = re.compile(r"([!-~]+) +([!-~]{1,512}) *", re.ASCII)
 _TOKEN = re.compile(r"[!-~]{1,512}", re.ASCII)
 
 
@@ -54,14 +54,14 @@ def authenticate(headers: Mapping[str, str], catalog: Catalog, operator_key: str
     return caller_of(token_of(headers), catalog, operator_key, now)
 
 
-def token_of(headers: Mapping[str, str]) -> str:
-    """Return what the request shows as a key, or raise KEY_MISSING or KEY_INVALID."""
+def token_of(headers: Mapping[str, str], scheme: str = "Bearer") -> str:
+    """Return what the request shows as a key behind the word `scheme`, or raise KEY_MISSING or KEY_INVALID."""
     if "authorization" not in headers:
-        raise Problem(Code.KEY_MISSING, "Send a key: Authorization: Bearer KEY.")
-    shown = _BEARER.fullmatch(headers["authorization"])
-    if shown is None:
-        raise invalid_key("The Authorization header must be: Bearer KEY.")
-    return shown[1]
+        raise Problem(Code.KEY_MISSING, f"Send a key: Authorization: {scheme} KEY.")
+    shown = _SHOWN.fullmatch(headers["authorization"])
+    if shown is None or shown[1].lower() != scheme.lower():
+        raise invalid_key(f"The Authorization header must be: {scheme} KEY.")
+    return shown[2]
 
 
 def caller_of(token: str, catalog: Catalog, operator_key: str | None, now: int) -> Caller:

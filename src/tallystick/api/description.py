@@ -1,6 +1,5 @@
 """What a call takes and answers, declared beside its handler; /openapi.json is made of it.
 
-A kind is a type that msgspec makes a schema of (a Struct, a TypedDict, an Enum, `int`), or a JSON schema as a mapping.
 The first sentence of the handler's docstring is the call's summary, and its path, method and scope come from its
 route, so none of them is said again.
 """
@@ -13,23 +12,13 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from tallystick.api import errors
+from tallystick.dialect import Kind as Kind
+from tallystick.dialect import Parameter as Parameter
 from tallystick.errors import Code
 
-Kind = Any
 JSON = "application/json"
 NAME_SCHEMA = {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,49}$"}
 INSTANT_SCHEMA = {"type": "string", "format": "date-time"}
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One query parameter, or one part of the path; `more` is for whatever else OpenAPI says of it."""
-
-    name: str
-    description: str
-    kind: Kind = str
-    required: bool = False
-    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

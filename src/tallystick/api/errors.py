@@ -52,6 +52,7 @@ STATUS = {
     Code.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+CHALLENGE = "WWW-Authenticate"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
@@ -95,11 +96,11 @@ def render(problem: Problem, path: str, request_id: str) -> Reply:
     return Reply(STATUS[problem.code].value, body, PROBLEM_MEDIA_TYPE)
 
 
-def headers_of(problem: Problem) -> dict[str, str]:
-    """Return the headers that go with a problem in whatever shape its body is written."""
-    headers = dict(problem.headers)
-    if STATUS[problem.code] == HTTPStatus.UNAUTHORIZED:
-        headers.setdefault("WWW-Authenticate", 'Bearer realm="tallystick"')
+def headers_of(problem: Problem, status: int) -> dict[str, str]:
+    """Return the headers that go with a problem, told with this status, in whatever shape its body is written."""
+    headers = {name: value for name, value in problem.headers.items() if name != CHALLENGE}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers[CHALLENGE] = problem.headers.get(CHALLENGE, 'Bearer realm="tallystick"')
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(problem.retry_after_s)
     return headers

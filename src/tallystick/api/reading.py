@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tallystick.api import auth
 from tallystick.api.http import Call
 from tallystick.query import Request, invalid
@@ -28,8 +30,8 @@ def one_account(call: Call) -> str:
     return auth.readable_named(call.caller, named, call.app.catalog)[0]
 
 
-def request_of(call: Call, accounts: tuple[str, ...] | None) -> Request:
-    """Make what a dialect may know of a request."""
+def request_of(call: Call, accounts: tuple[str, ...] | None, settings: Sequence[str] = ()) -> Request:
+    """Make what a dialect may know of a request, with these settings."""
     return Request(
         now=call.now,
         catalog=call.app.catalog,
@@ -37,4 +39,5 @@ def request_of(call: Call, accounts: tuple[str, ...] | None) -> Request:
         query=call.query,
         path=call.path,
         accept=call.headers.get("accept", ""),
+        settings={name: getattr(call.app.settings, name) for name in settings},
     )

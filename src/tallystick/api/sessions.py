@@ -39,9 +39,9 @@ def open_session(call: Call, key_id: str, token: str) -> str:
     return f"{PREFIX}{key_id}_{until}_{_signature(call, key_id, until, auth.digest_of(token))}"
 
 
-def authenticate(call: Call) -> Caller:
+def authenticate(call: Call, scheme: str = "Bearer") -> Caller:
     """Say whose key, or session of a key, the request shows, or raise KEY_MISSING or KEY_INVALID."""
-    token = auth.token_of(call.headers)
+    token = auth.token_of(call.headers, scheme)
     if not token.startswith(PREFIX):
         return auth.caller_of(token, call.app.catalog, call.app.settings.operator_key, call.now)
     said = _SESSION.fullmatch(token)

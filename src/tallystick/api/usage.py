@@ -1,4 +1,4 @@
-"""The reports: who may read what is settled here, the rest is a dialect's."""
+"""The native report: who may read what is settled here, the rest is the dialect's."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import re
 
 from tallystick import query
 from tallystick.api import reading, replays
-from tallystick.api.description import INSTANT_SCHEMA, NAME_SCHEMA, Errors, Parameter, describe
+from tallystick.api.description import INSTANT_SCHEMA, NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
-from tallystick.dialects import native, speechmatics
+from tallystick.api.reports import ROWS_INLINE_MAX
+from tallystick.dialects import native
 from tallystick.errors import Code
 from tallystick.query import Reply
 from tallystick.windows import Window
 
 TEXT_SCHEMA = {"type": "string", "minLength": 1}
-DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
-
-ROWS_INLINE_MAX = 1000
-"""Up to here a report is written on the loop; what is larger is left to a thread."""
 
 _TAG = re.compile(r'(?:W/)?("[!#-~\x80-\xff]*")')
 
@@ -78,21 +75,3 @@ async def native_report(call: Call) -> Reply:
 def matches(known: str, tag: str) -> bool:
     """Say whether an If-None-Match header names a tag, by weak comparison (RFC 9110)."""
     return known.strip() == "*" or tag in _TAG.findall(known)
-
-
-@describe(
-    query=(
-        Parameter("since", "The first UTC day, as YYYY-MM-DD.", DAY_SCHEMA),
-        Parameter("until", "The last UTC day; today is never counted.", DAY_SCHEMA),
-        Parameter("account", "Whose usage; the operator's keys must say, others read their own.", NAME_SCHEMA),
-    ),
-    replies={200: speechmatics.UsageReport},
-    codes=(Code.ACCOUNT_FORBIDDEN, Code.UNPROVEN),
-    errors=Errors(speechmatics.STATUS, speechmatics.Refusal),
-)
-async def speechmatics_report(call: Call) -> Reply:
-    """Report the batch usage of one account as Speechmatics does; the key's own where none is named."""
-    request = reading.request_of(call, (reading.one_account(call),))
-    plan = speechmatics.parse(request)
-    tables = await query.run(call.app.ledger, plan.queries)
-    return speechmatics.render(request, plan, tables)

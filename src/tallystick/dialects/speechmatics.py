@@ -12,9 +12,10 @@ import numpy as np
 from msgspec import Meta
 
 from tallystick import windows
+from tallystick.dialect import Dialect, Parameter, Report
 from tallystick.errors import Code, Problem
 from tallystick.model import Total, UsageQuery, UsageTable
-from tallystick.query import Reply, Request, decimal_text, invalid
+from tallystick.query import Answers, Questions, Reply, Request, decimal_text, invalid
 from tallystick.windows import DAY
 
 METER = "audio"
@@ -83,7 +84,7 @@ class Plan:
 
     since: int | None
     until: int
-    queries: tuple[UsageQuery, ...]
+    questions: Questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +107,15 @@ def parse(request: Request) -> Plan:
     # The vendor never reports the day that is not over.
     yesterday = request.now // DAY * DAY - DAY
     last = yesterday if until is None else min(until, yesterday)
-    return Plan(since, last, _queries(request, DAY_MIN if since is None else since, last))
+    return Plan(since, last, Questions(_queries(request, DAY_MIN if since is None else since, last)))
 
 
-def render(request: Request, plan: Plan, tables: Sequence[UsageTable]) -> Reply:
+def render(request: Request, plan: Plan, answers: Answers) -> Reply:
     """Write the vendor's report, null where it is empty."""
-    details = _details(tables)
-    scale = request.catalog.meters[METER].scale
+    details = _details(answers.usage)
+    scale = request.scale_of(METER)
     document: UsageReport = {
-        "since": windows.format_day(_since(plan, tables)),
+        "since": windows.format_day(_since(plan, answers.usage)),
         "until": windows.format_day(plan.until),
         "summary": [_entry(line, scale) for line in _summary(details)] or None,
         "details": [_entry(line, scale) for line in details] or None,
@@ -163,7 +164,7 @@ def _since(plan: Plan, tables: Sequence[UsageTable]) -> int:
     if tables:
         first = next((row.bucket for row in tables[1].rows if row.labels[0]), None)
         if first is not None:
-            return int(plan.queries[1].edges[first])
+            return int(plan.questions.usage[1].edges[first])
     return DAY_MIN if plan.since is None else plan.since
 
 
@@ -208,3 +209,28 @@ def _hours(amount: int, scale: int) -> str:
     """Write seconds at a scale as hours, rounded half up to two decimals."""
     hundredth = 36 * 10**scale
     return decimal_text((2 * amount + hundredth) // (2 * hundredth), 2)
+
+
+DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
+
+DIALECT = Dialect(
+    "speechmatics",
+    paths=("/v2",),
+    problem=problem,
+    statuses=STATUS,
+    refusal=Refusal,
+    reports=(
+        Report(
+            "/v2/usage",
+            "Report the batch usage of one account as Speechmatics does; the key's own where none is named.",
+            parse,
+            render,
+            UsageReport,
+            query=(
+                Parameter("since", "The first UTC day, as YYYY-MM-DD.", DAY_SCHEMA),
+                Parameter("until", "The last UTC day; today is never counted.", DAY_SCHEMA),
+            ),
+        ),
+    ),
+    request_id_header="Request-Id",
+)

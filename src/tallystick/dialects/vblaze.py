@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypedDict
 
@@ -12,9 +13,10 @@ import msgspec
 import numpy as np
 
 from tallystick import windows
+from tallystick.dialect import Dialect, Parameter, Report
 from tallystick.errors import Code, Problem
 from tallystick.model import UsageQuery, UsageTable
-from tallystick.query import Reply, Request, decimal_text, invalid
+from tallystick.query import Answers, Questions, Reply, Request, decimal_text, invalid
 from tallystick.windows import DAY
 
 METER = "audio"
@@ -57,7 +59,7 @@ class Plan:
 
     report: str
     filter: str | None
-    queries: tuple[UsageQuery, ...]
+    questions: Questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +107,15 @@ def parse(request: Request, report: str) -> Plan:
     if report == "usage" and filter in REPORT_OF_KEY:
         report, filter = REPORT_OF_KEY[filter], None
     queries = _queries(request)
-    return Plan(report, filter, () if report == "usagekeys" else queries)
+    return Plan(report, filter, Questions(() if report == "usagekeys" else queries))
 
 
-def render(request: Request, plan: Plan, tables: Sequence[UsageTable]) -> Reply:
+def render(request: Request, plan: Plan, answers: Answers) -> Reply:
     """Write the vendor's report."""
     if plan.report == "usagekeys":
         return _reply(KEYS)
-    scale = request.catalog.meters[METER].scale
-    everything = _rows(tables)
+    scale = request.scale_of(METER)
+    everything = _rows(answers.usage)
     rows = _matching(everything, plan.filter)
     if plan.report == "usagelicense":
         return _reply(_by_license(everything, rows, scale))
@@ -246,3 +248,63 @@ def _by_license(everything: Sequence[Row], rows: Sequence[Row], scale: int) -> M
 
 
 _WRITERS: Mapping[str, Callable[[Leaves], Mapping[str, Any]]] = {"usagefull": _full, "usageraw": _raw}
+
+
+# What is said of them
+
+DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^[1-9][0-9]{3}-"}
+CELL_SCHEMA = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 2,
+    "maxItems": 2,
+    "description": "Hours, then streams.",
+}
+CELLS = (
+    "Report hours and streams by model, tags or billing, and their total, as vblaze does.",
+    {"type": "object", "required": ["total"], "additionalProperties": CELL_SCHEMA},
+)
+FLAT = (
+    "Report hours and streams in one flat list, by licence where there are several, as vblaze does.",
+    dict[str, Any],
+)
+SAID: Mapping[str, tuple[str, Any]] = {
+    "usagefull": (
+        "Report hours and streams by billing, in it by model, and in it by tags, as vblaze does.",
+        dict[str, Any],
+    ),
+    "usageraw": FLAT,
+    "usagelicense": FLAT,
+    "usagekeys": (
+        "List the keys by which usage is told apart, as vblaze does; nothing behind the path changes the list.",
+        list[str],
+    ),
+}
+"""The summary of a report and the kind of its document; CELLS are those of the others."""
+
+QUERY = (
+    Parameter("since", "The first UTC day, as YYYY-MM-DD; absent = from the beginning.", DAY_SCHEMA),
+    Parameter("until", "The last UTC day; absent = up to now.", DAY_SCHEMA),
+)
+FILTER = Parameter("filter", "One value, compared exactly: only what has it is counted. A slash may stand in it.")
+
+
+def _reports(name: str) -> tuple[Report[Plan], Report[Plan]]:
+    """Declare a report, alone and with a filter behind it."""
+    summary, reply = SAID.get(name, CELLS)
+    parsed = partial(parse, report=name)
+    return (
+        Report(f"/{name}", summary, parsed, render, reply, QUERY),
+        Report(f"/{name}/{{filter...}}", summary, parsed, render, reply, QUERY, (FILTER,)),
+    )
+
+
+DIALECT = Dialect(
+    "vblaze",
+    paths=tuple(f"/{name}" for name in REPORTS),
+    problem=problem,
+    statuses=STATUS,
+    refusal=Refusal,
+    reports=tuple(report for name in REPORTS for report in _reports(name)),
+    anonymous=True,
+)

@@ -126,7 +126,8 @@ class Ledger(Protocol):
     async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
         """Return the spaces of an account, by name, with what is in them: a fold of all changes, in whatever order.
 
-        An account or space that does not exist has none.
+        One that was only ever deleted is among them: a dataset may be known from requests alone until it is deleted.
+        An account that does not exist has none.
         """
 
     async def resources(self, query: ResourceQuery) -> Sequence[LiveResource]:

@@ -42,8 +42,8 @@ def name_of(change: Change) -> Name:
 
 
 def live_spaces(changes: Sequence[Change], query: LiveQuery) -> list[LiveSpace]:
-    """Return the spaces that an upsert ever named, with what is in them; what is in none only while there is any."""
-    names = sorted({change.space for change in changes if change.state is not None})
+    """Return the spaces that were ever made or deleted; what is in none is told only while there is any."""
+    names = sorted({change.space for change in changes if change.state is not None or change.kind in CONTAINERS})
     spaces = [live_space(changes, name) for name in names if query.space in (None, name)]
     return [space for space in spaces if space.space or space.live]
 

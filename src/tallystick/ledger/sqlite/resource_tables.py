@@ -114,9 +114,9 @@ def _record(said: Sequence[Any]) -> Record:
 
 
 def live_spaces(db: apsw.Connection, account: int, query: LiveQuery) -> list[LiveSpace]:
-    """Return the spaces of an account by name, with what is in them."""
+    """Return the spaces of an account that were ever made or deleted, by name, with what is in them."""
     statement = """SELECT * FROM space WHERE account = ?1 AND (?2 IS NULL OR space = ?2)
-        AND (made_in <> '{}' OR live <> '{}') ORDER BY space"""
+        AND (made_in <> '{}' OR closed_in <> '{}' OR live <> '{}') ORDER BY space"""
     return [
         LiveSpace(name, space.containers, space.closed_in, space.made_in, space.live, space.closed)
         for (_, name), space in map(_space, rows(db, statement, (account, query.space)))
