@@ -17,7 +17,6 @@ from tests.test_readme import steps
 
 ROOT = Path(__file__).resolve().parent.parent
 READING = (ROOT / "docs" / "reference" / "reading.md").read_text(encoding="utf-8")
-LIMITS = (ROOT / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "reference" / "accounts-and-keys.md").read_text(encoding="utf-8")
 NEW_EVERY_TIME = (
     (re.compile(r"key-[0-9A-Za-z]{12}"), "ID"),
@@ -82,7 +81,7 @@ def test_whoever_follows_the_page_on_reading_sees_what_it_shows(tmp_path: Path) 
 
 
 def asked(typed: str) -> tuple[str, str, bytes, dict[str, str]]:
-    """Read a curl command: method, path, body and headers but the key."""
+    """Read a curl command of the operator's: method, path, body and headers."""
     words = iter(shlex.split(typed)[2:])
     method, path, body, headers = "", "", b"", {}
     for word in words:
@@ -96,20 +95,21 @@ def asked(typed: str) -> tuple[str, str, bytes, dict[str, str]]:
                 headers[name] = value
             case _:
                 path = word.removeprefix("http://127.0.0.1:8787")
-    del headers["Authorization"]
+    headers["Authorization"] = headers["Authorization"].replace("$KEY", OPERATOR)
     return method or ("POST" if body else "GET"), path, body, headers
 
 
-def test_whoever_follows_the_page_on_limits_sees_what_it_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["limits", "dialect-phonexia", "dialect-visii"])
+def test_whoever_follows_a_page_of_one_instant_sees_what_it_shows(tmp_path: Path, page: str) -> None:
     """At the instant that the page names, each command is answered with what stands below it, to the byte."""
 
     async def scenario(world: World) -> None:
-        followed = steps(LIMITS)
+        followed = steps((ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8"))
         for step in followed:
             method, path, body, headers = asked(step.typed)
-            answer = await world.ask(method, path, body, headers=headers)
+            answer = await world.ask(method, path, body, key=None, headers=headers)
             assert answer.body.decode() == (step.shown or "").strip(), step.typed
-        assert len(followed) >= 6
+        assert len(followed) >= 3
 
     run(scenario, folder=tmp_path / "data")
 

@@ -78,6 +78,7 @@ class World:
         body: bytes | Any = b"",
         *,
         key: str | None = "operator",
+        scheme: str = "Bearer",
         headers: Mapping[str, str] | None = None,
         parts: list[Message] | None = None,
         repeated: Sequence[tuple[str, str]] = (),
@@ -85,13 +86,13 @@ class World:
     ) -> Answer:
         """Send a request with a key known by name; a body that is not bytes is sent as JSON, `parts` are used up.
 
-        `repeated` are headers in lower case that come after the others, whether or not they are there already.
-        `replies` gets what is sent back, also where the application breaks off.
+        The key is shown behind the word `scheme`. `repeated` are headers in lower case that come after the others,
+        whether or not they are there already. `replies` gets what is sent back, also where the application breaks off.
         """
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"content-type": "application/json", "content-length": str(len(content))} if content else {}
         if key is not None:
-            sent["authorization"] = f"Bearer {self.keys.get(key, key)}"
+            sent["authorization"] = f"{scheme} {self.keys.get(key, key)}"
         sent |= {name.lower(): value for name, value in (headers or {}).items()}
         messages = parts if parts is not None else [{"type": "http.request", "body": content}]
         return await exchange(self.app, method, target, [*sent.items(), *repeated], messages, replies)

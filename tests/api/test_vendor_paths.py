@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -81,6 +82,62 @@ def test_vblazes_errors_have_one_member() -> None:
     run(scenario)
 
 
+def test_phonexias_errors_have_one_member() -> None:
+    """Every way to fail, with its status and `detail`."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        for method, path, key, status in (
+            ("POST", "/api/billing/capacities", "acme", 405),
+            ("DELETE", "/api/billing/consumptions", "acme", 405),
+            ("GET", "/api/billing", "acme", 404),
+            ("GET", "/api/billing/capacities/", "acme", 404),
+            ("GET", "/api/billing/capacities/x", "acme", 404),
+            ("GET", "/api/billing/%ff", "acme", 404),
+            ("GET", "/api", "acme", 404),
+            ("GET", "/api/billing/capacities", None, 401),
+            ("GET", "/api/billing/capacities", "nobody's", 401),
+            ("GET", "/api/billing/consumptions", "writer", 403),
+            ("GET", "/api/billing/consumptions?account=globex", "acme", 403),
+            ("GET", "/api/billing/consumptions?account=nobody", "acme", 403),
+            ("GET", "/api/billing/consumptions?account=nobody", "operator", 403),
+            ("GET", "/api/billing/capacities", "operator", 400),
+            ("GET", "/api/billing/capacities?account=", "operator", 400),
+            ("GET", "/api/billing/capacities?account=acme&account=acme", "operator", 400),
+            ("GET", "/api/billing/capacities?a=%ff", "acme", 400),
+        ):
+            answer = await world.ask(method, path, key=key)
+            assert (answer.status, [*answer.json]) == (status, ["detail"]), (method, path)
+            assert ("www-authenticate" in answer.headers) == (status == 401)
+            assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
+
+    run(scenario)
+
+
+def test_visiis_path_is_its_own_among_hiyas() -> None:
+    """/orgs/{organisation}/usage and what lies below it; everything else below /orgs, and all below /v1, is hiya's."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        for method, path, status in (
+            ("POST", "/orgs/acme/usage", 405),
+            ("PUT", "/orgs/nobody/usage", 405),
+            ("GET", "/orgs/acme/usage/", 404),
+            ("GET", "/orgs/acme/usage/more", 404),
+            ("GET", "/orgs/%ff/usage", 404),
+            ("GET", "/orgs/acme/usage?year=1", 400),
+            ("GET", "/orgs/acme/usage?a=%ff", 400),
+        ):
+            answer = await world.ask(method, path, key="acme", scheme="token")
+            assert (answer.status, [*answer.json], answer.json["status"]) == (status, ["status", "message"], "error")
+            assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
+        for path in ("/orgs/acme", "/orgs/acme/usages", "/orgs//usage", "/v1/orgs/acme/usage"):
+            answer = await world.ask("GET", path, key="acme")
+            assert (answer.status, answer.json["error"]["code"]) == (404, 404), path
+
+    run(scenario)
+
+
 def test_hiyas_errors_have_its_shape_below_both_prefixes() -> None:
     """Unknown paths, other methods, keys and scopes."""
 
@@ -122,8 +179,21 @@ def test_head_answers_as_get_without_the_body() -> None:
         await begun(world)
         data = {"kind": "audio", "id": "a", "duration": 1}
         await world.ingest({**audio("1"), "type": "resource.upserted", "space": "room", "data": data})
-        for path in ("/usage", "/usagefull/a/b", "/spaces/acme/room/stats", "/v1/orgs/acme/spaces", "/orgs/acme/none"):
-            get, head = [await world.ask(method, path, key="acme") for method in ("GET", "HEAD")]
+        for path, scheme in (
+            ("/usage", "Bearer"),
+            ("/usagefull/a/b", "Bearer"),
+            ("/v2/usage", "Bearer"),
+            ("/v2/usage?since=x", "Bearer"),
+            ("/spaces/acme/room/stats", "Bearer"),
+            ("/v1/orgs/acme/spaces", "Bearer"),
+            ("/orgs/acme/none", "Bearer"),
+            ("/api/billing/capacities", "Bearer"),
+            ("/api/billing/consumptions", "Bearer"),
+            ("/api/billing/none", "Bearer"),
+            ("/orgs/acme/usage", "token"),
+            ("/orgs/globex/usage", "token"),
+        ):
+            get, head = [await world.ask(method, path, key="acme", scheme=scheme) for method in ("GET", "HEAD")]
             assert (head.status, head.body, head.headers["content-length"]) == (get.status, b"", str(len(get.body)))
             assert set(head.headers) == set(get.headers)
 
@@ -136,9 +206,16 @@ def test_ids_are_echoed_in_every_dialect() -> None:
     async def scenario(world: World) -> None:
         await begun(world)
         sent = {"x-request-id": "r-1", "x-correlation-id": "c-1"}
-        for path in ("/usage", "/usage/%ff", "/orgs/acme/spaces", "/orgs/none/spaces", "/auth/credentials"):
-            answer = await world.ask("GET", path, key="acme", headers=sent)
-            assert [answer.headers[name] for name in sent] == ["r-1", "c-1"]
+        paths = (
+            *("/usage", "/usage/%ff", "/orgs/acme/spaces", "/orgs/none/spaces", "/auth/credentials"),
+            *("/v2/usage", "/v2/usage?since=x", "/api/billing/capacities", "/api/billing/none", "/orgs/acme/usage"),
+        )
+        for path in paths:
+            for scheme in ("Bearer", "token"):
+                answer = await world.ask("GET", path, key="acme", scheme=scheme, headers=sent)
+                assert [answer.headers[name] for name in sent] == ["r-1", "c-1"], path
+                odd = await world.ask("GET", path, key="acme", headers=dict.fromkeys(sent, "é" * 5))
+                assert all(re.fullmatch(r"[!-~]{8,128}", odd.headers[name]) for name in sent), path
 
     run(scenario)
 
@@ -155,6 +232,9 @@ def test_the_operators_key_names_an_account_and_a_bound_one_may() -> None:
             ("/usage?account=acme", "operator", hour),
             ("/usage?account=acme", "acme", hour),
             ("/usage?account=acme", "ada", hour),
+            ("/api/billing/consumptions?account=acme", "operator", {"items": []}),
+            ("/api/billing/consumptions?account=acme", "ada", {"items": []}),
+            ("/api/billing/capacities", "ada", {"items": []}),
             ("/usage", "ada", {"total": [0, 0]}),
         ):
             assert (await world.ask("GET", path, key=key)).json == body
@@ -174,14 +254,20 @@ def test_without_the_setting_everybody_needs_a_key() -> None:
 
 
 def test_an_anonymous_account_is_shown_to_whoever_has_no_key() -> None:
-    """vblaze's reports of that account, and neither another account nor another dialect."""
+    """vblaze's and phonexia's reports of that account, and neither another account nor another dialect."""
 
     async def scenario(world: World) -> None:
         await begun(world)
         for path in ("/usage", "/usage/a%2Fb", "/usage?account=acme"):
             answer = await world.ask("GET", path, key=None)
             assert (answer.status, answer.json) == (200, {"a/b": [1, 1], "total": [1, 1]})
+        await world.ingest(audio("technical", "acme", "5", technology="t"), audio("other", "globex", technology="t"))
+        shown = await world.ask("GET", "/api/billing/consumptions", key=None)
+        assert [item["consumptions"][0]["consumption"] for item in shown.json["items"]] == [5]
+        assert (await world.ask("GET", "/api/billing/capacities", key=None)).json == {"items": []}
         for path, status in (
+            ("/api/billing/consumptions?account=globex", 403),
+            ("/orgs/acme/usage", 404),
             ("/usage?account=globex", 403),
             ("/usage?account=nobody", 403),
             ("/v1/usage?meter=audio", 401),

@@ -20,6 +20,7 @@ STORIES = stories()
 )
 def test_the_page_of_a_vendor_comes_back_from_its_events(tmp_path: Path, story: Story, on_disk: bool) -> None:
     """With the clock at the instant of the page, every reply is the page's, to the last member."""
+
     async def scenario(world: World) -> None:
         await tell(world, story)
 

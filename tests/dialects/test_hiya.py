@@ -120,28 +120,6 @@ def test_a_duration_says_what_it_is(microseconds: int) -> None:
     assert total == microseconds
 
 
-def test_the_page_of_the_vendor_comes_back_in_its_shape() -> None:
-    """One of each, 7.5 seconds long: all fields of the example, with sums that are sums."""
-
-    async def scenario(world: World) -> None:
-        await world.account("acme")
-        await keep(
-            world,
-            said("audio", "a", duration=7.5),
-            said("identity", "i"),
-            said("voiceprint", "p", state="computed", duration="PT7.5S", parent="i"),
-            *(verified(type_, type=type_) for type_ in ("identity", "authenticity", "message")),
-        )
-        one = {"count": 1, "duration": "PT7.500S"}
-        assert await asked(world, "/spaces/acme/room/stats") == {
-            **dict.fromkeys(FIELDS, one),
-            "createdIdentities": 1,
-            "performedVerifications": {"count": 3, "duration": "PT22.500S"},
-        }
-
-    run(scenario)
-
-
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_states_decide_what_counts(tmp_path: Path, on_disk: bool) -> None:
     """An audio without its file, a voiceprint that is not computed and a verification that failed are not there yet."""

@@ -47,7 +47,7 @@ def counts(document: dict[str, Any]) -> int:
 
 
 def test_the_vendors_example() -> None:
-    """The reply of the vendor's page, byte for byte, from label sets that add up to it."""
+    """The reply of the vendor's page, byte for byte: its members stand in the vendor's order."""
     asked = ask("since=2020-09-15 until=2020-12-31")
     plan = speechmatics.parse(asked)
     whole = table(

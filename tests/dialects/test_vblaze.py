@@ -1,4 +1,4 @@
-"""vblaze's reports: the vendor's page rebuilt from events, and every point that the page leaves open."""
+"""vblaze's reports: every point that the vendor's page leaves open."""
 
 from __future__ import annotations
 
@@ -16,20 +16,10 @@ from hypothesis import strategies as st
 from tallystick.api.errors import STATUS
 from tallystick.dialects import vblaze
 from tallystick.errors import Code, Problem
-from tests.api.client import World, run
 from tests.dialects.jobs import Event, answers, ask, job
 
 AT = "2026-10-05T10:00:00Z"
 NOTHING = {"total": [0, 0]}
-CALLCENTER, OTHER = "eng-us:callcenter", "eng-us:callcenter-xa"
-PAGE: Sequence[tuple[str, str, str, int]] = (
-    (CALLCENTER, "", "3368.88", 511),
-    (CALLCENTER, "*GR", "32.4", 5),
-    (CALLCENTER, "*G", "65.16", 10),
-    (OTHER, "DG", "8.64", 2),
-    (OTHER, "*G", "45.36", 7),
-)
-"""What the page's /usagetags and /usagefull are made of: model, tags, seconds, streams."""
 
 
 def said(events: Sequence[Event], path: str, parameters: str = "", **request: Any) -> Any:
@@ -52,85 +42,6 @@ def cell(hours: str, streams: int) -> list[Any]:
     """Write down a cell."""
     number = Decimal(hours)
     return [int(number) if "." not in hours else number, streams]
-
-
-def streams(model: str, tags: str, seconds: str, count: int) -> list[Event]:
-    """Split so many seconds among so many streams."""
-    each = Decimal(seconds) // count
-    lengths = [each] * (count - 1) + [Decimal(seconds) - each * (count - 1)]
-    return [job(AT, str(length), model=model, **({"tags": tags} if tags else {})) for length in lengths]
-
-
-async def report_of_the_page(world: World) -> None:
-    """Send the events that the page's example is made of."""
-    await world.account("acme")
-    events = [event for part in PAGE for event in streams(*part)]
-    taken = await world.ingest(*[{"id": f"{i}", "source": "asr", **event} for i, event in enumerate(events)])
-    assert taken.json["accepted"] == 535
-
-
-def test_the_page_of_the_vendor_comes_back_from_its_events() -> None:
-    """/usagetags, /usagefull, /usageraw and /usagelicense, whole, from events that were sent over HTTP."""
-
-    async def scenario(world: World) -> None:
-        await report_of_the_page(world)
-
-        async def asked(path: str) -> Any:
-            reply = await world.ask("GET", path, key="acme")
-            assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
-            return json.loads(reply.body, parse_float=Decimal)
-
-        assert await asked("/usagetags") == {
-            "": cell("0.9358", 511),
-            "DG": cell("0.0024", 2),
-            "*GR": cell("0.009", 5),
-            "total": cell("0.9779", 535),
-            "*G": cell("0.0307", 17),
-        }
-        assert await asked("/usagefull") == {
-            "": {
-                "total": cell("0.9779", 535),
-                CALLCENTER: {
-                    "": cell("0.9358", 511),
-                    "*GR": cell("0.009", 5),
-                    "total": cell("0.9629", 526),
-                    "*G": cell("0.0181", 10),
-                    "key": "tags",
-                },
-                "key": "model",
-                OTHER: {
-                    "DG": cell("0.0024", 2),
-                    "total": cell("0.015", 9),
-                    "*G": cell("0.0126", 7),
-                    "key": "tags",
-                },
-            },
-            "total": cell("0.9779", 535),
-            "key": "billing",
-        }
-        raw = {
-            f"model={CALLCENTER},tags=*G": cell("0.0181", 10),
-            f"model={CALLCENTER}": cell("0.9358", 511),
-            f"model={CALLCENTER},tags=*GR": cell("0.009", 5),
-        }
-        # The page leaves out what the other model has.
-        assert await asked(f"/usageraw/{CALLCENTER}") == await asked(f"/usagelicense/{CALLCENTER}") == raw
-        assert await asked("/usagekeys") == ["billing", "model", "tags"]
-
-    run(scenario)
-
-
-def test_the_other_machine_of_the_page_adds_up_without_noise() -> None:
-    """153.3787 and 319.2168, where the vendor prints the noise of its floats."""
-    models = (
-        ("eng-us:autodealership", "552163.32", 3727, "153.3787"),
-        ("eng-us:callcenter", "573794.28", 1440, "159.3873"),
-        ("eng-us:healthcare", "10590.84", 54, "2.9419"),
-        ("spa-co:callcenter", "12632.04", 118, "3.5089"),
-    )
-    events = [event for model, seconds, count, _ in models for event in streams(model, "", seconds, count)]
-    expected = {model: cell(hours, count) for model, _, count, hours in models} | {"total": cell("319.2168", 5339)}
-    assert said(events, "usage") == said(events, "usagemodel") == expected
 
 
 def test_an_account_without_usage() -> None:

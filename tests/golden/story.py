@@ -68,7 +68,6 @@ async def tell(world: World, story: Story) -> None:
         assert taken.json["accepted"] == len(batch), taken.json
     for asked in document["asked"]:
         scheme = asked.get("authorization", "Bearer")
-        headers = {"authorization": f"{scheme} {world.keys[document['key']]}", **asked.get("headers", {})}
-        answer = await world.ask("GET", asked["path"], key=None, headers=headers)
+        answer = await world.ask("GET", asked["path"], key=document["key"], scheme=scheme, headers=asked.get("headers"))
         assert (answer.status, answer.headers["content-type"]) == (200, "application/json"), answer.body
         assert json.loads(answer.body, parse_float=Decimal) == asked["reply"], asked["path"]

@@ -35,7 +35,7 @@ from tallystick.model import (
     Total,
     UsageTable,
 )
-from tallystick.windows import INSTANT_MAX, INSTANT_MIN
+from tallystick.windows import INSTANT_MAX, INSTANT_MIN, month_of
 from tests.ledger.build import Desk, Raw, asynchronous, audio, instant, lines, query, raw_of, total, usage
 from tests.ledger.define import (
     closed,
@@ -1223,11 +1223,13 @@ class LiveResources:
 
     @asynchronous
     async def test_what_does_not_exist_is_not_told(self, desk: Desk) -> None:
-        """A space that nobody named, or that was only ever deleted, is none."""
+        """A space that nobody named is none; of one that was only ever deleted it is known when, and nothing else."""
         async with desk.open() as ledger:
             await desk.send(ledger, delete("1", "space", "ghost", space=None, at=1), audio("2"))
-            assert await ledger.live(LiveQuery("acme")) == []
-            assert await ledger.live(LiveQuery("acme", "ghost")) == []
+            at = instant(second(1))
+            ghost = LiveSpace("ghost", frozenset(), {month_of(at): at}, {}, {}, {})
+            assert await ledger.live(LiveQuery("acme")) == await ledger.live(LiveQuery("acme", "ghost")) == [ghost]
+            assert await ledger.live(LiveQuery("acme", "nobody")) == []
             assert await resources(ledger) == []
 
     @asynchronous

@@ -25,7 +25,7 @@ def one_account(call: Call) -> str:
     named = named_in(call)
     if not named and call.caller.account is not None:
         return call.caller.account
-    if len(named) != 1:
+    if len(named) != 1 or not named[0]:
         raise invalid("account", "Name one account: ?account=NAME.")
     return auth.readable_named(call.caller, named, call.app.catalog)[0]
 

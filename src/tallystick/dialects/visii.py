@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict, cast
 
 import msgspec
 import numpy as np
@@ -184,12 +184,8 @@ def _credits(request: Request, plan: Plan, answers: Answers) -> CreditUsage:
         for row in answers.usage[0].rows
         if counts_all or not _was_deleted(live.get(row.labels[0] or ""), windows.month_of(plan.end - 1))
     )
-    return {
-        **_limited(_binding(answers.limits[0]), used, scale),  # type: ignore[typeddict-item]  # limit and remaining
-        "month": plan.month,
-        "used": _text(used, scale),
-        "year": plan.year,
-    }
+    members = {"month": plan.month, "used": _text(used, scale), "year": plan.year}
+    return cast(CreditUsage, _by_name({**_limited(_binding(answers.limits[0]), used, scale), **members}))
 
 
 def _binding(rows: Sequence[LimitRow]) -> LimitRow | None:
@@ -211,6 +207,11 @@ def _limited(row: LimitRow | None, used: int, scale: int) -> Mapping[str, object
     capacity, held = row.standing.capacity, row.standing.held
     remaining = max(0, capacity - used - held)
     return {"limit": _text(capacity, scale), "limitType": "fixed", "remaining": _text(remaining, scale)}
+
+
+def _by_name(members: Mapping[str, object]) -> Mapping[str, object]:
+    """Put members in the vendor's order."""
+    return dict(sorted(members.items()))
 
 
 def _was_deleted(space: LiveSpace | None, month: int) -> bool:
@@ -279,12 +280,9 @@ def _requests(scale: int, answers: Answers) -> Mapping[str, list[RequestUsage]]:
 
 def _images(plan: Plan, answers: Answers, datasets: Mapping[str, DatasetUsage]) -> ImageUsage:
     processed = answers.usage[2].total.sum
-    return {
-        **_limited(_binding(answers.limits[1]), processed, 0),  # type: ignore[typeddict-item]  # limit and remaining
-        "processed": processed,
-        "total": sum(dataset["images"] for dataset in datasets.values() if not dataset.get("deleted", False)),
-        "year": plan.year,
-    }
+    total = sum(dataset["images"] for dataset in datasets.values() if not dataset.get("deleted", False))
+    members = {"processed": processed, "total": total, "year": plan.year}
+    return cast(ImageUsage, _by_name({**_limited(_binding(answers.limits[1]), processed, 0), **members}))
 
 
 def _text(amount: int, scale: int) -> msgspec.Raw:
