@@ -39,6 +39,7 @@ pins: $(UV)
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml --extra postgres requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) requirements/clients.in -c requirements/dev.txt -o requirements/clients.txt
 
 clean:
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks dist build
