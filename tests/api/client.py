@@ -23,6 +23,9 @@ OPERATOR = "an-operator-key-of-more-than-thirty-two-characters"
 NOON = 1_793_534_400_000_000  # 2026-11-01T12:00:00Z
 HOUR = 3_600_000_000
 
+ROUTING = asgi.ROUTING
+"""What answers where; a test may put in another one."""
+
 Message = dict[str, Any]
 
 
@@ -129,7 +132,7 @@ async def exchange(
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
     }
-    await asgi.create(app)(scope, receive, send)
+    await asgi.create(app, ROUTING)(scope, receive, send)
     shown = {name.decode(): value.decode("latin-1") for name, value in replies[0]["headers"]}
     body = b"".join(reply["body"] for reply in replies[1:])
     return Answer(replies[0]["status"], shown, body, not replies[-1].get("more_body", False))
