@@ -10,6 +10,7 @@ import pytest
 
 import tallystick
 from tallystick.cli.root import COMMANDS
+from tallystick.dialects import NAMES
 from tallystick.settings import SPECS
 
 HELP_CPU_S_MAX = 0.2
@@ -22,7 +23,7 @@ def tallystick_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS), ["report", "speechmatics"]])
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS), *(["report", name] for name in NAMES)])
 def test_help_imports_nothing_slow(arguments: list[str]) -> None:
     """Help is quick because it opens nothing and serves nothing."""
     script = (

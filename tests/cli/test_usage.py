@@ -12,6 +12,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from tallystick.cli import report as report_module
+from tallystick.cli.report import report
+from tallystick.dialects import NAMES, phonexia, vblaze
 from tests.cli.test_root import tallystick_command
 from tests.server import OPERATOR, Server, serving
 
@@ -108,6 +111,83 @@ def test_the_speechmatics_report_is_the_vendors_document(where: list[str]) -> No
     report = json.loads(tallystick_command(*REPORT, *where).stdout)
     assert (report["since"], report["until"]) == ("2026-11-01", "2026-11-02")
     assert report["summary"] == [{"mode": "batch", "type": "transcription", "count": 3, "duration_hrs": 0.03}]
+
+
+VENDORS = {
+    ("vblaze", "--account", "acme"): {"m": [1, 1], "total": [1, 1]},
+    ("vblaze", "usageraw", "--account", "acme", "--filter", "G/"): {},
+    ("vblaze", "usagetags", "--account", "acme", "--since", "2026-11-02"): {"total": [0, 0]},
+    ("phonexia", "--account", "acme"): {"items": []},
+    ("phonexia", "consumptions", "--account", "acme"): {
+        "items": [
+            {
+                "labels": [{"key": "technology", "value": "t"}],
+                "consumptions": [{"property": "processed_audio_length", "consumption": 3600}],
+            }
+        ]
+    },
+}
+"""What is asked for, and what comes."""
+
+
+@pytest.fixture(scope="module", params=["server", "folder"])
+def vendors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Where there is work that every vendor knows, in a folder or on its server."""
+    data = tmp_path_factory.mktemp("vendors") / "ledger"
+    work = {**event("1", "acme", 1, "3600", "en")}
+    work["data"] = {"duration": "3600", "model": "m", "technology": "t"}
+    searched = {**work, "id": "2", "type": "vision.request", "data": {"type": "lens", "dataset": "shop"}}
+    heard = {
+        **work,
+        "id": "3",
+        "type": "resource.upserted",
+        "space": "a/ž",
+        "data": {"kind": "audio", "id": "a", "duration": 1},
+    }
+    with serving(data) as running:
+        assert running.ask("POST", "/v1/events", [work, searched, heard]).json["accepted"] == 3
+        if request.param == "server":
+            yield ["--server", running.url, "--key", OPERATOR]
+    if request.param == "folder":
+        yield ["--data", str(data)]
+
+
+def test_every_vendors_report_is_the_vendors_document(vendors: list[str]) -> None:
+    """One line of JSON on stdout, as the vendor's path answers."""
+    for arguments, wanted in VENDORS.items():
+        done = tallystick_command("report", *arguments, *vendors)
+        assert json.loads(done.stdout) == wanted, done.stderr
+    visii = json.loads(
+        tallystick_command("report", "visii", "acme", "--year", "2026", "--month", "11", *vendors).stdout
+    )
+    assert visii["usage"]["credits"] == {"limitType": "unlimited", "month": 11, "used": 3, "year": 2026}
+    hiya = json.loads(tallystick_command("report", "hiya", "acme", "a/ž", *vendors).stdout)
+    assert hiya["uploadedAudios"] == {"count": 1, "duration": "PT1S"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["visii", "acme", "--month", "13"], "month must be a whole number from 1 to 12."),
+        (["visii", "nobody"], "Not Found"),
+        (["hiya", "acme", "none"], "There is no such resource"),
+        (["vblaze", "--account", "nobody"], "does not read that account"),
+        (["phonexia"], "Name one account"),
+    ],
+)
+def test_a_vendors_refusal_is_told_in_its_words(vendors: list[str], arguments: list[str], said: str) -> None:
+    """Whatever its shape; the command ends with 2."""
+    done = tallystick_command("report", *arguments, *vendors)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_a_report_is_offered_for_every_dialect() -> None:
+    """The commands and their choices are the dialects' own names."""
+    assert sorted(report.commands) == sorted(NAMES)
+    assert report_module.VBLAZE == vblaze.REPORTS
+    paths = {each.path for each in phonexia.DIALECT.reports}
+    assert {f"/api/billing/{name}" for name in report_module.PHONEXIA} == paths
 
 
 def test_a_report_without_an_account_says_what_is_missing(where: list[str]) -> None:

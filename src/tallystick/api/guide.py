@@ -28,6 +28,13 @@ GUIDE = """# tallystick
 - `GET /v1/usage?meter=audio&from=2026-03-01T00:00:00Z&to=2026-04-01T00:00:00Z&window=day&group_by=language`: sums per
   bucket and group; `filter[language]=en` narrows, `tz=Europe/Prague` moves the days, `window=total` is one sum.
 - `GET /v2/usage?since=2026-03-01&until=2026-03-31&account=acme`: the same usage in the shape of Speechmatics' report.
+- `GET /usage?account=acme`: hours and streams by model, in vblaze's shape; so is `/usagefull` with its kin.
+- `GET /api/billing/capacities?account=acme`: what may still be processed by label set, in phonexia's shape;
+  `GET /api/billing/consumptions?account=acme`: what was processed ever.
+- `GET /orgs/{organisation}/usage?year=2026&month=3`: credits, images and datasets in visii's shape; it takes
+  `Authorization: token KEY`, and answers 404 to anything else.
+- `GET /spaces/{owner}/{space}/stats`: what is in a space now, in hiya's shape;
+  `GET /orgs/{organisation}/records/{kind}?page=1`: what was performed, whatever was deleted since.
 - `PUT /v1/accounts/{account}`: make or change an account, `{"kind": "org"}`. `GET /v1/accounts` lists them.
 - `POST /v1/keys`: make a key, `{"account": "acme", "scopes": ["ingest", "report"]}`; its text is in the reply, once.
   `GET /v1/keys` lists keys, `DELETE /v1/keys/{id}` revokes one.

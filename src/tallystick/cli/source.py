@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # What opens a ledger or speaks HTTP is imported where it is used, so that help is quick.
 
 Query = Sequence[tuple[str, str]]
+BEARER = "Bearer"
 
 SERVER_S_MAX = 3600
 """A verify of a large ledger takes its time."""
@@ -42,20 +43,23 @@ class Place:
     server: str | None
     key: str | None
 
-    def ask(self, method: str, path: str, query: Query = ()) -> Answer:
-        """Ask the server, or the data folder where none was named, and say on stderr which."""
+    def ask(self, method: str, path: str, query: Query = (), scheme: str = BEARER) -> Answer:
+        """Ask the server, or the data folder where none was named, and say on stderr which.
+
+        `scheme` is the word behind which the key is shown.
+        """
         target = path + (f"?{urlencode(query)}" if query else "")
         if self.server is not None:
-            return _ask_server(self.server.rstrip("/"), self.key, method, target)
+            return _ask_server(self.server.rstrip("/"), f"{scheme} {self.key}", method, target)
         import asyncio
 
-        return asyncio.run(self._ask_folder(method, target))
+        return asyncio.run(self._ask_folder(method, target, scheme))
 
-    async def _ask_folder(self, method: str, target: str) -> Answer:
+    async def _ask_folder(self, method: str, target: str, scheme: str) -> Answer:
         token = secrets.token_urlsafe(32)
         app = await open_folder(dataclasses.replace(self.settings, operator_key=token))
         try:
-            return await ask_app(app, method, target, token)
+            return await ask_app(app, method, target, token, scheme)
         finally:
             await app.close()
 
@@ -83,13 +87,13 @@ async def open_folder(settings: Settings) -> App:
         raise failure_of(error) from None
 
 
-async def ask_app(app: App, method: str, target: str, token: str) -> Answer:
+async def ask_app(app: App, method: str, target: str, token: str, scheme: str = BEARER) -> Answer:
     """Ask an open app what a client would ask its server."""
     from tallystick.asgi import create
 
     path, _, query = target.partition("?")
     sent: list[Any] = []
-    headers = [(b"authorization", b"Bearer " + token.encode("ascii"))]
+    headers = [(b"authorization", f"{scheme} {token}".encode("ascii"))]
     scope = {
         "type": "http",
         "method": method,
@@ -108,15 +112,14 @@ async def ask_app(app: App, method: str, target: str, token: str) -> Answer:
     return Answer(sent[0]["status"], sent[1]["body"])
 
 
-def _ask_server(server: str, key: str | None, method: str, target: str) -> Answer:
+def _ask_server(server: str, authorization: str, method: str, target: str) -> Answer:
     import urllib.error
     import urllib.request
 
     if not server.startswith(("http://", "https://")):
         raise Failure(f"--server must begin with http:// or https://, not {server}.")
     click.echo(f"asking {server}", err=True)
-    headers = {"Authorization": f"Bearer {key}"}
-    request = urllib.request.Request(server + target, method=method, headers=headers)
+    request = urllib.request.Request(server + target, method=method, headers={"Authorization": authorization})
     try:
         with urllib.request.urlopen(request, timeout=SERVER_S_MAX) as reply:
             return Answer(reply.status, reply.read())
