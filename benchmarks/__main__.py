@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import decode, embedded, handwritten, http, latency, long, meters, postgres, traffic
+from benchmarks import decode, dialects, embedded, handwritten, http, latency, long, meters, postgres, traffic
 from benchmarks.apart import apart
 from benchmarks.report import Line, ceiling, median, percentile, rate, ratio, text
 
@@ -26,6 +26,7 @@ PARTS = {
     "h": "start-up at that size",
     "i": "single commits beside bulk and a busy thread",
     "m": "13 labels and three meters per event, two of them own ones (a, b and d, with the same floors)",
+    "r": "every dialect's reply in the server at that size, for accounts with 200 and with 10,000 label sets",
     "w": "the worst case: 100 label sets per account, times shuffled over three years (a, b and d, no floor)",
 }
 BATCHES = {1: 10_000, 500: 200_000, 5_000: 400_000, 20_000: 400_000}
@@ -149,6 +150,20 @@ def size(run: Run) -> Iterator[Line]:
         yield ceiling("i", f"{len(singles)} single commits, p99", percentile(singles, 0.99) * MS, "ms", 40)
 
 
+def replied(run: Run) -> Iterator[Line]:
+    """Yield how long each dialect's slowest report takes: in the middle, and at the worst."""
+    say(f"{run.events:,} events for the dialects' replies")
+    bodies = traffic.write_events(run.folder / "dialects", dialects.events(run.events), LONG_BATCH)
+    measured = apart(dialects.measure, run.folder / "replies", bodies, IN_FLIGHT[LONG_BATCH])
+    for client, most in zip(dialects.CLIENTS, (20, 200), strict=True):
+        for dialect, paths in dialects.REPORTS.items():
+            slowest = max(paths, key=lambda path: median(measured[client.account, path]))
+            seconds = measured[client.account, slowest]
+            what = f"{client.label_sets:,} label sets, {dialect}: {slowest.split('?')[0].replace('{a}', 'ORG')}"
+            yield ceiling("r", f"{what}, p50", median(seconds) * MS, "ms", most)
+            yield ceiling("r", "  slowest", max(seconds) * MS, "ms")
+
+
 def lines(run: Run) -> Iterator[Line]:
     """Measure what was asked for."""
     usual = "".join(sorted(run.only & set("abcd")))
@@ -161,6 +176,8 @@ def lines(run: Run) -> Iterator[Line]:
         yield from rates(run, "abd", traffic.WORST, worst, "worst case, ")
     if run.only & set("efghi"):
         yield from size(run)
+    if "r" in run.only:
+        yield from replied(run)
 
 
 def parts(value: str) -> frozenset[str]:

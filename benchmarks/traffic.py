@@ -143,8 +143,13 @@ def bodies(source: Iterator[bytes], batch_events: int) -> Iterator[bytes]:
 
 def write(path: Path, traffic: Traffic, count: int, batch_events: int) -> Path:
     """Write the bodies to a file, each behind its length."""
+    return write_events(path, events(traffic, count), batch_events)
+
+
+def write_events(path: Path, source: Iterator[bytes], batch_events: int) -> Path:
+    """Write events to a file as bodies, each behind its length."""
     with path.open("wb") as file:
-        for body in bodies(events(traffic, count), batch_events):
+        for body in bodies(source, batch_events):
             file.write(struct.pack("<I", len(body)) + body)
     return path
 
