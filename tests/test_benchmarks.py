@@ -13,8 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks import decode, embedded, handwritten, meters, postgres, report, traffic
+from benchmarks import decode, dialects, embedded, handwritten, meters, postgres, report, traffic
 from tallystick.catalog import builtin
+from tallystick.dialects import NAMES
 from tallystick.ingest.prepare import prepare
 
 
@@ -79,6 +80,24 @@ def test_the_long_run_has_accounts_with_many_label_sets() -> None:
     accounts = Counter(event["account"] for event in decoded(traffic.LONG, 20_000))
     assert accounts["wide-200"] > 150
     assert accounts["wide-10000"] > 300
+
+
+def test_every_dialect_has_the_label_sets_that_are_measured() -> None:
+    """Two accounts have so many sets of audio and of vision, in one month, and every event has an id of its own."""
+    found = [json.loads(event) for event in dialects.events(60_000)]
+    assert 59_000 < len(found) < 61_000
+    assert len({(event["source"], event["account"], event["id"]) for event in found}) == len(found)
+    for client in dialects.CLIENTS:
+        work = [event for event in found if event["account"] == client.account]
+        assert {event["time"][:7] for event in work} == {"2025-05"}
+        for type in ("audio.processed", "vision.request"):
+            of_type = [event for event in work if event["type"] == type]
+            labels = {
+                (event["space"], *(value for name, value in event["data"].items() if name != "duration"))
+                for event in of_type
+            }
+            assert len(labels) == client.label_sets
+    assert set(dialects.REPORTS) == {*NAMES, "native"}
 
 
 def test_bodies_are_read_back_as_they_were_written(tmp_path: Path) -> None:

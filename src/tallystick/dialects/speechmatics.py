@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from msgspec import Meta
 from tallystick import windows
 from tallystick.dialect import Dialect, Parameter, Report
 from tallystick.errors import Code, Problem
-from tallystick.model import Total, UsageQuery, UsageTable
+from tallystick.model import UsageQuery, UsageTable
 from tallystick.query import Answers, Questions, Reply, Request, decimal_text, invalid
 from tallystick.windows import DAY
 
@@ -170,24 +171,23 @@ def _since(plan: Plan, tables: Sequence[UsageTable]) -> int:
 
 def _details(tables: Sequence[UsageTable]) -> list[Line]:
     """Gather the jobs that have a type; an empty language or operating point is none."""
-    totals: dict[tuple[str, str | None, str | None], Total] = {}
+    totals: defaultdict[tuple[str, str | None, str | None], list[int]] = defaultdict(lambda: [0, 0])
     for row in tables[0].rows if tables else ():
         type_, language, operating_point = row.labels
         if type_:
-            key = (type_, language or None, operating_point or None)
-            totals[key] = _added(totals.get(key, Total()), row.total)
-    return _ordered(Line(*key, total.count, total.sum) for key, total in totals.items())
+            total = totals[type_, language or None, operating_point or None]
+            total[0] += row.total.count
+            total[1] += row.total.sum
+    return _ordered(Line(*key, *total) for key, total in totals.items())
 
 
 def _summary(details: Sequence[Line]) -> list[Line]:
-    totals: dict[str, Total] = {}
+    totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for line in details:
-        totals[line.type] = _added(totals.get(line.type, Total()), Total(line.count, line.amount))
-    return _ordered(Line(type_, None, None, total.count, total.sum) for type_, total in totals.items())
-
-
-def _added(one: Total, other: Total) -> Total:
-    return Total(one.count + other.count, one.sum + other.sum)
+        total = totals[line.type]
+        total[0] += line.count
+        total[1] += line.amount
+    return _ordered(Line(type_, None, None, *total) for type_, total in totals.items())
 
 
 def _ordered(lines: Iterable[Line]) -> list[Line]:

@@ -186,10 +186,12 @@ def _having(rows: Sequence[Row], label: str, value: str) -> Sequence[Row]:
 
 def _leaves(rows: Iterable[Row], scale: int) -> Leaves:
     """Sum what has the same billing, model and tags; only then are hours rounded, and all sums are of rounded hours."""
-    sums: defaultdict[Leaf, Cell] = defaultdict(Cell)
+    sums: defaultdict[Leaf, list[int]] = defaultdict(lambda: [0, 0])
     for row in rows:
-        sums[row.billing, row.model, row.tags].add(Cell(row.amount, row.streams))
-    return {leaf: Cell(_hours(sums[leaf].hours, scale), sums[leaf].streams) for leaf in sorted(sums)}
+        total = sums[row.billing, row.model, row.tags]
+        total[0] += row.amount
+        total[1] += row.streams
+    return {leaf: Cell(_hours(amount, scale), streams) for leaf, (amount, streams) in sorted(sums.items())}
 
 
 def _hours(amount: int, scale: int) -> int:
@@ -211,20 +213,26 @@ def _by_key(leaves: Leaves, key: str) -> Mapping[str, Any]:
 
 
 def _full(leaves: Leaves) -> Mapping[str, Any]:
-    return _level([(leaf, cell) for leaf, cell in leaves.items()], 0)
+    tree: dict[str, Any] = {}
+    for (billing, model, tags), cell in leaves.items():
+        tree.setdefault(billing, {}).setdefault(model, {})[tags] = cell
+    return _level(tree, 0)[0]
 
 
-def _level(leaves: Sequence[tuple[Leaf, Cell]], depth: int) -> Mapping[str, Any]:
-    """Return the values of one dimension with what is below each, their total and the dimension's name."""
-    parts: defaultdict[str, list[tuple[Leaf, Cell]]] = defaultdict(list)
+def _level(tree: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], Cell]:
+    """Return the values of one dimension with what is below each, their total and the dimension's name; and the total.
+
+    What is below a value of the last dimension is a cell.
+    """
+    document: dict[str, Any] = {}
     total = Cell()
-    for leaf, cell in leaves:
-        parts[leaf[depth]].append((leaf, cell))
-        total.add(cell)
-    is_last = depth == len(KEYS) - 1
-    # In the last dimension each value is one leaf.
-    below = {value: part[0][1].shown() if is_last else _level(part, depth + 1) for value, part in parts.items()}
-    return {**below, "total": total.shown(), "key": KEYS[depth]}
+    for value, below in tree.items():
+        if isinstance(below, Cell):
+            document[value], part = below.shown(), below
+        else:
+            document[value], part = _level(below, depth + 1)
+        total.add(part)
+    return {**document, "total": total.shown(), "key": KEYS[depth]}, total
 
 
 def _raw(leaves: Leaves) -> Mapping[str, Any]:

@@ -178,11 +178,11 @@ def render(request: Request, plan: Plan, answers: Answers) -> Reply:
 def _credits(request: Request, plan: Plan, answers: Answers) -> CreditUsage:
     scale = request.scale_of(CREDITS)
     live = {space.space: space for space in answers.live[0]}
-    counts_all = bool(request.settings.get(DELETED_COUNTED))
+    month, counts_all = windows.month_of(plan.end - 1), bool(request.settings.get(DELETED_COUNTED))
     used = sum(
         row.total.sum
         for row in answers.usage[0].rows
-        if counts_all or not _was_deleted(live.get(row.labels[0] or ""), windows.month_of(plan.end - 1))
+        if counts_all or not _was_deleted(live.get(row.labels[0] or ""), month)
     )
     members = {"month": plan.month, "used": _text(used, scale), "year": plan.year}
     return cast(CreditUsage, _by_name({**_limited(_binding(answers.limits[0]), used, scale), **members}))
@@ -216,7 +216,7 @@ def _by_name(members: Mapping[str, object]) -> Mapping[str, object]:
 
 def _was_deleted(space: LiveSpace | None, month: int) -> bool:
     """Say whether a dataset was deleted by the end of a month, and not made again by then."""
-    if space is None or not _is_dataset(space):
+    if space is None or not space.closed_in or not _is_dataset(space):
         return False
     closed = _last(space.closed_in, month)
     made = _last(space.made_in.get("dataset", {}), month)

@@ -187,7 +187,8 @@ def _space_row(space: Space) -> tuple[Any, ...]:
 
 def _space(row: Sequence[Any]) -> tuple[tuple[int, str], Space]:
     account, name, newest, *texts = row
-    closes, closed_in, made_in, live, closed = map(json.loads, texts)
+    # All at once: a report may read thousands of spaces.
+    closes, closed_in, made_in, live, closed = json.loads(f"[{','.join(texts)}]")
     made = {container: _by_month(months) for container, months in made_in.items()}
     space = Space(tuple(closes), _by_month(closed_in), made, newest, _counts(live), _counts(closed))
     return (account, name), space

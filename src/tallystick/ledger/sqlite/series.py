@@ -13,6 +13,9 @@ from tallystick.ledger.sqlite.segment import NewSeries
 from tallystick.model import VALUE, Account, Labels, LabelSet
 from tallystick.rollup import Ints
 
+Sought = tuple[int, tuple[str, ...], frozenset[tuple[str, frozenset[str]]]]
+"""An epoch, labels, and of labels the values that are wanted."""
+
 _labels = msgspec.json.Decoder(Labels)
 MEMO_MAX = 200_000
 
@@ -46,15 +49,15 @@ class Strand:
 
     `sets` are the label sets of distinct values, where there are any: then there are more series than label sets.
 
-    `selections` remembers groupings of those since an epoch, by it and the labels they are grouped by, each with how
-    many series there were.
+    `selections` remembers groupings of those since an epoch, by it, the labels they are grouped by and the values that
+    are wanted, each with how many series there were.
     """
 
     numbers: list[int] = field(default_factory=list)
     labels: list[Labels] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
     sets: set[Labels] = field(default_factory=set)
-    selections: dict[tuple[int, tuple[str, ...]], tuple[int, Selection]] = field(default_factory=dict)
+    selections: dict[Sought, tuple[int, Selection]] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
