@@ -200,6 +200,31 @@ def test_head_answers_as_get_without_the_body() -> None:
     run(scenario)
 
 
+def test_a_path_may_be_percent_encoded_in_every_dialect() -> None:
+    """A letter written as its percent code is that letter, in the vendor's own words and in names alike."""
+
+    async def scenario(world: World) -> None:
+        await begun(world)
+        data = {"kind": "audio", "id": "a", "duration": 1}
+        await world.ingest({**audio("1"), "type": "resource.upserted", "space": "room", "data": data})
+        for plain, encoded in (
+            ("/usage/a/b", "/us%61ge/%61%2Fb"),
+            ("/v2/usage", "/%76%32/us%61ge"),
+            ("/api/billing/consumptions", "/%61pi/bi%6Cling/consumption%73"),
+            ("/orgs/acme/usage", "/orgs/%61cme/us%61ge"),
+            ("/spaces/acme/room/stats", "/spaces/acm%65/r%6Fom/stat%73"),
+            ("/v1/orgs/acme/spaces", "/v%31/orgs/acm%65/spaces"),
+            ("/usage/%ff", "/usa%67e/%ff"),
+            ("/api/none", "/%61pi/none"),
+        ):
+            scheme = "token" if plain == "/orgs/acme/usage" else "Bearer"
+            one, other = [await world.ask("GET", path, key="acme", scheme=scheme) for path in (plain, encoded)]
+            assert (one.status, one.body) == (other.status, other.body), plain
+            assert one.status == (404 if plain in ("/usage/%ff", "/api/none") else 200)
+
+    run(scenario)
+
+
 def test_ids_are_echoed_in_every_dialect() -> None:
     """Both headers, in replies of every kind."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -48,7 +49,7 @@ def said(kind: str, id: str, *, at: str = "2026-10-05T10:00:00Z", account: str =
 
 def gone(kind: str, id: str, **data: Any) -> dict[str, Any]:
     """Make an event that says that a resource was deleted."""
-    event = said(kind, id, at="2026-10-06T00:00:00Z", **data)
+    event = said(kind, id, **{"at": "2026-10-06T00:00:00Z", **data})
     return {**event, "id": "gone-" + event["id"], "type": "resource.deleted"}
 
 
@@ -199,6 +200,46 @@ def test_deleting_makes_statistics_smaller_and_leaves_records(tmp_path: Path, on
         assert await asked(world, "/orgs/acme/records/verification") == left
 
     run(scenario, folder=tmp_path / "data" if on_disk else None)
+
+
+def test_an_account_without_anything() -> None:
+    """Empty lists, with their headers, and no space whose statistics there could be."""
+
+    async def scenario(world: World) -> None:
+        await world.account("acme")
+        await world.account("ada", AccountKind.USER)
+        for path, key in (
+            ("/orgs/acme/spaces", "acme"),
+            ("/orgs/acme/records/verification", "acme"),
+            ("/orgs/acme/records/voiceprint", "acme"),
+            ("/user/records/voiceprint", "ada"),
+        ):
+            answer = await world.ask("GET", path, key=key)
+            assert (answer.status, answer.body) == (200, b"[]")
+            assert place_of(answer)["item-total"] == "0"
+        assert (await world.ask("GET", "/spaces/acme/room/stats", key="acme")).status == 404
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("order", [*permutations(range(4))])
+def test_deletions_count_in_whatever_order_they_come(order: tuple[int, ...]) -> None:
+    """An audio said twice and deleted in between, and the space before: what is left goes by time alone."""
+    events = (
+        gone("space", "room", at="2026-10-01T00:00:00Z"),
+        said("audio", "a", duration=1, at="2026-10-02T00:00:00Z"),
+        gone("audio", "a", at="2026-10-03T00:00:00Z"),
+        said("audio", "a", duration=2, at="2026-10-04T00:00:00Z"),
+    )
+
+    async def scenario(world: World) -> None:
+        await world.account("acme")
+        for place in order:
+            await keep(world, events[place])
+        counted = (await asked(world, "/spaces/acme/room/stats"))["uploadedAudios"]
+        assert counted == {"count": 1, "duration": "PT2S"}
+
+    run(scenario)
 
 
 def test_a_voiceprint_record_has_its_own_members() -> None:
