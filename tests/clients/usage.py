@@ -8,13 +8,13 @@ import sys
 from typing import Any
 
 # The test installs it beside, not into what everything else runs with.
-from speechmatics.batch import (  # type: ignore[import-not-found]  # see above
+from speechmatics.batch import (  # type: ignore[import-not-found]  # only that venv has it
     AuthenticationError,
     ConnectionConfig,
     StaticKeyAuth,
     TransportError,
 )
-from speechmatics.batch._transport import Transport  # type: ignore[import-not-found]  # see above
+from speechmatics.batch._transport import Transport  # type: ignore[import-not-found]  # only that venv has it
 
 
 async def ask(url: str, key: str, params: dict[str, Any]) -> Any:

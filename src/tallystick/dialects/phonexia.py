@@ -20,7 +20,8 @@ from tallystick.query import Answers, LimitRow, Questions, Reply, Request, decim
 from tallystick.windows import Period
 
 METER = "audio"
-KEYS = ("technology", "vendor", "operation")
+Key = Literal["technology", "vendor", "operation"]
+KEYS: tuple[Key, ...] = ("technology", "vendor", "operation")
 """The labels by which a capacity may be told apart, in the order in which they are shown."""
 PERIODS = (Period.MONTH, Period.WEEK, Period.DAY, Period.HOUR, Period.MINUTE)
 """The periods that are shown, the longest first."""
@@ -45,7 +46,7 @@ Seconds = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"})]
 class Label(TypedDict):
     """One label of a label set."""
 
-    key: Literal["technology", "vendor", "operation"]
+    key: Key
     value: str
 
 
@@ -219,11 +220,7 @@ def values_of(where: Labels) -> Values:
 
 
 def _labels(values: Values) -> list[Label]:
-    return [
-        {"key": key, "value": value}  # type: ignore[typeddict-item]  # KEYS are these three
-        for key, value in zip(KEYS, values, strict=True)
-        if value is not None
-    ]
+    return [{"key": key, "value": value} for key, value in zip(KEYS, values, strict=True) if value is not None]
 
 
 def _order(values: Iterable[str | None]) -> tuple[tuple[bool, str], ...]:
