@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,9 @@ from tallystick.resources import Resource, Space
 COLUMNS = "account, space, kind, id, time, source, event, ends, state"
 _state_encoder = msgspec.json.Encoder(decimal_format="number")
 _state_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=number)
+_Months = dict[int, int]
+_Counts = dict[str, tuple[int, int]]
+_space_decoder = msgspec.json.Decoder(tuple[tuple[int, ...], _Months, dict[str, _Months], _Counts, _Counts])
 
 
 def load(db: apsw.Connection, wanted: Iterable[Named], once: Iterable[Counted]) -> Living:
@@ -188,18 +191,8 @@ def _space_row(space: Space) -> tuple[Any, ...]:
 def _space(row: Sequence[Any]) -> tuple[tuple[int, str], Space]:
     account, name, newest, *texts = row
     # All at once: a report may read thousands of spaces.
-    closes, closed_in, made_in, live, closed = json.loads(f"[{','.join(texts)}]")
-    made = {container: _by_month(months) for container, months in made_in.items()}
-    space = Space(tuple(closes), _by_month(closed_in), made, newest, _counts(live), _counts(closed))
-    return (account, name), space
-
-
-def _by_month(kept: Mapping[str, int]) -> dict[int, int]:
-    return {int(month): instant for month, instant in kept.items()}
-
-
-def _counts(kept: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
-    return {name: (count, duration) for name, (count, duration) in kept.items()}
+    closes, closed_in, made_in, live, closed = _space_decoder.decode(f"[{','.join(texts)}]")
+    return (account, name), Space(closes, closed_in, made_in, newest, live, closed)
 
 
 def _counted(row: Sequence[Any]) -> tuple[Counted, str]:
