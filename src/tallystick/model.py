@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -479,8 +480,7 @@ class Batch:
         return index in self.changes or (at < len(self.posting_event) and int(self.posting_event[at]) == index)
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(msgspec.Struct, frozen=True):
     """An aggregate over postings: how many, their sum, the least and the greatest (None of nothing).
 
     `latest` is the amount of the one that is the latest by (time, source, id), and `unique` how many distinct values
@@ -540,8 +540,7 @@ class LimitQuery:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(msgspec.Struct, frozen=True):
     """One bucket (index into the query's edges) of one group; `labels` follow `group_by`, None = absent."""
 
     bucket: int

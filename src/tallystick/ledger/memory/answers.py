@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from tallystick.ledger.memory.kept import Kept
 from tallystick.ledger.verdicts import rows_exceeded
@@ -32,8 +33,8 @@ def answer(query: UsageQuery, catalog: Catalog, counted: Counted, as_of: AsOf) -
 def told(counted: Sequence[tuple[Kept, Posting]], query: UsageQuery) -> Total:
     """Return as much of an aggregate as was asked for."""
     values = {dict(posting.labels).get(VALUE) for _, posting in counted}
-    whole = replace(total(counted), unique=len(values) if query.distinct else None)
-    return whole if query.latest else replace(whole, latest=None)
+    whole = structs.replace(total(counted), unique=len(values) if query.distinct else None)
+    return whole if query.latest else structs.replace(whole, latest=None)
 
 
 def is_answerable(query: UsageQuery, meter: Meter | None) -> bool:

@@ -8,6 +8,7 @@ from itertools import groupby
 
 import apsw
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from tallystick import rollup, windows
@@ -226,11 +227,11 @@ def distinct(query: UsageQuery, table: UsageTable) -> UsageTable:
     for (bucket, labels), some in groupby(table.rows, key=lambda row: (row.bucket, row.labels[:-1])):
         totals = [row.total for row in some]
         count = sum(total.count for total in totals)
-        rows.append(UsageRow(bucket, labels, replace(totals[0], count=count, sum=count, unique=len(totals))))
+        rows.append(UsageRow(bucket, labels, structs.replace(totals[0], count=count, sum=count, unique=len(totals))))
     if query.rows_max is not None and len(rows) > query.rows_max:
         raise rows_exceeded(query.rows_max)
     values = {row.labels[-1] for row in table.rows}
-    return UsageTable(rows, replace(table.total, unique=len(values)), table.as_of)
+    return UsageTable(rows, structs.replace(table.total, unique=len(values)), table.as_of)
 
 
 def as_of(now: Tail, damaged: frozenset[int], queries: Sequence[UsageQuery]) -> AsOf:
@@ -255,9 +256,9 @@ def _answer(
     all = whole.totals()[0] if len(whole) else Total()
     if query.latest and len(cells):
         amounts = latest(db, state, cells, chosen)
-        totals = [replace(total, latest=amount) for total, amount in zip(totals, amounts, strict=True)]
+        totals = [structs.replace(total, latest=amount) for total, amount in zip(totals, amounts, strict=True)]
         everyone = replace(chosen, group=np.zeros_like(chosen.group), groups=chosen.groups[:1])
-        all = replace(all, latest=latest(db, state, whole, everyone)[0])
+        all = structs.replace(all, latest=latest(db, state, whole, everyone)[0])
     table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
     return UsageTable(table, all, AsOf(state.sequence, state.recorded))
 
@@ -290,13 +291,19 @@ def _parts(
     for grain, ranges in ((Grain.MONTH, reads.months), (Grain.DAY, reads.days), (Grain.QUARTER, reads.quarters)):
         for cells in _kept(db, query.meter, chosen.accounts, grain, ranges):
             yield _placed(cells, ranges, chosen)
-    account_of = np.array(index.accounts, np.int64)
     for cells, border in state.overlay.parts(state.entry):
         some = cells.take(chosen.place(cells.series)[0])
-        lacking = done.lacking(border)(account_of[some.series])
-        yield _placed(some.take(lacking), reads.all_quarters, chosen)
+        yield _placed(_lacking(some, done, border, index, chosen), reads.all_quarters, chosen)
     if len(reads.cut):
         yield from _cut(db, state.entry, query.edges, reads.cut, chosen)
+
+
+def _lacking(cells: Cells, done: Folded, border: int, index: SeriesIndex, chosen: Selection) -> Cells:
+    """Return the cells of accounts whose rollups end before `border`."""
+    if len(chosen.accounts) == 1:
+        return cells if done.through(int(chosen.accounts[0])) < border else rollup.nothing()
+    account_of = np.array(index.accounts, np.int64)
+    return cells.take(done.lacking(border)(account_of[cells.series]))
 
 
 def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, account: int, meter: str) -> Cells:
