@@ -200,7 +200,6 @@ def invalid(parameter: str, detail: str) -> Problem:
 
 def decimal_text(amount: int, scale: int) -> str:
     """Write an amount at a scale as plain decimal text: no exponent, no trailing zeros."""
-    digits = str(abs(amount)).rjust(scale + 1, "0")
-    point = len(digits) - scale
-    fraction = digits[point:].rstrip("0")
-    return ("-" if amount < 0 else "") + digits[:point] + ("." + fraction if fraction else "")
+    whole, part = divmod(abs(amount), 10**scale)
+    text = f"{whole}.{part:0{scale}d}".rstrip("0") if part else str(whole)
+    return f"-{text}" if amount < 0 else text
