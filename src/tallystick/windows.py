@@ -86,7 +86,22 @@ def parse_instant(text: str) -> int:
     year, month, day, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups()
     local = _local(int(year), int(month), int(day), int(hour), int(minute), 59 if second == "60" else int(second))
     micros = int((fraction or "").ljust(6, "0")[:6])
-    instant = local + micros - _offset(sign, int(offset_hour or 0), int(offset_minute or 0))
+    return _within_reports(local + micros - _offset(sign, int(offset_hour or 0), int(offset_minute or 0)))
+
+
+def local_instant(text: str, zone: str) -> int:
+    """Read a date and time of day without offset, `2026-11-01T12:00:00`, as the clocks of a zone showed it.
+
+    A time that a clock shows twice, when it is put back, is the first of the two; one that it skips is as much later as
+    it was put forward. ValueError unless it is one, from INSTANT_MIN to INSTANT_MAX.
+    """
+    as_utc = parse_instant(text + "Z")
+    local = whenever.Instant.from_timestamp(as_utc, unit="microsecond").to_tz("UTC").to_plain()
+    instant = local.assume_tz(zone, disambiguation="compatible").timestamp(unit="microsecond")
+    return _within_reports(int(instant))
+
+
+def _within_reports(instant: int) -> int:
     if not INSTANT_MIN <= instant <= INSTANT_MAX:
         raise ValueError("outside 0001-01-02T00:00:00Z to 9999-12-31T00:00:00Z")
     return instant

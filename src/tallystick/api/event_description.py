@@ -29,7 +29,12 @@ PROPERTIES = {
     },
     "account": {**NULLABLE, "description": "Whose usage it is; a key of an account needs none."},
     "subject": {**NAME, **NULLABLE, "description": "Without account, this says it up to its first slash."},
-    "space": {**NAME, **NULLABLE, "description": "A named part of the account."},
+    "space": {
+        **NAME,
+        "type": ["string", "number", "boolean", "null"],
+        "minLength": 0,
+        "description": "A named part of the account.",
+    },
     "data": {"description": "What was done; what is required in it depends on the type."},
 }
 PLAIN_EVENT: dict[str, Any] = {

@@ -36,7 +36,15 @@ class ReceiptLine(msgspec.Struct, omit_defaults=True):
 
 
 @describe(
-    query=(Parameter("receipts", "All receipts; absent, only those of refused events.", {"enum": ["all"]}),),
+    query=(
+        Parameter("receipts", "All receipts; absent, only those of refused events.", {"enum": ["all"]}),
+        Parameter(
+            "dry_run",
+            "true: check the events and keep none. What only the ledger knows (duplicates, conflicts, unknown "
+            "accounts, too many label sets) is not looked at.",
+            {"enum": ["true"]},
+        ),
+    ),
     body=event_description.BODY,
     example=event_description.EXAMPLES,
     replies={200: event_description.Receipts, 207: event_description.Receipts},
@@ -52,7 +60,8 @@ async def post(call: http.Call) -> Reply:
     """
     settings = call.app.settings
     _refuse_repeated(call)
-    show_all = _shows_all(call)
+    show_all = _is_asked(call, "receipts", "all", "then only those of refused events are listed")
+    dry_run = _is_asked(call, "dry_run", "true", "then the events are kept")
     async with http.body_of(call, settings.batch_bytes_max) as body:
         intake = await accept(
             body,
@@ -62,14 +71,19 @@ async def post(call: http.Call) -> Reply:
             ledger=call.app.ledger,
             settings=settings,
             now=call.app.clock(),
+            dry_run=dry_run,
         )
+    if not dry_run:
+        for (status, code), events in intake.tally().items():
+            call.app.counts.judged(status, code, events)
     return await _reply(call, intake, show_all)
 
 
-def _shows_all(call: http.Call) -> bool:
-    asked = {value for name, value in call.query if name == "receipts"}
-    if asked - {"all"}:
-        raise invalid("receipts", "receipts must be all, or absent: then only those of refused events are listed.")
+def _is_asked(call: http.Call, name: str, word: str, otherwise: str) -> bool:
+    """Say whether a parameter is there; it is one word or absent."""
+    asked = {value for found, value in call.query if found == name}
+    if asked - {word}:
+        raise invalid(name, f"{name} must be {word}, or absent: {otherwise}.")
     return bool(asked)
 
 
@@ -86,7 +100,7 @@ def _refuse_repeated(call: http.Call) -> None:
 
 async def _reply(call: http.Call, intake: Intake, show_all: bool) -> Reply:
     receipts = intake.receipts(show_all)
-    counts = _counted(call, intake)
+    counts = _counted(intake)
     refused = counts[Status.CONFLICT] + counts[Status.REJECTED]
     members = msgspec.json.encode(counts)[:-1] + b',"receipts":' + await _written(receipts) + b"}"
     if refused and intake.single:
@@ -94,12 +108,11 @@ async def _reply(call: http.Call, intake: Intake, show_all: bool) -> Reply:
     return Reply((HTTPStatus.MULTI_STATUS if refused else HTTPStatus.OK).value, members)
 
 
-def _counted(call: http.Call, intake: Intake) -> dict[Status, int]:
-    """Count events by verdict, for the reply and for who watches the process."""
+def _counted(intake: Intake) -> dict[Status, int]:
+    """Count events by verdict."""
     counts = dict.fromkeys(Status, 0)
-    for (status, code), events in intake.tally().items():
+    for (status, _), events in intake.tally().items():
         counts[status] += events
-        call.app.counts.judged(status, code, events)
     return counts
 
 

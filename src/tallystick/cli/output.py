@@ -15,6 +15,7 @@ from tallystick.cli.source import Answer
 
 Row = dict[str, Any]
 
+QUANTITIES = ("count", "quantity")
 WIDE = 1000
 """Columns of a table that nobody's terminal limits: cutting a value short would be worse than a long line."""
 
@@ -50,13 +51,20 @@ def write_document(answer: Answer) -> None:
     sys.stdout.buffer.flush()
 
 
+def write_value(value: Any) -> None:
+    """Write a value as one line of JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
 def write_rows(form: str, columns: Sequence[str], rows: Iterable[Row], total: Row | None = None) -> None:
-    """Write rows as CSV, as lines of JSON or as a table, which alone shows the total."""
-    if form == "csv":
+    """Write rows as CSV, as JSON, as lines of it or as a table, which alone shows the total."""
+    if form == "json":
+        write_value(list(rows))
+    elif form == "csv":
         _write_csv(columns, rows)
     elif form == "ndjson":
         for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False))
+            write_value(row)
     else:
         _write_table(columns, rows, total)
 
@@ -64,7 +72,7 @@ def write_rows(form: str, columns: Sequence[str], rows: Iterable[Row], total: Ro
 def _write_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([row.get(column) for column in columns] for row in rows)
+    writer.writerows([_plain(row.get(column)) for column in columns] for row in rows)
 
 
 def _write_table(columns: Sequence[str], rows: Iterable[Row], total: Row | None) -> None:
@@ -73,10 +81,11 @@ def _write_table(columns: Sequence[str], rows: Iterable[Row], total: Row | None)
     from rich.table import Table
     from rich.text import Text
 
+    rows = list(rows)
     table = Table(box=box.SIMPLE_HEAD, show_footer=total is not None)
     for column in columns:
         footer = "" if total is None else _cell(total.get(column))
-        right = column in ("count", "quantity")
+        right = column in QUANTITIES or (bool(rows) and all(type(row.get(column)) is int for row in rows))
         table.add_column(column, Text(footer), justify="right" if right else "left", overflow="fold")
     for row in rows:
         # Text, because a label may look like markup.
@@ -85,4 +94,11 @@ def _write_table(columns: Sequence[str], rows: Iterable[Row], total: Row | None)
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else str(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Write what is no single value as JSON, and true and false as JSON has them."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return " ".join(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | dict | list) else value

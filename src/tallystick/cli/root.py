@@ -11,6 +11,7 @@ import tallystick
 COMMANDS = {
     "demo": ("tallystick.cli.demo.command:demo", "Meter a made-up day on a server of its own and check the numbers."),
     "serve": ("tallystick.cli.serve:serve", "Take events and answer reports over HTTP."),
+    "import": ("tallystick.cli.importing.command:import_", "Import files of events: JSON, CSV or TSV."),
     "usage": ("tallystick.cli.usage:usage", "Print usage per time, account and label."),
     "report": ("tallystick.cli.report:report", "Print usage as one vendor's API reports it."),
     "verify": ("tallystick.cli.verify:verify", "Replay the log and compare everything kept with it."),

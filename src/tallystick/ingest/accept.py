@@ -40,9 +40,11 @@ async def accept(
     ledger: Ledger,
     settings: Settings,
     now: int,
+    dry_run: bool = False,
 ) -> Intake:
     """Take a request in: take it apart, check each event, keep the good ones; a verdict on each is the answer.
 
+    In a dry run none is kept, and what only the ledger knows is not asked: whether an identity or account is known.
     Raises Problem for a body that cannot be taken apart, and when not everything could be made durable: what was kept
     of it is then a duplicate when the request is sent again.
     """
@@ -54,13 +56,16 @@ async def accept(
         keeping: list[Awaitable[_Kept]] = []
         for rows in _split(items, _readable(items), PART_BYTES):
             part = _Part(items, rows, caller, ledger, settings, now, is_bulk)
-            keep = part.keep(await part.prepare())
+            prepared = await part.prepare()
+            if dry_run:
+                intake.add(part.checked(prepared))
+                continue
+            keep = part.keep(prepared)
             keeping.append(asyncio.ensure_future(keep) if is_bulk else keep)
         for outcome in await asyncio.gather(*keeping, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-            intake.verdicts.update(outcome.verdicts)
-            intake.metered[outcome.metered] = True
+            intake.add(outcome)
     return intake
 
 
@@ -91,6 +96,11 @@ class Intake:
     @property
     def rejected(self) -> int:
         return self._count(Status.REJECTED)
+
+    def add(self, outcome: _Kept) -> None:
+        """Note what became of a part."""
+        self.verdicts.update(outcome.verdicts)
+        self.metered[outcome.metered] = True
 
     def tally(self) -> Mapping[tuple[Status, Code | None], int]:
         """Count the events by verdict and code."""
@@ -148,6 +158,13 @@ class _Part:
                 break
             except CatalogStale:
                 prepared = await self.prepare()
+        return self._outcome(prepared, judged)
+
+    def checked(self, prepared: Prepared) -> _Kept:
+        """Say what would become of it, as far as that can be told without the ledger."""
+        return self._outcome(prepared, {at: doomed.verdict for at, doomed in prepared.batch.doomed.items()})
+
+    def _outcome(self, prepared: Prepared, judged: Mapping[int, Verdict]) -> _Kept:
         rows = np.asarray(self.rows, np.int64)
         places = rows[prepared.index]
         verdicts = {int(rows[at]): verdict for at, verdict in prepared.refused.items()}

@@ -1,0 +1,227 @@
+"""An import from end to end: batches through the door, several under way, verdicts back to their lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from tallystick.cli import output
+from tallystick.cli.importing.batches import Batch, Refusal, batches_of
+from tallystick.cli.importing.mapping import Plan
+from tallystick.cli.importing.opened import Opened, opened
+from tallystick.cli.options import Failure
+from tallystick.cli.source import Answer, Door, Question
+
+UNDER_WAY_MAX = 3
+RETRY_S_MAX = 60
+"""How long a door that does not answer, or has no room, is asked again."""
+SHOWN_TERMINAL_S, SHOWN_LOG_S = 0.5, 10.0
+REFUSALS_SHOWN = 5
+WAITING = (503, 507)
+TOO_LARGE = 413
+STATUSES = ("accepted", "duplicate", "conflict", "rejected")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the lines of one file."""
+
+    file: str
+    lines: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    conflict: int = 0
+    rejected: int = 0
+
+    @property
+    def refused(self) -> int:
+        return self.conflict + self.rejected
+
+    def add(self, other: dict[str, int]) -> None:
+        for status in STATUSES:
+            setattr(self, status, getattr(self, status) + other[status])
+        self.lines += sum(other.values())
+
+
+@dataclass(slots=True)
+class Rejects:
+    """The file of refused lines, made when the first is refused; the first few are shown too."""
+
+    path: Path
+    written: int = 0
+    _file: IO[str] | None = None
+
+    def add(self, name: str, refusals: Sequence[Refusal]) -> None:
+        """Write refusals as lines of JSON."""
+        if refusals and self._file is None:
+            try:
+                self._file = self.path.open("w", encoding="utf-8")
+            except OSError as error:
+                raise Failure(f"Refused lines cannot be written to {self.path}: {error.strerror}.") from None
+        for refusal in refusals:
+            assert self._file is not None
+            line = {"file": name, **asdict(refusal), "raw": refusal.raw.decode("utf-8", "replace")}
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if self.written < REFUSALS_SHOWN:
+                click.echo(f"{name} line {refusal.line}: {refusal.code} {refusal.pointer} {refusal.detail}", err=True)
+            self.written += 1
+
+    def close(self) -> None:
+        """Say where they are."""
+        if self._file is not None:
+            self._file.close()
+            click.echo(f"{self.written} refused lines, with reasons, are in {self.path}", err=True)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Says on stderr how far it is, how fast and for how much longer: often on a terminal, seldom in a log."""
+
+    size: int | None
+    lines: int = 0
+    read: int = 0
+    started: float = field(default_factory=time.monotonic)
+    _shown: float = field(default_factory=time.monotonic)
+
+    def add(self, lines: int, read: int) -> None:
+        """Note what is done."""
+        self.lines += lines
+        self.read = read
+        on_terminal = sys.stderr.isatty()
+        now = time.monotonic()
+        if now - self._shown >= (SHOWN_TERMINAL_S if on_terminal else SHOWN_LOG_S):
+            self._shown = now
+            click.echo(f"\r{self.text(now)}\x1b[K" if on_terminal else self.text(now), err=True, nl=not on_terminal)
+
+    def text(self, now: float) -> str:
+        """Write it in one line."""
+        seconds = max(now - self.started, 1e-9)
+        rate = self.lines / seconds
+        if not self.size or not self.read:
+            return f"{self.lines:,} lines, {rate:,.0f}/s"
+        left = seconds * (self.size - self.read) / self.read
+        return f"{self.lines:,} lines, {self.read / self.size:.0%}, {rate:,.0f}/s, ETA {left:,.0f} s"
+
+    def end(self, name: str) -> None:
+        """Say what it came to."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        start = "\r\x1b[K" if sys.stderr.isatty() else ""
+        click.echo(f"{start}{name}: {self.lines:,} lines in {seconds:,.1f} s, {self.lines / seconds:,.0f}/s", err=True)
+
+
+@dataclass(slots=True)
+class Import:
+    """What to import, and how; `answered` once the door is known to answer."""
+
+    files: Sequence[str]
+    plan: Plan
+    form: str | None
+    delimiter: str | None
+    dry_run: bool
+    rejects: Rejects
+    answered: bool = False
+
+    async def run(self, door: Door) -> tuple[list[Tally], bool]:
+        """Import one file after the other; returns their tallies, and whether each was read to its end."""
+        tallies, whole = [], True
+        for name in self.files:
+            try:
+                with opened(name) as file:
+                    tally, broken = await self._file(door, file)
+            except OSError as error:
+                raise Failure(f"{name} cannot be read: {error.strerror or error}.") from None
+            tallies.append(tally)
+            if broken is not None:
+                click.echo(f"{name} could not be read to its end: {broken}", err=True)
+                whole = False
+        return tallies, whole
+
+    async def _file(self, door: Door, file: Opened) -> tuple[Tally, str | None]:
+        tally, progress, broken = Tally(file.name), Progress(file.size), None
+        under_way: deque[tuple[Batch, asyncio.Task[list[Refusal]]]] = deque()
+
+        async def settle() -> None:
+            batch, sending = under_way.popleft()
+            self.rejects.add(file.name, sorted([*batch.refused, *await sending], key=lambda refusal: refusal.line))
+            progress.add(len(batch.events) + len(batch.refused), batch.read)
+
+        batches = self._batches(file)
+        try:
+            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                broken = batch.broken
+                under_way.append((batch, asyncio.create_task(self._send(door, batch, tally))))
+                while len(under_way) >= UNDER_WAY_MAX:
+                    await settle()
+            while under_way:
+                await settle()
+        except BaseException:
+            await _abandon([sending for _, sending in under_way])
+            raise
+        progress.end(file.name)
+        return tally, broken
+
+    def _batches(self, file: Opened) -> Iterator[Batch]:
+        try:
+            yield from batches_of(file, self.plan, self.form, self.delimiter)
+        except Failure as failure:
+            raise Failure(f"{file.name}: {failure.message}") from None
+
+    async def _send(self, door: Door, batch: Batch, tally: Tally) -> list[Refusal]:
+        """Send a batch until there is a verdict on every event of it; it may be sent any number of times."""
+        tally.add(dict.fromkeys(STATUSES, 0) | {"rejected": len(batch.refused)})
+        refusals: list[Refusal] = []
+        parts = [(0, len(batch.events))] if batch.events else []
+        while parts:
+            start, end = parts.pop()
+            answer = await self._ask(door, batch.events[start:end])
+            if answer.status == TOO_LARGE and end - start > 1:
+                middle = (start + end) // 2
+                parts += [(middle, end), (start, middle)]
+                continue
+            if answer.status not in (200, 207):
+                raise output.refused(answer)
+            found = json.loads(answer.body)
+            tally.add({status: found[status] for status in STATUSES})
+            refusals += (_refusal(batch, start, receipt) for receipt in found["receipts"])
+        return refusals
+
+    async def _ask(self, door: Door, events: Sequence[bytes]) -> Answer:
+        target = "/v1/events" + "?dry_run=true" * self.dry_run
+        question = Question("POST", target, b"\n".join(events), "application/x-ndjson")
+        until = time.monotonic() + RETRY_S_MAX
+        while True:
+            failure: Exception
+            try:
+                answer = await door.ask(question)
+            except Failure as error:
+                failure, wait = error, 1.0
+            else:
+                if answer.status not in WAITING:
+                    self.answered = True
+                    return answer
+                failure, wait = output.refused(answer), float(answer.headers.get("retry-after", 1))
+            if not self.answered or time.monotonic() + wait > until:
+                raise failure
+            await asyncio.sleep(wait)
+
+
+async def _abandon(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _refusal(batch: Batch, start: int, receipt: dict[str, Any]) -> Refusal:
+    record = batch.records[start + receipt["index"]]
+    return Refusal(
+        record.line, record.raw, receipt["status"], receipt["code"], receipt.get("pointer", ""), receipt["detail"]
+    )

@@ -1,0 +1,45 @@
+"""Pages that are followed in a terminal, block after block in one folder: each prints what stands below it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_readme import environment, steps
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLLOWED = ("reference/import.md",)
+BETWEEN = "-- next block --"
+OF_THIS_RUN: tuple[tuple[re.Pattern[str], str], ...] = ()
+"""What no two runs have in common, and what stands for it where outputs are compared."""
+
+
+def settled(output: str) -> str:
+    """Put a fixed word where two runs differ."""
+    for pattern, word in OF_THIS_RUN:
+        output = pattern.sub(word, output)
+    return "\n".join(line.rstrip() for line in output.strip().splitlines())
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_whoever_follows_a_page_sees_what_it_shows(tmp_path: Path, page: str) -> None:
+    """What is typed prints what is shown; a block that shows nothing may print what it likes."""
+    followed = steps((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    script = f"\necho '{BETWEEN}'\n".join(step.typed for step in followed)
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        env=environment(Path(sys.executable).parent),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for step, printed in zip(followed, done.stdout.split(BETWEEN), strict=True):
+        if step.shown is not None:
+            assert settled(printed) == settled(step.shown), step.typed
