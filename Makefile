@@ -10,7 +10,7 @@ READY := .venv/.ready
 COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url
 
-.PHONY: setup test check format bench demo pins clean
+.PHONY: setup test check format pages bench demo pins clean
 
 setup: $(READY)
 
@@ -27,6 +27,10 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+# Writes the pages of the reference that are made from the code.
+pages: $(READY)
+	$(BIN)/python -m tests.generated
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.generated import FOLDER, PAGES
 from tests.test_readme import environment, steps
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,3 +44,9 @@ def test_whoever_follows_a_page_sees_what_it_shows(tmp_path: Path, page: str) ->
     for step, printed in zip(followed, done.stdout.split(BETWEEN), strict=True):
         if step.shown is not None:
             assert settled(printed) == settled(step.shown), step.typed
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_what_the_code_says_now(name: str) -> None:
+    """`make pages` writes them anew."""
+    assert (FOLDER / name).read_text(encoding="utf-8") == PAGES[name]()

@@ -12,6 +12,7 @@ from tallystick.api import (
     accounts,
     audit,
     auth,
+    backups,
     documents,
     errors,
     events,
@@ -108,7 +109,9 @@ ROUTES = (
     Route("DELETE", "/v1/limits/{id}/grants/{grant}", grants.delete, Scope.ADMIN),
     Route("GET", "/v1/audit", audit.index, Scope.ADMIN),
     Route("POST", "/v1/verify", proofs.post, Scope.ADMIN),
-    *reports.routes_of(DIALECTS),
+    Route("POST", "/v1/backup", backups.post, Scope.ADMIN),
+    Route("GET", "/v2/usage", usage.speechmatics_report, Scope.REPORT),
+    *_vblaze_routes(),
     *HIYA_ROUTES,
     *(replace(route, path=f"/v1{route.path}") for route in HIYA_ROUTES),
 )

@@ -96,6 +96,7 @@ PROBES: Mapping[tuple[str, str], tuple[Probe, ...]] = {
         Probe("/v1/limits/{id}/grants/more", foreign=LIMIT, missing=NO_LIMIT),
     ),
     ("POST", "/v1/verify"): (Probe("/v1/verify"),),
+    ("POST", "/v1/backup"): (Probe("/v1/backup"),),
     ("GET", "/v2/usage"): (Probe("/v2/usage?account={id}&since=2026-10-01"),),
     **{
         ("GET", path): (Probe(f"{path}?account={{id}}"),)

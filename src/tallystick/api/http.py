@@ -186,6 +186,13 @@ async def gone(call: Call) -> None:
         call.body_done = True
 
 
+def refuse_unframed(call: Call) -> None:
+    """Refuse HTTP/1.0: there the end of the connection ends a stream, and one that was cut would look whole."""
+    if call.scope.get("http_version") in ("1", "1.0"):
+        detail = "A stream needs HTTP/1.1 or later, so that a cut one can be told; a proxy may have to be told too."
+        raise Problem(Code.HTTP_VERSION, detail, headers={"Upgrade": "HTTP/1.1", "Connection": "Upgrade"})
+
+
 def announces_body(headers: Mapping[str, str]) -> bool:
     """Say whether a request with these headers is followed by a body."""
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from tallystick import query
-from tallystick.api import reading
+from tallystick.api import http, reading
 from tallystick.api.description import INSTANT_SCHEMA, NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
 from tallystick.dialects.native import events, sheet
-from tallystick.errors import Code, Problem
+from tallystick.errors import Code
 from tallystick.model import EventPage, EventRow
 from tallystick.query import Reply
 
@@ -59,20 +59,13 @@ async def index(call: Call) -> Reply:
 )
 async def export(call: Call) -> Reply:
     """Stream every event that was acknowledged by now, oldest first."""
-    _refuse_unframed(call)
+    http.refuse_unframed(call)
     request = reading.request_of(call, reading.accounts_of(call))
     form = events.form_of(request)
     asked = replace(events.parse(request), oldest_first=True, limit=PAGE_ROWS)
     # Read before the answer begins, so that what is refused is refused in the usual way.
     first = await call.app.ledger.events(asked)
     return Reply(200, events.head(form), events.CONTENT_TYPES[form], {}, _lines(call, first, form))
-
-
-def _refuse_unframed(call: Call) -> None:
-    """Refuse HTTP/1.0: there the end of the connection ends a stream, and one that was cut would look whole."""
-    if call.scope.get("http_version") in ("1", "1.0"):
-        detail = "An export needs HTTP/1.1 or later, so that a cut one can be told; a proxy may have to be told too."
-        raise Problem(Code.HTTP_VERSION, detail, headers={"Upgrade": "HTTP/1.1", "Connection": "Upgrade"})
 
 
 async def _lines(call: Call, page: EventPage, form: str) -> AsyncGenerator[bytes, None]:

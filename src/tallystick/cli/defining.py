@@ -29,20 +29,32 @@ async def apply(app: App, config: Path | None) -> None:
 
     Raises Failure, naming the file and the member, for what cannot be defined.
     """
+    tables, defined = _read(config, set(app.catalog.rates))
+    for name, table in tables.items():
+        await _put_rates(app, config, name, table)
+    for name, (meter, start) in defined.items():
+        await _put_meter(app, config, name, meter, start)
+
+
+def check(config: Path | None) -> None:
+    """Raise Failure for what no ledger could define."""
+    _read(config, set(builtin().rates))
+
+
+def _read(
+    config: Path | None, tables_known: set[str]
+) -> tuple[dict[str, RateTable], dict[str, tuple[Meter, int | None]]]:
     try:
         found = settings.read_definitions(config)
     except settings.SettingError as error:
         raise Failure(str(error)) from None
     tables = {name: _checked(config, "rates", name, partial(_table, lines)) for name, lines in found["rates"].items()}
-    known = {*app.catalog.rates, *tables}
+    known = tables_known | set(tables)
     defined = {
         name: _checked(config, "meters", name, partial(_meter, name, document, known))
         for name, document in found["meters"].items()
     }
-    for name, table in tables.items():
-        await _put_rates(app, config, name, table)
-    for name, (meter, start) in defined.items():
-        await _put_meter(app, config, name, meter, start)
+    return tables, defined
 
 
 def _table(lines: Any) -> RateTable:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from tallystick.cli.options import Failure
 from tallystick.cli.source import Answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Row = dict[str, Any]
 
@@ -24,7 +29,7 @@ def document(answer: Answer) -> Any:
     """Return what a successful answer holds; end the command with the reason otherwise."""
     if answer.status >= 400:
         raise refused(answer)
-    return json.loads(answer.body)
+    return json.loads(answer.body) if answer.body else None
 
 
 def refused(answer: Answer) -> click.ClickException:
@@ -33,16 +38,34 @@ def refused(answer: Answer) -> click.ClickException:
         problem: dict[str, Any] = json.loads(answer.body)
     except ValueError:
         problem = {}
-    text = _reason(problem) or f"the answer has status {answer.status}"
+    text = str(problem.get("detail") or problem.get("error") or f"the answer has status {answer.status}")
+    flaws = [f"{flaw['pointer']}: {flaw['detail']}" for flaw in problem.get("errors", ()) if flaw.get("detail") != text]
+    text = "\n".join([text, *flaws])
     return click.ClickException(text) if problem.get("code") == "unproven" else Failure(text)
 
 
-def _reason(problem: dict[str, Any]) -> str:
-    """Return what a problem says in words, in whichever dialect's shape."""
-    error = problem.get("error")
-    if isinstance(error, dict):
-        return " ".join(each["message"] for each in error["errors"])
-    return str(problem.get("detail") or problem.get("message") or error or "")
+def document_or_stream(answer: Answer) -> None:
+    """End the command with the reason unless the answer was written as it came."""
+    if answer.status >= 400:
+        raise refused(answer)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file beside its name, and give it the name once all of it is on disk; one that is there stays."""
+    if path.exists():
+        raise Failure(f"{path} exists; name another file.")
+    beside = path.with_name(f"{path.name}.partial")
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror or error}.") from None
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_document(answer: Answer) -> None:
@@ -67,6 +90,17 @@ def write_rows(form: str, columns: Sequence[str], rows: Iterable[Row], total: Ro
             write_value(row)
     else:
         _write_table(columns, rows, total)
+
+
+def write_one(form: str, answer: Answer, columns: Sequence[str] = ()) -> None:
+    """Write the document of an answer: as it is, or as the one row of a table; say so where there is none."""
+    found = None if answer.status == 204 else document(answer)
+    if found is None:
+        return
+    if form == "json":
+        write_document(answer)
+    else:
+        write_rows(form, columns or list(found), [found])
 
 
 def _write_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:

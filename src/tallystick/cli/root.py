@@ -14,7 +14,19 @@ COMMANDS = {
     "import": ("tallystick.cli.importing.command:import_", "Import files of events: JSON, CSV or TSV."),
     "usage": ("tallystick.cli.usage:usage", "Print usage per time, account and label."),
     "report": ("tallystick.cli.report:report", "Print usage as one vendor's API reports it."),
+    "events": ("tallystick.cli.events:events", "Look at kept events."),
+    "export": ("tallystick.cli.events:export", "Write every kept event."),
+    "keys": ("tallystick.cli.keys:keys", "List, make, rotate and revoke keys."),
+    "accounts": ("tallystick.cli.accounts:accounts", "List, show, define and delete accounts."),
+    "meters": ("tallystick.cli.definitions:meters", "List, show, define and delete meters."),
+    "rates": ("tallystick.cli.definitions:rates", "List, show and define rate tables."),
     "verify": ("tallystick.cli.verify:verify", "Replay the log and compare everything kept with it."),
+    "backup": ("tallystick.cli.backup:backup", "Copy the whole ledger into a file, while it is served."),
+    "restore": ("tallystick.cli.backup:restore", "Make a data folder of a backup, and verify it."),
+    "doctor": ("tallystick.cli.doctor:doctor", "Look for what is wrong with installation, folder or server."),
+    "config": ("tallystick.cli.config:config", "Show and check the settings."),
+    "version": ("tallystick.cli.version:version", "Say which versions are installed."),
+    "completion": ("tallystick.cli.version:completion", "Print what makes a shell complete commands."),
 }
 """Name of a command: where it is, and the sentence that help shows for it."""
 

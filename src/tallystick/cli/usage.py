@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from tallystick.cli import options, output, source
+
+BLOCKS = " ▏▎▍▌▋▊▉█"
+EIGHTHS = 8
 
 
 @click.command()
@@ -40,7 +46,26 @@ def usage(form: str, **flags: Any) -> None:
         labels = [label for label in (flags["group_by"] or "").split(",") if label]
         columns = ["from", "to", *labels, "count", "quantity"]
         output.write_rows(form, columns, map(_row, report["rows"]), report["total"])
+    if form == "table" and sys.stdout.isatty():
+        write_chart(report["rows"], os.get_terminal_size().columns)
     click.echo(f"{report['meter']} in {report['unit']}, zone {report['tz']}", err=True)
+
+
+def write_chart(rows: Sequence[dict[str, Any]], width: int) -> None:
+    """Draw a bar per time, as long as what was used in it; nothing where there is only one."""
+    from decimal import Decimal
+
+    sums: dict[str, Decimal] = {}
+    for row in rows:
+        sums[row["from"]] = sums.get(row["from"], Decimal(0)) + Decimal(row["quantity"] or 0)
+    most = max(sums.values(), default=Decimal(0))
+    if len(sums) < 2 or not most:
+        return
+    names = {start: start.removesuffix("T00:00:00Z") for start in sums}
+    room = max(width - max(map(len, names.values())) - 4, EIGHTHS)
+    for start, amount in sums.items():
+        full, part = divmod(int(amount / most * room * EIGHTHS), EIGHTHS)
+        click.echo(f"  {names[start]} {BLOCKS[-1] * full}{BLOCKS[part]}".rstrip())
 
 
 def _query(flags: dict[str, Any]) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import IO, Protocol
 
 from tallystick.ledger.vitals import Vitals
 from tallystick.model import (
@@ -250,6 +250,13 @@ class Ledger(Protocol):
         """Replay the log from nothing and compare everything kept with it. Changes nothing; others go on meanwhile.
 
         `progress` is called with (events done, events in all). Faults are data, not errors.
+        """
+
+    async def backup(self) -> IO[bytes]:
+        """Copy the whole ledger as it is at one moment, while others go on; the copy is gone when it is closed.
+
+        Everything that was acknowledged before is in it. Raises Problem NOT_FOUND where nothing is kept that could be
+        copied, DISK_FULL where there is no room for it, UNAVAILABLE while another one is made.
         """
 
     def vitals(self) -> Vitals:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
+from typing import IO
 
 from tallystick.clock import Clock
+from tallystick.errors import Code, Problem
 from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale, Fault, KeptEvent, Proof
 from tallystick.ledger.memory import listing
@@ -84,6 +86,9 @@ class MemoryLedger(LimitLog):
     async def events(self, query: EventQuery) -> EventPage:
         self._check_open()
         return listing.page(query, self._events, self._counted(), self._as_of())
+
+    async def backup(self) -> IO[bytes]:
+        raise Problem(Code.NOT_FOUND, "This ledger is in memory and ends with its process: there is nothing to copy.")
 
     def vitals(self) -> Vitals:
         bound, values = near(self._settings.label_sets_max), near(self._settings.unique_values_max)

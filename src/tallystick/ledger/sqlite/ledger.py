@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import apsw
 
@@ -19,6 +19,7 @@ from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.ledger.base import KeptEvent, Proof
 from tallystick.ledger.sqlite import (
     audit,
+    backup,
     changes,
     definitions,
     directory,
@@ -106,6 +107,8 @@ class SqliteLedger:
         self._settings = settings
         self._clock = clock
         self._closed = False
+        self._folder = folder
+        self._copying = asyncio.Lock()
         self._connect_reader = partial(file.connect, folder, vfs=vfs)
         self._bound = LabelSetBound(settings.label_sets_max, settings.unique_values_max, self._used_label_sets)
         self._accepted: Counter[int] = Counter()
@@ -269,6 +272,17 @@ class SqliteLedger:
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
         self._check_open()
         return await asyncio.to_thread(self._verify, progress or (lambda done, total: None))
+
+    async def backup(self) -> IO[bytes]:
+        self._check_open()
+        copy = partial(backup.copied, self._folder, self._connect_reader, self._settings.disk_free_bytes_min)
+        if self._copying.locked():
+            raise Problem(Code.UNAVAILABLE, "Another backup is being made; try again.", retry_after_s=10)
+        async with self._copying:
+            try:
+                return await asyncio.to_thread(copy)
+            except (apsw.Error, OSError) as error:
+                raise unavailable(f"The backup could not be made: {error}.") from error
 
     def vitals(self) -> Vitals:
         published = self._tail.published
