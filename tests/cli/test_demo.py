@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tallystick.cli.demo import story, traffic
+from tallystick.cli.demo import month, story, traffic
 from tallystick.cli.demo.command import demo
 from tallystick.cli.demo.traffic import LINES, SINGLE, Books, Parcel, books_of, make
 from tests.cli.test_root import tallystick_command
@@ -140,8 +140,42 @@ def test_the_demo_prints_the_usage_that_the_generator_sums(shown: str) -> None:
     hours = {tuple(None if c == "-" else c for c in row[:3]): row[3:] for row in numbers(shown, "as Speechmatics")}
     assert {kind: int(row[0]) for kind, row in hours.items()} == {kind: count for kind, (count, _) in jobs.items()}
     assert all(abs(3600 * Decimal(row[1]) - Decimal(jobs[kind][1]).scaleb(-3)) <= 18 for kind, row in hours.items())
-    assert f"{books.statuses['accepted']} events, {books.postings} postings" in shown
+    made = month.make()
+    events, postings = books.statuses["accepted"] + len(made.events), books.postings + made.postings
+    assert f"{events} events, {postings} postings" in shown
     assert re.search(r"0 faults\nhead of the chain: [0-9a-f]{64}\n", shown)
+
+
+def test_the_demo_prints_each_vendors_report_of_the_month(shown: str) -> None:
+    """Hours by model, what is in a space, requests and credits, seconds by technology, and limits near and over."""
+    made = month.make()
+    *models, total = numbers(shown, "as vblaze reports it")
+    assert {row[0]: int(row[2]) for row in models} == {name: count for name, (_, count) in made.by_model().items()}
+    assert int(total[2]) == 260
+    space = {row[0]: int(row[1]) for row in numbers(shown, "as hiya reports it")}
+    assert space == {"uploadedAudios": 36, "performedVerifications": 30}
+    pictures = numbers(shown, "visual search, by dataset and type")
+    assert sum(Decimal(row[3]) for row in pictures) == made.credits()
+    speech = numbers(shown, "speech, by technology and vendor")
+    assert 1000 * sum(Decimal(row[3]) for row in speech) == sum(ms for _, ms in made.technologies.values())
+    near, over = numbers(shown, "Limits: one customer is near")
+    assert (near[-1], over[-2]) == ("0", "0")
+    assert Decimal(over[-1]) > 0 < Decimal(near[-2])
+
+
+def test_the_months_sums_are_what_its_events_say() -> None:
+    """Seconds, credits and what is left in the space, read from the events themselves."""
+    made = month.make()
+    events = [json.loads(line, parse_float=Decimal) for _, body in made.bodies() for line in body.splitlines()]
+    audio = [event for event in events if event["type"] == "audio.processed"]
+    said = sum(Decimal(event["data"]["duration"].removeprefix("PT").removesuffix("S")) for event in audio)
+    kept = [sums for cells in (made.calls, made.technologies) for sums in cells.values()]
+    assert said * 1000 == sum(millis for _, millis in kept)
+    assert len(audio) == sum(count for count, _ in kept)
+    gone = {event["data"]["id"] for event in events if event["type"] == "resource.deleted"}
+    audios = {event["data"]["id"] for event in events if event["data"].get("kind") == "audio"} - gone
+    assert len(audios) == len(made.audios)
+    assert len({event["id"] for event in events}) == len(events)
 
 
 def test_the_demo_fits_a_terminal_and_is_plain_where_there_is_none(shown: str) -> None:
@@ -223,7 +257,8 @@ def test_a_folder_that_was_named_is_kept_and_proves_itself_again(tmp_path: Path)
     data = tmp_path / "kept"
     assert tallystick_command("demo", "--no-serve", "--data", str(data)).returncode == 0
     proof = json.loads(tallystick_command("verify", "--data", str(data), "--format", "json").stdout)
-    assert (proof["events"], proof["faults"]) == (books_of(make()).statuses["accepted"], [])
+    events = books_of(make()).statuses["accepted"] + len(month.make().events)
+    assert (proof["events"], proof["faults"]) == (events, [])
     again = tallystick_command("demo", "--no-serve", "--data", str(data))
     assert (again.returncode, again.stdout) == (2, "")
     assert "is not an empty folder" in again.stderr

@@ -108,6 +108,6 @@ def show_rates(table: str, **flags: Any) -> None:
 def put_rates(table: str, file: str, recount: bool, **flags: Any) -> None:
     """Define a table from a file of JSON (- is standard input)."""
     document, query = document_in(file), [("recount", "true")] * recount
-    answer = source.place_of(flags).ask("PUT", f"/v1/rates/{source.part(table)}", query, document)
+    answer = source.place_of(flags).ask("PUT", f"/v1/rates/{source.part(table)}", query, document=document)
     output.document(answer)
     output.write_document(answer)

@@ -38,7 +38,7 @@ def refused(answer: Answer) -> click.ClickException:
         problem: dict[str, Any] = json.loads(answer.body)
     except ValueError:
         problem = {}
-    text = str(problem.get("detail") or problem.get("error") or f"the answer has status {answer.status}")
+    text = _reason(problem) or f"the answer has status {answer.status}"
     flaws = [f"{flaw['pointer']}: {flaw['detail']}" for flaw in problem.get("errors", ()) if flaw.get("detail") != text]
     text = "\n".join([text, *flaws])
     return click.ClickException(text) if problem.get("code") == "unproven" else Failure(text)
@@ -72,6 +72,14 @@ def write_document(answer: Answer) -> None:
     """Write a reply as it is."""
     sys.stdout.buffer.write(answer.body.rstrip(b"\n") + b"\n")
     sys.stdout.buffer.flush()
+
+
+def _reason(problem: dict[str, Any]) -> str:
+    """Return what a problem says in words, in whichever dialect's shape."""
+    error = problem.get("error")
+    if isinstance(error, dict):
+        return " ".join(each["message"] for each in error["errors"])
+    return str(problem.get("detail") or problem.get("message") or error or "")
 
 
 def write_value(value: Any) -> None:

@@ -121,26 +121,6 @@ class Place:
                 if not cursor:
                     return found
 
-    def rows(self, path: str, member: str, query: Query = ()) -> list[dict[str, Any]]:
-        """Return everything that a listing has, page after page."""
-        import asyncio
-
-        return asyncio.run(self._pages(path, member, query))
-
-    async def _pages(self, path: str, member: str, query: Query) -> list[dict[str, Any]]:
-        from tallystick.cli import output
-
-        found: list[dict[str, Any]] = []
-        async with self.open() as door:
-            cursor = None
-            while True:
-                asked = [*query, *([("cursor", cursor)] if cursor else [])]
-                page = output.document(await door.ask(Question("GET", target_of(path, asked))))
-                found += page[member]
-                cursor = page.get("next")
-                if not cursor:
-                    return found
-
     async def _once(self, question: Question) -> Answer:
         async with self.open() as door:
             return await door.ask(question)

@@ -40,7 +40,8 @@ def demo(serve: bool, data: Path | None, port: int) -> None:
     """Meter a made-up day and show the reports.
 
     Starts a server over an empty folder, sends it the traffic of a day with repeats, conflicts, refused and late
-    events among it, prints receipts, usage and a vendor's report, and has the log verified. Ends with 1 if any number
+    events among it and a month of four more customers, prints receipts, usage, vendors' reports and limits, and has
+    the log verified. Ends with 1 if any number
     is not what was made up.
     """
     if data is not None and data.exists() and (not data.is_dir() or any(data.iterdir())):
@@ -53,7 +54,7 @@ def demo(serve: bool, data: Path | None, port: int) -> None:
 def _run(place: Path, port: int, *, stay: bool) -> bool:
     from rich.console import Console
 
-    from tallystick.cli.demo import story, traffic
+    from tallystick.cli.demo import story, tell, traffic
     from tallystick.cli.demo.server import serving
 
     console = Console(width=min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH, highlight=False)
@@ -62,7 +63,7 @@ def _run(place: Path, port: int, *, stay: bool) -> bool:
         console.print(f"with its data in {place}", soft_wrap=True)
         try:
             told = story.begin(server, console, traffic.make())
-            agreed = story.tell(told)
+            agreed = tell.tell(told)
             if agreed and stay:
                 _stay(told)
         finally:
@@ -83,6 +84,12 @@ def _stay(told: Story) -> None:
         f"KEY={key}  # of {story.REPORTED}",
         'curl -s -H "Authorization: Bearer $KEY" \\',
         f'  "{server.url}/v2/usage?since={day}&until={day}"',
+        "export TALLYSTICK_SERVER=" + server.url + " TALLYSTICK_KEY=$OPERATOR_KEY",
+        "tallystick usage --from 2026-02-01T00:00:00Z --to 2026-03-04T00:00:00Z",
+        "tallystick report speechmatics --account kestrel-clinic",
+        "tallystick events tail -n 5",
+        "tallystick verify",
+        "tallystick backup demo.tally",
     )
     told.console.print("\n".join(lines), soft_wrap=True, markup=False)
     sys.stdout.flush()

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tallystick.cli.demo.month import Month
 from tallystick.cli.demo.server import Answer, Server, checked
 from tallystick.cli.demo.traffic import (
     ALTO,
@@ -82,16 +83,6 @@ def begin(server: Server, console: Console, parcels: Sequence[Parcel]) -> Story:
     senders = [customer.account for customer in CUSTOMERS if customer.own_key or customer.account == REPORTED]
     keys = {account: _make_key(server, account) for account in senders}
     return Story(server, console, parcels, books_of(parcels), keys)
-
-
-def tell(story: Story) -> bool:
-    """Send, report and verify; true if every number is what it should be."""
-    send(story)
-    show_audio(story)
-    show_tokens(story)
-    show_speechmatics(story)
-    verify(story)
-    return judge(story)
 
 
 def _make_key(server: Server, account: str) -> str:
@@ -252,11 +243,11 @@ def hours(millis: int) -> Decimal:
 # The proof
 
 
-def verify(story: Story) -> None:
+def verify(story: Story, made: Month) -> None:
     """Have the server replay its log from nothing and compare it with all that it keeps."""
     proof = checked(story.server.ask("POST", "/v1/verify", key=story.server.operator_key), 200)
-    story.comparison.compare("verify, events", proof["events"], story.books.statuses["accepted"])
-    story.comparison.compare("verify, postings", proof["postings"], story.books.postings)
+    story.comparison.compare("verify, events", proof["events"], story.books.statuses["accepted"] + len(made.events))
+    story.comparison.compare("verify, postings", proof["postings"], story.books.postings + made.postings)
     story.comparison.compare("verify, faults", proof["faults"], [])
     story.heading("The log replayed and compared with everything kept (POST /v1/verify)")
     replayed = f"{proof['events']} events, {proof['postings']} postings, {proof['entries']} entries"
