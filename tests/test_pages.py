@@ -9,11 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from tallystick.api.http import coded_max
+from tallystick.settings import MIB, Settings
 from tests.generated import FOLDER, PAGES
 from tests.test_readme import environment, steps
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLLOWED = ("reference/import.md",)
+FOLLOWED = (
+    "explanation/file-format.md",
+    "how-to/back-up.md",
+    "how-to/import-a-log.md",
+    "how-to/meter-an-asgi-app.md",
+    "reference/import.md",
+    "tutorial/one-hour.md",
+)
 BETWEEN = "-- next block --"
 OF_THIS_RUN: tuple[tuple[re.Pattern[str], str], ...] = ()
 """What no two runs have in common, and what stands for it where outputs are compared."""
@@ -44,6 +53,25 @@ def test_whoever_follows_a_page_sees_what_it_shows(tmp_path: Path, page: str) ->
     for step, printed in zip(followed, done.stdout.split(BETWEEN), strict=True):
         if step.shown is not None:
             assert settled(printed) == settled(step.shown), step.typed
+
+
+def test_the_proxys_settings_fit_the_servers() -> None:
+    """Streams are not refused, the largest body passes, and the address is the one that serve has by default."""
+    (config,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/how-to/run-behind-a-proxy.md").read_text(), re.DOTALL)
+    given = dict(re.findall(r"^\s*(\w+) ([^;{]+);$", config, flags=re.MULTILINE))
+    default = Settings()
+    assert given["proxy_http_version"] == "1.1"
+    assert int(given["client_max_body_size"].removesuffix("m")) * MIB > coded_max(default.batch_bytes_max) - MIB
+    assert given["server"] == f"{default.host}:{default.port}"
+    assert given["proxy_buffering"] == given["proxy_request_buffering"] == "off"
+    assert config.count("{") == config.count("}")
+
+
+def test_every_page_with_something_to_type_is_followed() -> None:
+    """No block of the how-to pages, the tutorial and the explanations escapes the tests."""
+    folders = [ROOT / "docs" / name for name in ("explanation", "how-to", "tutorial")]
+    typed = {page for folder in folders for page in folder.glob("*.md") if "```sh" in page.read_text(encoding="utf-8")}
+    assert {str(page.relative_to(ROOT / "docs")) for page in typed} <= set(FOLLOWED)
 
 
 @pytest.mark.parametrize("name", PAGES)
