@@ -110,8 +110,7 @@ ROUTES = (
     Route("GET", "/v1/audit", audit.index, Scope.ADMIN),
     Route("POST", "/v1/verify", proofs.post, Scope.ADMIN),
     Route("POST", "/v1/backup", backups.post, Scope.ADMIN),
-    Route("GET", "/v2/usage", usage.speechmatics_report, Scope.REPORT),
-    *_vblaze_routes(),
+    *reports.routes_of(DIALECTS),
     *HIYA_ROUTES,
     *(replace(route, path=f"/v1{route.path}") for route in HIYA_ROUTES),
 )

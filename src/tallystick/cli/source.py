@@ -144,7 +144,7 @@ class Place:
                 from tallystick.cli import defining
 
                 await defining.apply(app, self.config)
-            yield _Folder(app, token)
+            yield Folder(app, token)
         finally:
             await app.close()
 
@@ -189,7 +189,7 @@ def _holds_something(folder: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
+class Folder:
     """An open app, asked as a client would ask its server."""
 
     app: App

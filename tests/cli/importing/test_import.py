@@ -270,7 +270,7 @@ def test_a_door_without_room_is_asked_again_and_the_wait_has_an_end(tmp_path: Pa
     from tallystick.cli.importing.mapping import mapping_of
     from tallystick.cli.importing.run import Import, Rejects
     from tallystick.cli.options import Failure
-    from tallystick.cli.source import Answer, Door, Question, _Folder
+    from tallystick.cli.source import Answer, Door, Folder, Question
 
     class Flaky:
         def __init__(self, door: Door) -> None:
@@ -289,7 +289,7 @@ def test_a_door_without_room_is_asked_again_and_the_wait_has_an_end(tmp_path: Pa
         app = await open_app(Settings(url="memory:", operator_key=OPERATOR))
         try:
             work = Import([str(tmp_path / "a.ndjson")] * 5, mapping_of((), (), "UTC"), None, None, False, rejects)
-            (first, *rest), whole = await work.run(Flaky(_Folder(app, OPERATOR)))
+            (first, *rest), whole = await work.run(Flaky(Folder(app, OPERATOR)))
         finally:
             await app.close()
         assert whole

@@ -44,10 +44,17 @@ class Server:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_S_MAX)
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, *, key: str, media_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        key: str,
+        media_type: str = "application/json",
+        scheme: str = "Bearer",
     ) -> Answer:
-        """Ask over HTTP, always on the same connection."""
-        headers = {"Authorization": f"Bearer {key}"} | ({} if body is None else {"Content-Type": media_type})
+        """Ask over HTTP, always on the same connection; `scheme` is the word behind which the key is shown."""
+        headers = {"Authorization": f"{scheme} {key}"} | ({} if body is None else {"Content-Type": media_type})
         try:
             self._connection.request(method, path, body=body, headers=headers)
             reply = self._connection.getresponse()
@@ -55,9 +62,9 @@ class Server:
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise click.ClickException(f"the server gave no answer: {error!r}") from None
 
-    def get(self, path: str, query: Query, *, key: str) -> Any:
+    def get(self, path: str, query: Query, *, key: str, scheme: str = "Bearer") -> Any:
         """Ask for a report; anything but a report ends the demo."""
-        answer = self.ask("GET", f"{path}?{urlencode(query)}", key=key)
+        answer = self.ask("GET", f"{path}?{urlencode(query)}", key=key, scheme=scheme)
         return checked(answer, 200)
 
     def disconnect(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tallystick.cli.demo import month
 from tallystick.cli.demo.month import PICTURES, RECORDS, SPACE, SPEECH, VOICES, Month
 from tallystick.cli.demo.server import checked
-from tallystick.cli.demo.story import Story, seconds
+from tallystick.cli.demo.story import Story
 
 NEAR, OVER = Decimal("0.9"), Decimal("1.25")
 """How much of its limit a customer has used."""
@@ -21,8 +21,8 @@ def show(story: Story) -> Month:
     _send(story, made)
     _vblaze(story, made)
     _hiya(story, made)
-    _vision(story, made)
-    _speech(story, made)
+    _visii(story, made)
+    _phonexia(story, made)
     _limits(story, made)
     return made
 
@@ -81,33 +81,35 @@ def _iso(millis: int) -> str:
     return f"PT{''.join(parts)}{rest // 1000}.{rest % 1000:03}S"
 
 
-def _vision(story: Story, made: Month) -> None:
-    columns = ("dataset", "type", "requests", "credits")
-    asked = {"account": PICTURES, "window": "total", "group_by": "space,type"}
-    counted = _get(story, "/v1/usage", meter="vision_requests", **asked)["rows"]
-    cost = {tuple(row["labels"].values()): row["quantity"] for row in _usage_rows(story, "vision_credits", asked)}
-    rows = [(*row["labels"].values(), row["count"], cost.get(tuple(row["labels"].values()))) for row in counted]
+def _visii(story: Story, made: Month) -> None:
+    asked = {"year": str(month.START.year), "month": str(month.START.month)}
+    target = f"/orgs/{PICTURES}/usage"
+    report = story.server.get(target, asked, key=story.server.operator_key, scheme="token")["usage"]
+    rows = [
+        (dataset, line["type"], line["requests"], Decimal(line["credits"]))
+        for dataset, found in report["datasets"].items()
+        for line in found["usage"]
+    ]
     expected = [
-        (dataset, type, count, f"{(month.MULTIPLIERS[type] * count).normalize():f}")
+        (dataset, type, count, month.MULTIPLIERS[type] * count)
         for (dataset, type), count in sorted(made.requests.items())
     ]
-    story.comparison.compare("vision", rows, expected)
-    story.heading(f"{PICTURES}: visual search, by dataset and type")
-    story.table(columns, rows, 2)
+    story.comparison.compare("visii", sorted(rows), expected)
+    story.comparison.compare("visii, credits", Decimal(report["credits"]["used"]), made.credits())
+    story.heading(f"{PICTURES}, as visii reports it (GET {target})")
+    story.table(("dataset", "type", "requests", "credits"), rows, 2)
 
 
-def _usage_rows(story: Story, meter: str, asked: dict[str, str]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _get(story, "/v1/usage", meter=meter, **asked)["rows"]
-    return rows
-
-
-def _speech(story: Story, made: Month) -> None:
-    asked = {"account": SPEECH, "window": "total", "group_by": "technology,vendor"}
-    rows = [(*row["labels"].values(), row["count"], row["quantity"]) for row in _usage_rows(story, "audio", asked)]
-    expected = [(*labels, jobs, seconds(millis)) for labels, (jobs, millis) in sorted(made.technologies.items())]
-    story.comparison.compare("speech", rows, expected)
-    story.heading(f"{SPEECH}: speech, by technology and vendor")
-    story.table(("technology", "vendor", "jobs", "seconds"), rows, 2)
+def _phonexia(story: Story, made: Month) -> None:
+    rows = []
+    for item in _get(story, "/api/billing/consumptions", account=SPEECH)["items"]:
+        labels = {label["key"]: label["value"] for label in item["labels"]}
+        (used,) = item["consumptions"]
+        rows.append((labels["technology"], labels["vendor"], Decimal(used["consumption"])))
+    expected = [(*labels, Decimal(millis).scaleb(-3)) for labels, (_, millis) in sorted(made.technologies.items())]
+    story.comparison.compare("phonexia", sorted(rows), expected)
+    story.heading(f"{SPEECH}, as phonexia reports it (GET /api/billing/consumptions)")
+    story.table(("technology", "vendor", "seconds"), rows, 2)
 
 
 def _limits(story: Story, made: Month) -> None:
