@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,11 +139,11 @@ are in `/openapi.json`, and `/llms.txt` is a short guide. What has a page: [send
 PAGES = {f"{page.__name__}.md": page for page in (cli, settings, metrics, codes, http)}
 
 
-def main() -> None:
+def main(folder: Path = FOLDER) -> None:
     """Write every page."""
     for name, page in PAGES.items():
-        (FOLDER / name).write_text(page(), encoding="utf-8")
+        (folder / name).write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:]))

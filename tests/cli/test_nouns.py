@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -214,3 +215,24 @@ def test_a_chart_has_a_bar_for_each_day_as_long_as_its_usage(capsys: pytest.Capt
     write_chart(rows[:2], 30)
     write_chart([], 30)
     assert capsys.readouterr().out == ""
+
+
+def test_a_tail_that_follows_shows_what_comes_in_until_it_is_told_to_end() -> None:
+    """Each event once, as a line; ctrl-c is a good end."""
+    with serving(None) as server:
+        server.ask("POST", "/v1/events", EVENTS)
+        command = [sys.executable, "-m", "tallystick", "events", "tail", "-f", "-n", "1", "--format", "ndjson"]
+        flags = ["--server", server.url, "--key", OPERATOR]
+        process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout is not None
+        with process.stdout as printed:
+            assert json.loads(printed.readline())["event"]["id"] == "4"
+            more = [{**EVENTS[0], "id": f"new-{number}"} for number in range(3)]
+            assert server.ask("POST", "/v1/events", more).json["accepted"] == 3
+            assert [json.loads(printed.readline())["event"]["id"] for _ in more] == ["new-0", "new-1", "new-2"]
+            process.send_signal(signal.SIGINT)
+            assert printed.read() == ""
+        assert process.wait(30) == 0
+    for wrong in (["--follow"], ["--follow", "--server", "http://x", "--key", "k"]):
+        done = tallystick_command("events", "tail", *wrong)
+        assert (done.returncode, "--follow needs" in done.stderr) == (2, True)
