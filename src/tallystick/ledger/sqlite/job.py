@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.errors import Problem
+from tallystick.holding import Answer
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import segment
 from tallystick.ledger.sqlite.identity import Fingerprints, MemoryRun, sorted_run
@@ -63,14 +64,19 @@ class Numbering:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One batch on its way. `rows` are the indexes of its events that are still to be kept, all columns follow it."""
+    """One batch on its way. `rows` are the indexes of its events that are still to be kept, all columns follow it.
+
+    `settles` names the account and the id of the hold that its one event settles; `answer` is what became of that.
+    """
 
     batch: Batch
     create_accounts: bool
-    future: asyncio.Future[Mapping[int, Verdict]]
+    future: asyncio.Future[Any]
     bytes: int
+    settles: tuple[str, str] | None = None
     rows: Ints = field(init=False)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    answer: Answer | None = None
     fingerprint: Fingerprints = field(init=False)
     screened_through: int = 0
     accounts_deleted: int = 0
@@ -140,6 +146,11 @@ class Job:
             counts[accounts[label_set.account].number, label_set.meter] += at in unknown
         return counts
 
+    @property
+    def result(self) -> object:
+        """What its caller waits for."""
+        return self.verdicts if self.settles is None else self.answer
+
     def write(self, db: apsw.Connection) -> None:
         raise TypeError("jobs are written together, as a Group")
 
@@ -147,7 +158,7 @@ class Job:
         raise TypeError("jobs are published together, as a Group")
 
     def fail(self, problem: Problem | CatalogStale) -> None:
-        tell(self.future.get_loop(), _set_exception, self.future, problem)
+        tell(self.future.get_loop(), set_exception, self.future, problem)
 
 
 def tell(loop: asyncio.AbstractEventLoop, say: Callable[..., None], *what: object) -> None:
@@ -156,16 +167,25 @@ def tell(loop: asyncio.AbstractEventLoop, say: Callable[..., None], *what: objec
         loop.call_soon_threadsafe(say, *what)
 
 
-def _set_exception(future: asyncio.Future[Any], problem: Exception) -> None:
+def set_exception(future: asyncio.Future[Any], problem: Exception) -> None:
     if not future.done():
         future.set_exception(problem)
 
 
-def set_results(jobs: Sequence[Job]) -> None:
-    """Give each job's caller its verdicts; in the loop of the callers."""
-    for job in jobs:
-        if not job.future.done():
-            job.future.set_result(job.verdicts)
+class Work(Protocol):
+    """What somebody waits for."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]: ...
+    @property
+    def result(self) -> object: ...
+
+
+def set_results(works: Sequence[Work]) -> None:
+    """Give each caller its verdicts, or its answer; in the loop of the callers."""
+    for work in works:
+        if not work.future.done():
+            work.future.set_result(work.result)
 
 
 def repeated(ascending: Fingerprints) -> frozenset[int]:
