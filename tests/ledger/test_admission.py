@@ -125,7 +125,7 @@ SCRIPTS = {
         hold    a 4         -> allowed 6
         hold    b 2         -> allowed 4
         renew   a 8         -> allowed 8 of 4, 0
-        renew   b 3         -> denied 2
+        renew   b 3         -> denied 0
         held                -> 10
         renew   a 1         -> allowed 1 of 4, 7
         settle  a 5         -> allowed 3 exceeded

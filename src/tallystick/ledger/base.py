@@ -279,6 +279,9 @@ class Ledger(Protocol):
     async def hold(self, account: str, id: str) -> Hold | None:
         """Return the hold of this identity, as it was changed last."""
 
+    async def hold_accounts(self, id: str) -> Sequence[str]:
+        """Return the accounts that have a hold of this id, by name."""
+
     async def holds(self, query: HoldQuery) -> Sequence[Hold]:
         """Return holds in order, at most `query.limit`."""
 

@@ -127,6 +127,10 @@ class HoldLog(LimitLog):
         self._check_open()
         return self._find(account, id)
 
+    async def hold_accounts(self, id: str) -> Sequence[str]:
+        self._check_open()
+        return sorted(name for name in self._catalog.accounts if self._find(name, id) is not None)
+
     async def holds(self, query: HoldQuery) -> Sequence[Hold]:
         self._check_open()
         number, now = self._number(query.account), self.now

@@ -88,6 +88,7 @@ MIGRATIONS = (
     CREATE TABLE hold (
         account INTEGER NOT NULL, id TEXT NOT NULL, ends INTEGER, body TEXT NOT NULL,
         PRIMARY KEY (account, id)) STRICT, WITHOUT ROWID;
+    CREATE INDEX hold_id ON hold (id);
     CREATE INDEX hold_ends ON hold (ends) WHERE ends IS NOT NULL;
     CREATE TABLE crossing (
         id INTEGER PRIMARY KEY, limit_id TEXT NOT NULL, body TEXT NOT NULL) STRICT;

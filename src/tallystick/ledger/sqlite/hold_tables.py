@@ -25,6 +25,11 @@ def find(db: apsw.Connection, wanted: Iterable[Named]) -> dict[Named, KeptHold]:
     return {(account, id): _read(body) for account, id, body in found}
 
 
+def owners(db: apsw.Connection, id: str) -> set[int]:
+    """Return the numbers of the accounts that have a hold of an id."""
+    return {account for (account,) in rows(db, "SELECT account FROM hold WHERE id = ?", (id,))}
+
+
 def ending_after(db: apsw.Connection, now: int) -> Iterator[tuple[Named, KeptHold]]:
     """Yield the holds that are open at an instant."""
     for account, id, body in rows(db, "SELECT account, id, body FROM hold WHERE ends > ?", (now,)):

@@ -289,6 +289,10 @@ class SqliteLedger:
         shown = self._tail.book.shown(known.number, id)
         return shown or await self._read(lambda db: self._hold(db, known, id))
 
+    async def hold_accounts(self, id: str) -> Sequence[str]:
+        owners = await self._read(lambda db: hold_tables.owners(db, id))
+        return sorted(account.name for account in self.catalog.accounts.values() if account.number in owners)
+
     async def holds(self, query: HoldQuery) -> Sequence[Hold]:
         now = self.now
         return await self._of_account(query.account, lambda db, owner: hold_tables.page(db, owner, query, now))
