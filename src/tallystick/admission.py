@@ -18,6 +18,7 @@ from tallystick.metering import multiplier_of
 from tallystick.model import RATE_SCALE, Catalog, Hold, HoldLine, HoldMode, Labels, Meter, Verdict
 from tallystick.quantity import AMOUNT_MAX, out_of_range, rounded, scaled
 
+KINDS_MAX = 10_000
 UPWARD = Context(prec=50, rounding=ROUND_CEILING)
 
 
@@ -45,16 +46,17 @@ def hold_of(asked: Asked, catalog: Catalog, now: int, *, text_length_max: int) -
         raise _refused(
             Code.FIELD_VALUE, "/meter", f"There is no such meter; there are {', '.join(sorted(catalog.meters))}."
         )
-    family = _Family(meter, [each for each in catalog.meters.values() if each.events & meter.events])
-    family.take(asked.labels, text_length_max)
     quantity = _quantity(asked, meter)
-    own = _amount(meter, Fraction(quantity), asked.count)
-    work = _Work(catalog, now, meter, family, quantity, asked.count)
+    labels = tuple(sorted(asked.labels.items()))
+    fed = _fed(meter, labels, catalog, text_length_max)
+    work = _Work(catalog, now, meter, dict(fed), quantity, asked.count)
+    lines = tuple(work.line(catalog.meters[name]) for name, _ in fed)
+    own = next((line.quantity for line in lines if line.meter == meter.name), None) or work.own()
     return Hold(
         account=asked.account,
         id=asked.id,
         meter=meter.name,
-        labels=tuple(sorted(asked.labels.items())),
+        labels=labels,
         scale=meter.scale,
         asked=own,
         quantity=own,
@@ -63,7 +65,7 @@ def hold_of(asked: Asked, catalog: Catalog, now: int, *, text_length_max: int) -
         mode=asked.mode,
         created=0,
         deadline=0,
-        lines=tuple(work.line(each) for each in family.fed()),
+        lines=lines,
     )
 
 
@@ -75,6 +77,24 @@ def quantity_at(hold: Hold, meter: Meter | None, quantity: Decimal) -> int:
     if meter is not None and meter.scale == hold.scale:
         return _amount(meter, Fraction(quantity), hold.count)
     return _ceiling(Fraction(quantity) * 10**hold.scale)
+
+
+_Fed = tuple[tuple[str, Labels], ...]
+_remembered: dict[tuple[str, Labels, int], tuple[Mapping[str, Meter], _Fed]] = {}
+"""Which meters the work of a kind feeds, with the labels that they see of it, by the meters that were in force."""
+
+
+def _fed(meter: Meter, labels: Labels, catalog: Catalog, text_length_max: int) -> _Fed:
+    """Return the meters that the work feeds by name, with their labels; most holds are of a few kinds."""
+    found = _remembered.get((meter.name, labels, text_length_max))
+    if found is None or found[0] is not catalog.meters:
+        family = _Family(meter, [each for each in catalog.meters.values() if each.events & meter.events])
+        family.take(dict(labels), text_length_max)
+        if len(_remembered) >= KINDS_MAX:
+            _remembered.clear()
+        found = catalog.meters, tuple((each.name, family.labels_of(each)) for each in family.fed())
+        _remembered[meter.name, labels, text_length_max] = found
+    return found[1]
 
 
 @dataclass(slots=True)
@@ -134,20 +154,24 @@ class _Work:
     catalog: Catalog
     now: int
     meter: Meter
-    family: _Family
+    labels: Mapping[str, Labels]
     quantity: Decimal
     count: int
 
+    def own(self) -> int:
+        """Return the quantity at the scale of the meter itself."""
+        return _amount(self.meter, Fraction(self.quantity), self.count)
+
     def line(self, meter: Meter) -> HoldLine:
         """Return what the work comes to in one meter."""
-        labels, is_counted = self.family.labels_of(meter), self.meter.quantity is None
+        labels, is_counted = self.labels[meter.name], self.meter.quantity is None
         count = max(self.count, _ceiling(self._raw())) if is_counted else self.count
         return HoldLine(meter.name, meter.scale, labels, self._of(meter, labels), count, is_counted)
 
     def _of(self, meter: Meter, labels: Labels) -> int | None:
         rate = self._rate(meter, labels)
         if meter.name == self.meter.name:
-            return _amount(meter, Fraction(self.quantity), self.count)
+            return self.own()
         if meter.aggregation != "sum":
             return None
         if meter.quantity == self.meter.quantity:
@@ -156,7 +180,7 @@ class _Work:
 
     def _raw(self) -> Fraction:
         """Return what events say, before the rate of the own meter: their number where it counts them."""
-        rate = self._rate(self.meter, self.family.labels_of(self.meter))
+        rate = self._rate(self.meter, self.labels[self.meter.name])
         if rate == 0:
             detail = f"{self.meter.name} counts nothing of this kind: hold it on another meter, or not at all."
             raise _refused(Code.QUANTITY_RANGE, "/quantity", detail)
@@ -189,7 +213,9 @@ def _quantity(asked: Asked, meter: Meter) -> Decimal:
 
 def _amount(meter: Meter, quantity: Fraction, count: int) -> int:
     """Return a quantity at a meter's scale, as it rounds each of `count` like events, and never less than the whole."""
-    amount = max(_at_scale(meter, quantity), count * _at_scale(meter, quantity / count) if meter.rounding else 0)
+    amount = _at_scale(meter, quantity)
+    if meter.rounding is not None and count > 1:
+        amount = max(amount, count * _at_scale(meter, quantity / count))
     if amount > AMOUNT_MAX:
         raise _refused(Code.QUANTITY_RANGE, "/quantity", f"This is too much for the meter {meter.name}: hold less.")
     return amount

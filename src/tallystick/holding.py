@@ -114,7 +114,8 @@ def grown(hold: Hold, quantity: int, balances: Sequence[Claimed], now: int, was:
     )
     if not done:
         return Answer(Outcome.REFUSED, now, was, claims)
-    return Answer(Outcome.CREATED, now, replace(hold, quantity=quantity), claims)
+    made = hold if hold.quantity == quantity else replace(hold, quantity=quantity)
+    return Answer(Outcome.CREATED, now, made, claims)
 
 
 def as_it_is(hold: Hold, balances: Sequence[Claimed], now: int) -> tuple[Claim, ...]:

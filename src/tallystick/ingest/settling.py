@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from tallystick.errors import Code, Problem
 from tallystick.holding import Answer, Outcome
 from tallystick.ingest.accept import preparer
-from tallystick.ingest.decode import decode
+from tallystick.ingest.decode import Items, decode
 from tallystick.ledger.base import CatalogStale, Ledger
 from tallystick.model import Caller, Verdict
+from tallystick.precedence import precedence
 from tallystick.settings import Settings
 
 
@@ -36,9 +37,17 @@ async def settle(
         raise Problem(Code.BODY_UNDECODABLE, "A hold is settled with exactly one event.")
     # Whoever may settle the hold speaks for its account, and for no other.
     speaker = Caller(caller.key_id, account, caller.scopes)
+    if items.bad:
+        return await _refused(ledger, account, id, items.bad[0]), False
+    with precedence.small():
+        return await _settle(items, account, id, speaker, ledger, settings, now)
+
+
+async def _settle(
+    items: Items, account: str, id: str, speaker: Caller, ledger: Ledger, settings: Settings, now: int
+) -> tuple[Answer, bool]:
+    """Prepare the event and hand it to the ledger, again if the meters changed meanwhile."""
     while True:
-        if items.bad:
-            return await _refused(ledger, account, id, items.bad[0]), False
         prepared = preparer(settings, is_bulk=False).prepare(
             items.raws, plain=items.plain, caller=speaker, catalog=ledger.catalog, now=now
         )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Protocol
 
 import apsw
@@ -23,6 +24,8 @@ from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import quarter_cells
 from tallystick.model import Account, Batch, Verdict
 from tallystick.rollup import Cells, Ints
+
+Raws = Sequence[bytes]
 
 Strand = tuple[int, str]
 """An account's number and a meter: what label sets are counted by."""
@@ -103,6 +106,12 @@ class Job:
         self.posting_amount = self.posting_amount[kept_posting]
         self.rows, self.fingerprint, self.account = self.rows[alive], self.fingerprint[alive], self.account[alive]
         self.run = self.packed = self.numbering = self.postings = None
+
+    @property
+    def raws(self) -> Raws:
+        """The events that are still to be kept."""
+        raw = self.batch.raw
+        return raw if len(self.rows) == len(raw) else [raw[at] for at in self.rows.tolist()]
 
     def drop(self, meters: Mapping[int, frozenset[str]]) -> None:
         """Take the postings of some meters from some rows."""
@@ -206,7 +215,7 @@ def pack(jobs: Sequence[Job]) -> Packed:
     time = np.concatenate([job.batch.time[job.rows] for job in jobs])
     accounts, events = np.unique(np.concatenate([job.account for job in jobs]), return_counts=True)
     return Packed(
-        [frame for job in jobs for frame in (job.packed.frames if job.packed else _frames(job))],
+        _frames(jobs),
         int(time.min()),
         int(time.max()),
         tuple(accounts.tolist()),
@@ -215,10 +224,17 @@ def pack(jobs: Sequence[Job]) -> Packed:
     )
 
 
-def _frames(job: Job) -> list[Frame]:
-    raw = job.batch.raw
-    raws = raw if len(job.rows) == len(raw) else [raw[i] for i in job.rows.tolist()]
-    return segment.pack_frames(raws, job.account)
+def _frames(jobs: Sequence[Job]) -> list[Frame]:
+    """Return the frames that are packed already, and what lies between them packed together."""
+    frames: list[Frame] = []
+    for is_packed, some in groupby(jobs, key=lambda job: job.packed is not None):
+        together = list(some)
+        if is_packed:
+            frames += [frame for job in together if job.packed is not None for frame in job.packed.frames]
+        else:
+            raws = [raw for job in together for raw in job.raws]
+            frames += segment.pack_frames(raws, np.concatenate([job.account for job in together]))
+    return frames
 
 
 def pack_postings(jobs: Sequence[Job]) -> Postings:

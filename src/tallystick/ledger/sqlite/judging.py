@@ -22,6 +22,8 @@ from tallystick.model import Verdict
 from tallystick.rollup import Ints
 
 FRAMES_READ_TOGETHER = 128
+FEW = 16
+"""So few events are packed with those of others, as one, by the writer: one by one would cost more than the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def screen(
         job.keep(alive)
     pause()
     # What is doomed stays in its place until all that comes before it is known, so there is nothing to pack yet.
-    if len(job.rows) and not batch.doomed:
+    if len(job.rows) > FEW and not batch.doomed:
         job.prepare(index, accounts)
 
 

@@ -81,6 +81,7 @@ from tallystick.model import (
     UsageTable,
     Verdict,
 )
+from tallystick.precedence import precedence
 from tallystick.settings import Settings
 
 T = TypeVar("T")
@@ -269,8 +270,9 @@ class SqliteLedger:
     async def _call(self, account: str, id: str, call: Reserve | Renew | Release) -> Answer:
         self._check_open()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._writer.submit(HoldWork(account, id, call, future), Lane.URGENT)
-        return await future
+        with precedence.small():
+            self._writer.submit(HoldWork(account, id, call, future), Lane.URGENT)
+            return await future
 
     async def settle(self, account: str, id: str, batch: Batch) -> Answer:
         self._check_open()
