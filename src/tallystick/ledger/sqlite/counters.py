@@ -116,17 +116,23 @@ class Counters:
             counted = np.isin(job.posting_set, np.array(sets, np.int64))
             counter.add_many(times[job.posting_event[counted]], job.posting_amount[counted])
 
-    def faults(self, tail: Tail, db: apsw.Connection, now: int, holds: Mapping[int, Iterable[Hold]]) -> Iterator[str]:
-        """Count everything again, and name the limits of which a counter says something else."""
-        for owner, counters in self._of.items():
-            for id, counter in counters.items():
-                limit = tail.catalog.limits.get(id)
-                if limit is None or counter.definition != _definition(limit, owner, tail.catalog):
-                    continue
-                held = sum(held_of(limit, hold) for hold in holds.get(owner, ()))
-                due = self._fill(limit, counter.definition, counter.start, tail, db, held)
-                if (counter.used, counter.held) != (due.used, due.held):
-                    yield id
+    @property
+    def names(self) -> list[tuple[int, str]]:
+        """The owners and ids of the limits that have a counter; for any thread."""
+        return [(owner, id) for owner, counters in list(self._of.items()) for id in list(counters)]
+
+    def faults(
+        self, some: Iterable[tuple[int, str]], tail: Tail, db: apsw.Connection, holds: Mapping[int, Mapping[str, Hold]]
+    ) -> Iterator[str]:
+        """Count some limits again, between transactions, and yield the ids of those whose counter says otherwise."""
+        for owner, id in some:
+            counter, limit = self._of.get(owner, {}).get(id), tail.catalog.limits.get(id)
+            if counter is None or limit is None or counter.definition != _definition(limit, owner, tail.catalog):
+                continue
+            held = sum(held_of(limit, hold) for hold in holds.get(owner, {}).values())
+            due = self._fill(limit, counter.definition, counter.start, tail, db, held)
+            if (counter.used, counter.held) != (due.used, due.held):
+                yield id
 
     def _counting(self, label_set: LabelSet, catalog: Catalog) -> tuple[Counter, ...]:
         """Return the counters that count what has a label set."""

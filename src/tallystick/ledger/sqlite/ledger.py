@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import apsw
 from tallystick.clock import Clock
 from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.holding import Answer
-from tallystick.ledger.base import KeptEvent, Proof
+from tallystick.ledger.base import Fault, KeptEvent, Proof
 from tallystick.ledger.sqlite import (
     audit,
     changes,
@@ -86,6 +87,8 @@ from tallystick.settings import Settings
 
 T = TypeVar("T")
 READERS = 2
+COUNTERS_AT_ONCE = 16
+"""Counters that a proof counts again while the writer waits for it."""
 GROUP_BYTES_PER_MS = 128 * 1024
 """About what one millisecond of a commit writes and makes durable: turns commit_ms_max into bytes."""
 
@@ -476,6 +479,38 @@ class SqliteLedger:
     def _verify(self, progress: Callable[[int, int], None]) -> Proof:
         db = self._connect_reader()
         try:
-            return verify.verify(db, lambda: self._tail.published, progress)
+            proof = verify.verify(db, lambda: self._tail.published, progress)
+            faults = [
+                Fault("limits", f"the counter of limit {id!r} is not what the log says")
+                for some in batched(self._counters.names, COUNTERS_AT_ONCE)
+                for id in self._miscounted(db, some)
+            ]
+        except UNREADABLE as error:
+            faults = [Fault("limits", f"cannot be counted: {type(error).__name__}: {error}")]
         finally:
             db.close()
+        return replace(proof, faults=(*proof.faults, *faults))
+
+    def _miscounted(self, db: apsw.Connection, some: Sequence[tuple[int, str]]) -> list[str]:
+        """Have the writer, between two transactions, count some limits again."""
+        told: Future[list[str]] = Future()
+
+        def count() -> None:
+            tail = self._tail
+            try:
+                told.set_result(list(self._counters.faults(some, tail, db, tail.book.open)))
+            except UNREADABLE as error:
+                told.set_exception(error)
+
+        task = Task(lambda db: None, count)
+        self._writer.submit(task, Lane.BACKGROUND)
+        # While nothing can be written, counters decide nothing either.
+        with suppress(Problem):
+            task.wait()
+            return told.result()
+        return []
+
+
+def batched(names: Sequence[tuple[int, str]], size: int) -> Iterator[Sequence[tuple[int, str]]]:
+    """Yield names, so many at a time."""
+    return (names[start : start + size] for start in range(0, len(names), size))
