@@ -228,7 +228,7 @@ def _admitted(call: Call, answer: Answer, status: int, **headers: str) -> Reply:
         problem, members = hold_documents.refusal_of(answer)
         reply = errors.render(problem, call.instance, call.request_id)
         body = reply.body[:-1] + b"," + msgspec.json.encode(members)[1:]
-        return Reply(reply.status, body, reply.media_type, errors.headers_of(problem))
+        return Reply(reply.status, body, reply.media_type, errors.headers_of(problem, reply.status))
     assert answer.hold is not None, "there is one, or it was refused"
     shown: dict[str, Any] = {
         **hold_documents.shown(answer.hold, answer.now),
