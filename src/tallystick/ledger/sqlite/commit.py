@@ -88,8 +88,7 @@ class Group:
         self, current: Sequence[Job], watched: Mapping[str, Sequence[LimitCounter]], db: apsw.Connection
     ) -> tuple[list[Job], Living | None]:
         """Judge what the screening could not see; returns the jobs with events that are left."""
-        for job in current:
-            settle(job, self._tail.published, db)
+        settle(current, self._tail.published, db)
         refusing = Refusing(watched, self._now)
         living = take_in_order(left(current), self._tail, self._bound, refusing, db)
         return left(current), living
