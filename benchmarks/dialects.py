@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import embedded, traffic
 from tallystick import telemetry
 from tallystick.app import App
-from tallystick.cli.source import ask_app
+from tallystick.cli.source import Folder, Question
 from tallystick.clock import system_clock
 from tallystick.model import Limit, Property
 from tallystick.settings import Settings
@@ -99,7 +99,7 @@ async def ask(app: App, path: str) -> float:
     """Return how long the server needs for an answer, which must be one."""
     scheme = "token" if path.startswith("/orgs/") and "/usage" in path else "Bearer"
     started = time.perf_counter()
-    answer = await ask_app(app, "GET", path, OPERATOR, scheme)
+    answer = await Folder(app, OPERATOR).ask(Question("GET", path, scheme=scheme))
     taken = time.perf_counter() - started
     if answer.status != 200:
         raise RuntimeError(f"{path} is answered with {answer.status}: {answer.body[:200]!r}")

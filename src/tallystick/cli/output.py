@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from tallystick.cli.options import Failure
 from tallystick.cli.source import Answer
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 Row = dict[str, Any]
 
+QUANTITIES = ("count", "quantity")
 WIDE = 1000
 """Columns of a table that nobody's terminal limits: cutting a value short would be worse than a long line."""
 
@@ -23,7 +29,7 @@ def document(answer: Answer) -> Any:
     """Return what a successful answer holds; end the command with the reason otherwise."""
     if answer.status >= 400:
         raise refused(answer)
-    return json.loads(answer.body)
+    return json.loads(answer.body) if answer.body else None
 
 
 def refused(answer: Answer) -> click.ClickException:
@@ -33,7 +39,39 @@ def refused(answer: Answer) -> click.ClickException:
     except ValueError:
         problem = {}
     text = _reason(problem) or f"the answer has status {answer.status}"
+    flaws = [f"{flaw['pointer']}: {flaw['detail']}" for flaw in problem.get("errors", ()) if flaw.get("detail") != text]
+    text = "\n".join([text, *flaws])
     return click.ClickException(text) if problem.get("code") == "unproven" else Failure(text)
+
+
+def document_or_stream(answer: Answer) -> None:
+    """End the command with the reason unless the answer was written as it came."""
+    if answer.status >= 400:
+        raise refused(answer)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file beside its name, and give it the name once all of it is on disk; one that is there stays."""
+    if path.exists():
+        raise Failure(f"{path} exists; name another file.")
+    beside = path.with_name(f"{path.name}.partial")
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror or error}.") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_document(answer: Answer) -> None:
+    """Write a reply as it is."""
+    sys.stdout.buffer.write(answer.body.rstrip(b"\n") + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _reason(problem: dict[str, Any]) -> str:
@@ -44,27 +82,39 @@ def _reason(problem: dict[str, Any]) -> str:
     return str(problem.get("detail") or problem.get("message") or error or "")
 
 
-def write_document(answer: Answer) -> None:
-    """Write a reply as it is."""
-    sys.stdout.buffer.write(answer.body.rstrip(b"\n") + b"\n")
-    sys.stdout.buffer.flush()
+def write_value(value: Any) -> None:
+    """Write a value as one line of JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False))
 
 
 def write_rows(form: str, columns: Sequence[str], rows: Iterable[Row], total: Row | None = None) -> None:
-    """Write rows as CSV, as lines of JSON or as a table, which alone shows the total."""
-    if form == "csv":
+    """Write rows as CSV, as JSON, as lines of it or as a table, which alone shows the total."""
+    if form == "json":
+        write_value(list(rows))
+    elif form == "csv":
         _write_csv(columns, rows)
     elif form == "ndjson":
         for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False))
+            write_value(row)
     else:
         _write_table(columns, rows, total)
+
+
+def write_one(form: str, answer: Answer, columns: Sequence[str] = ()) -> None:
+    """Write the document of an answer: as it is, or as the one row of a table; say so where there is none."""
+    found = None if answer.status == 204 else document(answer)
+    if found is None:
+        return
+    if form == "json":
+        write_document(answer)
+    else:
+        write_rows(form, columns or list(found), [found])
 
 
 def _write_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([row.get(column) for column in columns] for row in rows)
+    writer.writerows([_plain(row.get(column)) for column in columns] for row in rows)
 
 
 def _write_table(columns: Sequence[str], rows: Iterable[Row], total: Row | None) -> None:
@@ -73,10 +123,11 @@ def _write_table(columns: Sequence[str], rows: Iterable[Row], total: Row | None)
     from rich.table import Table
     from rich.text import Text
 
+    rows = list(rows)
     table = Table(box=box.SIMPLE_HEAD, show_footer=total is not None)
     for column in columns:
         footer = "" if total is None else _cell(total.get(column))
-        right = column in ("count", "quantity")
+        right = column in QUANTITIES or (bool(rows) and all(type(row.get(column)) is int for row in rows))
         table.add_column(column, Text(footer), justify="right" if right else "left", overflow="fold")
     for row in rows:
         # Text, because a label may look like markup.
@@ -85,4 +136,11 @@ def _write_table(columns: Sequence[str], rows: Iterable[Row], total: Row | None)
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else str(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Write what is no single value as JSON, and true and false as JSON has them."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return " ".join(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | dict | list) else value

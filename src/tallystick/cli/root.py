@@ -13,6 +13,9 @@ COMMANDS = {
     "serve": ("tallystick.cli.serve:serve", "Take events and answer reports over HTTP."),
     "usage": ("tallystick.cli.usage:usage", "Print usage per time, account and label."),
     "report": ("tallystick.cli.report:report", "Print usage as one vendor's API reports it."),
+    "limits": ("tallystick.cli.limits:limits", "List, show, define and delete limits."),
+    "grants": ("tallystick.cli.grants:grants", "List, give and take away grants of a limit."),
+    "holds": ("tallystick.cli.holds:holds", "List, show and release holds."),
     "verify": ("tallystick.cli.verify:verify", "Replay the log and compare everything kept with it."),
 }
 """Name of a command: where it is, and the sentence that help shows for it."""
