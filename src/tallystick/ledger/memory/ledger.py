@@ -76,7 +76,8 @@ class MemoryLedger(HoldLog):
             self._take(account, raw, batch.received, recorded, create_accounts, batch.doomed.get(at), is_held)
             for at, (account, raw) in enumerate(zip(batch.account, batch.raw, strict=True))
         ]
-        self._note_crossings(batch.account, recorded)
+        kept = [account for account, verdict in zip(batch.account, taken, strict=True) if verdict is None]
+        self._note_crossings(kept, recorded)
         self._commits.add(perf_counter() - started, sum(map(len, batch.raw)))
         return {index: verdict for index, verdict in enumerate(taken) if verdict is not None}
 

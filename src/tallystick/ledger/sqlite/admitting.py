@@ -215,15 +215,16 @@ class Turn:
         }
 
     def count(self, jobs: Sequence[Job], owners: Sequence[int], watched: Mapping[str, Sequence[Counter]]) -> None:
-        """Count the postings of jobs, and note the thresholds that they reach; `owners` are the numbers of accounts."""
+        """Count the postings of jobs, and note the thresholds that they reach; `owners` are whose they are."""
         if self.counters.is_without(owners):
             return
         for job in jobs:
             self.counters.add(job, self.tail.catalog)
         for name, counters in watched.items():
-            for counter in counters:
+            owner = self._owner(name)
+            for counter in counters if owner in owners else ():
                 if counter.limit.thresholds:
-                    self._note(self._owner(name), counter)
+                    self._note(owner, counter)
 
     def _note(self, owner: int, counter: Counter) -> None:
         limit = counter.limit
