@@ -443,3 +443,25 @@ def test_a_clock_that_is_set_back_opens_nothing_again(folder: Path | None) -> No
         assert (await held(world, id="job-2", quantity="99")).status == 201
 
     run(scenario, folder=folder)
+
+
+def test_what_is_held_is_no_remaining_capacity_to_phonexia(folder: Path | None) -> None:
+    """The flag of the vendor's report is the decision that admits: false as soon as nothing is left to hold."""
+
+    async def scenario(world: World) -> None:
+        stt = {"where": {"technology": "speech_to_text"}}
+        await limited(world, **stt)
+        labels = {"technology": "speech_to_text"}
+
+        async def remains() -> tuple[Any, Any]:
+            (item,) = (await world.ask("GET", "/api/billing/capacities?account=acme")).json["items"]
+            return item["has_remaining_capacity"], item["details"][0]["consumed"]
+
+        assert await remains() == (True, 0)
+        assert (await held(world, labels=labels, quantity="100")).status == 201
+        assert await remains() == (False, 0)
+        assert (await held(world, id="job-2", labels=labels, quantity="0.000001")).status == 429
+        assert (await settled(world, seconds="99.5", technology="speech_to_text")).status == 200
+        assert await remains() == (True, 99.5)
+
+    run(scenario, folder=folder)
