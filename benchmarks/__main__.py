@@ -9,9 +9,23 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks import decode, dialects, embedded, handwritten, http, latency, long, meters, postgres, traffic
+from benchmarks import (
+    admission,
+    admission_http,
+    decode,
+    dialects,
+    embedded,
+    handwritten,
+    http,
+    latency,
+    long,
+    meters,
+    postgres,
+    traffic,
+)
 from benchmarks.apart import apart
 from benchmarks.report import Line, ceiling, median, percentile, rate, ratio, text
 
@@ -25,6 +39,7 @@ PARTS = {
     "g": "20,000 random old ids sent again",
     "h": "start-up at that size",
     "i": "single commits beside bulk and a busy thread",
+    "j": "reserve and settle at 1, 16 and 64 clients, beside Redis with a Lua script; over HTTP, alone and beside bulk",
     "m": "13 labels and three meters per event, two of them own ones (a, b and d, with the same floors)",
     "r": "every dialect's reply in the server at that size, for accounts with 200 and with 10,000 label sets",
     "w": "the worst case: 100 label sets per account, times shuffled over three years (a, b and d, no floor)",
@@ -37,6 +52,9 @@ IN_FLIGHT_POSTGRES = {1: 8, 500: 3, 5_000: 3, 20_000: 3}
 """What served it best when tried on two cores."""
 IN_FLIGHT_HTTP = {1: 16, 500: 4, 5_000: 3, 20_000: 3}
 LONG_BATCH = 5_000
+PAIRS_S = 5.0
+BULK_EVENTS = 2_000_000
+NAMES = {"ours": "in process", "http": "over HTTP", "redis": "Redis"}
 OLD_IDS = 20_000
 MS = 1_000.0
 
@@ -164,6 +182,32 @@ def replied(run: Run) -> Iterator[Line]:
             yield ceiling("r", "  slowest", max(seconds) * MS, "ms")
 
 
+def admitted(run: Run) -> Iterator[Line]:
+    """Measure reserve and settle: rates beside Redis, where there is one, and latencies of an open loop."""
+    redis = admission.has_redis()
+    if not redis:
+        say(f"  j: there is no {admission.REDIS} here, so nothing is compared with it")
+    for tasks in (1, 16, 64):
+        rates = {which: [0.0] * run.rounds for which in ("ours", "http", *(["redis"] if redis else []))}
+        for turn in range(run.rounds):
+            for which in rates:
+                measure = admission_http.pairs_per_s if which == "http" else partial(admission.pairs_per_s, which)
+                rates[which][turn] = apart(measure, tasks, PAIRS_S)
+                say(f"  j: {which}, {tasks}: {rates[which][turn]:,.0f} pairs/s")
+        for which, values in rates.items():
+            yield Line("j", f"reserve + settle, {tasks} clients, {NAMES[which]}", f"{median(values):,.0f} pairs/s")
+        if redis:
+            quotients = [a / b for a, b in zip(rates["ours"], rates["redis"], strict=True)]
+            yield ratio("j", "  in process ÷ Redis", median(quotients), 0.5 if tasks == 64 else None)
+    say("  j: open loop")
+    bulk = traffic.write(run.folder / "bulk", traffic.USUAL, BULK_EVENTS, FLOOR_BATCH)
+    for case, beside, most in (("alone", None, 10), ("beside bulk", bulk, 40)):
+        found = apart(admission_http.latencies, PAIRS_S, beside)
+        name = f"{admission_http.RATE_PER_S}/s on {admission_http.CONNECTIONS} connections, {case}"
+        yield ceiling("j", f"{name}, p50", median(found) * MS, "ms")
+        yield ceiling("j", f"{name}, p99", percentile(found, 0.99) * MS, "ms", most)
+
+
 def lines(run: Run) -> Iterator[Line]:
     """Measure what was asked for."""
     usual = "".join(sorted(run.only & set("abcd")))
@@ -174,6 +218,8 @@ def lines(run: Run) -> Iterator[Line]:
     if "w" in run.only:
         worst = {batch: BATCHES[batch] for batch in (500, FLOOR_BATCH)}
         yield from rates(run, "abd", traffic.WORST, worst, "worst case, ")
+    if "j" in run.only:
+        yield from admitted(run)
     if run.only & set("efghi"):
         yield from size(run)
     if "r" in run.only:

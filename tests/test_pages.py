@@ -13,6 +13,7 @@ from tallystick.api.http import coded_max
 from tallystick.settings import MIB, Settings
 from tests.generated import FOLDER, PAGES
 from tests.test_readme import environment, steps
+from tests.test_reference import OF_ONE_INSTANT
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLLOWED = (
@@ -71,7 +72,7 @@ def test_every_page_with_something_to_type_is_followed() -> None:
     """No block of the how-to pages, the tutorial and the explanations escapes the tests."""
     folders = [ROOT / "docs" / name for name in ("explanation", "how-to", "tutorial")]
     typed = {page for folder in folders for page in folder.glob("*.md") if "```sh" in page.read_text(encoding="utf-8")}
-    assert {str(page.relative_to(ROOT / "docs")) for page in typed} <= set(FOLLOWED)
+    assert {str(page.relative_to(ROOT / "docs")) for page in typed} <= {*FOLLOWED, *OF_ONE_INSTANT}
 
 
 def test_a_generated_page_is_what_the_code_says_now(tmp_path: Path) -> None:

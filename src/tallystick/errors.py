@@ -48,6 +48,7 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     HTTP_VERSION = "http_version"
     IN_USE = "in_use"
+    HOLD_ENDED = "hold_ended"
     UNAVAILABLE = "unavailable"
     UNPROVEN = "unproven"
     DISK_FULL = "disk_full"
@@ -66,7 +67,8 @@ class Flaw:
 class Problem(Exception):
     """A request that cannot be answered; rendered as RFC 9457 by api/errors.py and by each dialect in its own shape.
 
-    `request_id` is of the request that met it, filled in before it is written.
+    `request_id` is of the request that met it, filled in before it is written. `http_status` is there where the code
+    alone does not tell it.
     """
 
     code: Code
@@ -75,6 +77,7 @@ class Problem(Exception):
     retry_after_s: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
+    http_status: int | None = None
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"

@@ -11,7 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from tallystick import windows
-from tallystick.model import Catalog, Grant, GrantKind, Limit, Meter, Policy, Property, Total, UsageQuery
+from tallystick.model import (
+    Catalog,
+    Crossing,
+    Grant,
+    GrantKind,
+    Labels,
+    Limit,
+    Meter,
+    Policy,
+    Property,
+    Total,
+    Unheld,
+    UsageQuery,
+)
 from tallystick.windows import Period
 
 FIXED = ("unit", "scale", "aggregation")
@@ -83,9 +96,9 @@ def period_at(limit: Limit, at: int) -> tuple[int, int]:
     return windows.period_of(at, limit.period, limit.timezone, limit.anchor)
 
 
-def standing(limit: Limit, balance: Balance, at: int) -> Standing:
-    """Say how a limit stands at an instant, of which `balance` is true."""
-    start, end = period_at(limit, at)
+def standing(limit: Limit, balance: Balance, at: int, period: tuple[int, int] | None = None) -> Standing:
+    """Say how a limit stands at an instant, of which `balance` is true; `period` is the one it is in, where known."""
+    start, end = period or period_at(limit, at)
     resets_at = _resets_at(limit, end)
     granted, capacity = grants_at(limit, at), capacity_at(limit, at)
     return Standing(
@@ -113,7 +126,8 @@ def decide(limit: Limit, balance: Balance, amount: int, now: int) -> Decision:
 
 
 def _fits(limit: Limit, capacity: int, balance: Balance, amount: int) -> bool:
-    return is_unlimited(limit) or balance.used + balance.held + amount <= capacity
+    # What costs nothing is not kept from anybody, even if others have used too much.
+    return is_unlimited(limit) or amount == 0 or balance.used + balance.held + amount <= capacity
 
 
 def _remaining(capacity: int, balance: Balance) -> int:
@@ -130,7 +144,30 @@ def _resets_at(limit: Limit, end: int) -> int | None:
 def usage_of(limit: Limit, at: int) -> UsageQuery:
     """Ask for what a limit counts in the period that an instant is in, to its very end."""
     where = {name: frozenset({value}) for name, value in limit.where}
-    return UsageQuery(limit.meter, (limit.account,), np.array(period_at(limit, at), np.int64), where=where)
+    return UsageQuery(limit.meter, (limit.account,), np.array(period_at(limit, at), np.int64), where=where, limit=limit)
+
+
+def counts(limit: Limit, meter: str, labels: Labels) -> bool:
+    """Say whether a limit counts what a meter counts under a label set; `""` is also what is absent."""
+    if limit.meter != meter:
+        return False
+    values = dict(labels)
+    return all(values.get(name, "") == value for name, value in limit.where)
+
+
+def refuses_unheld(limit: Limit) -> bool:
+    """Say whether events without a hold are refused where they do not fit."""
+    return limit.unheld is Unheld.REFUSE and not is_unlimited(limit)
+
+
+def crossing(limit: Limit, threshold: int, now: Standing, at: int) -> Crossing:
+    """Note that use has reached a threshold in the present period."""
+    return Crossing(limit.id, threshold, now.start, at, now.used, now.capacity, limit.scale)
+
+
+def reached(limit: Limit, now: Standing) -> tuple[int, ...]:
+    """Return the thresholds, percentages of the capacity, that use has reached; none where nothing is used."""
+    return tuple(each for each in limit.thresholds if now.used and now.used * 100 >= each * now.capacity)
 
 
 def used_of(limit: Limit, total: Total) -> int:

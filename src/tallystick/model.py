@@ -155,6 +155,13 @@ class Policy(StrEnum):
     ALLOW = "allow"
 
 
+class Unheld(StrEnum):
+    """What becomes of an event that nobody set anything aside for and that does not fit."""
+
+    RECORD = "record"
+    REFUSE = "refuse"
+
+
 class GrantKind(StrEnum):
     BASE = "base"
     EXTENSION = "extension"
@@ -186,7 +193,8 @@ class Limit:
 
     In `where`, "" stands for "" and for absent. `scale` is that of the meter, or 0 for a count; `amount` is a base
     grant without end, None = none of its own. `anchor` says where a period begins (`windows.period_of`). `status` is
-    the HTTP status of a refusal, and `thresholds` are percentages of the capacity, ascending.
+    the HTTP status of a refusal, and `thresholds` are percentages of the capacity, ascending. `unheld` says what
+    becomes of events without a hold that do not fit.
     """
 
     id: str
@@ -203,10 +211,129 @@ class Limit:
     status: int = 429
     thresholds: tuple[int, ...] = ()
     grants: tuple[Grant, ...] = ()
+    unheld: Unheld = Unheld.RECORD
 
     def grant(self, id: str) -> Grant | None:
         """Return the grant of this id."""
         return next((grant for grant in self.grants if grant.id == id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """That use reached a threshold of a limit, for the first time in the period that began at `start`.
+
+    `used` and `capacity` are integers at the limit's `scale`, as they were at the instant `at`.
+    """
+
+    limit: str
+    threshold: int
+    start: int
+    at: int
+    used: int
+    capacity: int
+    scale: int
+
+
+class HoldMode(StrEnum):
+    """All of it or nothing, as much of it as fits, or only say whether it would."""
+
+    NORMAL = "normal"
+    BEST_EFFORT = "best_effort"
+    CHECK_ONLY = "check_only"
+
+
+class HoldState(StrEnum):
+    OPEN = "open"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    CHECKED = "checked"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldLine:
+    """What a hold, if it holds all that was asked for, sets aside of one meter for a label set.
+
+    `quantity` is an integer at `scale`, None where the hold does not tell it. `count` is a number of events;
+    `is_counted` says that each unit of the quantity is one event, so that the count goes with the quantity.
+    """
+
+    meter: str
+    scale: int
+    labels: Labels
+    quantity: int | None
+    count: int
+    is_counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What ended a hold: the event that was recorded, by its identity, and when.
+
+    `expired` = the hold had expired before, `exceeded` = the event has more than was held.
+    """
+
+    at: int
+    source: str
+    event: str
+    expired: bool = False
+    exceeded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Capacity of an account set aside before the work; identity = (account, id), for ever.
+
+    `asked` is what was asked for and `quantity` what is held, of `meter`, at its scale. `ttl` is in microseconds.
+    `lines` are what `asked` comes to in every meter that an event of this kind feeds, by the rates of its time.
+    """
+
+    account: str
+    id: str
+    meter: str
+    labels: Labels
+    scale: int
+    asked: int
+    quantity: int
+    count: int
+    ttl: int
+    mode: HoldMode
+    created: int
+    deadline: int
+    lines: tuple[HoldLine, ...]
+    released: int | None = None
+    settlement: Settlement | None = None
+
+    def state_at(self, now: int) -> HoldState:
+        """Say how it stands; what has expired stays so, whatever a clock says later."""
+        if self.settlement is not None:
+            return HoldState.SETTLED
+        if self.released is not None:
+            return HoldState.RELEASED
+        if self.mode is HoldMode.CHECK_ONLY:
+            return HoldState.CHECKED
+        return HoldState.OPEN if now < self.deadline else HoldState.EXPIRED
+
+    def is_same(self, other: Hold) -> bool:
+        """Say whether two calls ask for the same; `lines` follow from that, by the rates of their time."""
+        return (self.meter, self.labels, self.asked, self.count, self.ttl, self.mode) == (
+            other.meter,
+            other.labels,
+            other.asked,
+            other.count,
+            other.ttl,
+            other.mode,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HoldQuery:
+    """Which holds of an account, ordered by id in code points, those behind `after`; `state` None = any."""
+
+    account: str
+    state: HoldState | None = None
+    after: str | None = None
+    limit: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,13 +524,17 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one event; conflicts and rejections have a code, a JSON pointer into the event and a reason."""
+    """What became of one event; conflicts and rejections have a code, a JSON pointer into the event and a reason.
+
+    `http_status` is there where the code alone does not tell the status of a refusal.
+    """
 
     status: Status
     metered: bool = False
     code: Code | None = None
     pointer: str = ""
     detail: str = ""
+    http_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,7 +633,8 @@ class UsageQuery:
     `accounts` None = every account. `edges` are ascending instants: bucket i is [edges[i], edges[i+1]). `group_by` are
     labels of the meter, or "account". `where` maps a label to the values wanted; "" stands for "" and for absent. With
     more than `rows_max` rows (None = any number) there is no answer. `latest` asks for the latest amounts too,
-    and `distinct`, of a meter of distinct values, for how many there are.
+    and `distinct`, of a meter of distinct values, for how many there are. `limit` asks what is held of it now, if now
+    is between the edges.
     """
 
     meter: str
@@ -513,6 +645,7 @@ class UsageQuery:
     latest: bool = False
     distinct: bool = False
     rows_max: int | None = None
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -649,11 +782,15 @@ class AsOf:
 
 @dataclass(frozen=True, slots=True)
 class UsageTable:
-    """The answer: rows ordered by bucket, then labels (absent first, then code points), and the total over all."""
+    """The answer: rows ordered by bucket, then labels (absent first, then code points), and the total over all.
+
+    `held` is what is held of the query's limit, at its scale.
+    """
 
     rows: Sequence[UsageRow]
     total: Total
     as_of: AsOf
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)

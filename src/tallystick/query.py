@@ -96,7 +96,7 @@ class LimitPlan:
         """Say how each limit stands, from the answers to `queries`."""
         rows = []
         for (limit, at), table in zip(self.limits, tables, strict=True):
-            balance = Balance(limits.used_of(limit, table.total))
+            balance = Balance(limits.used_of(limit, table.total), table.held)
             rows.append(LimitRow(limit, limits.standing(limit, balance, at)))
         return rows
 

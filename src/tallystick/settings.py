@@ -87,6 +87,9 @@ class Settings:
         max=KEY_OVERLAP_S_MAX,
     )
 
+    hold_ttl_s: int = setting(600, "How long a hold lasts unless it says so or is renewed, in seconds.", min=1)
+    hold_ttl_s_max: int = setting(86_400, "Longest that a hold may last without being renewed, in seconds.", min=1)
+
     replay_wait_s: int = setting(
         10, "How long a definition that counts kept events is waited for before it is answered 202, in seconds."
     )

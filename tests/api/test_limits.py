@@ -60,6 +60,7 @@ def test_a_limit_is_made_shown_changed_and_deleted(folder: Path | None) -> None:
             "policy": "reject",
             "status": 429,
             "thresholds": [],
+            "unheld": "record",
             "capacity": "100",
             "used": "60.25",
             "held": "0",

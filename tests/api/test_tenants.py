@@ -45,6 +45,8 @@ A_GRANT: Mapping[str, Any] = {
     "from": "2026-01-01T00:00:00Z",
     "until": None,
 }
+HELD, NOT_HELD = "victim-job", "absent-job"
+A_HOLD: Mapping[str, Any] = {"id": "job", "meter": "vision_requests", "labels": {"type": "lens"}, "quantity": "1"}
 PROBES: Mapping[tuple[str, str], tuple[Probe, ...]] = {
     ("POST", "/v1/events"): (
         Probe("/v1/events", audio("x", account="{id}")),
@@ -95,6 +97,24 @@ PROBES: Mapping[tuple[str, str], tuple[Probe, ...]] = {
     ("DELETE", "/v1/limits/{id}/grants/{grant}"): (
         Probe("/v1/limits/{id}/grants/more", foreign=LIMIT, missing=NO_LIMIT),
     ),
+    ("GET", "/v1/limits/{id}/thresholds"): (Probe("/v1/limits/{id}/thresholds", foreign=LIMIT, missing=NO_LIMIT),),
+    ("GET", "/v1/holds"): (Probe("/v1/holds?account={id}"),),
+    ("POST", "/v1/holds"): (
+        Probe("/v1/holds", {**A_HOLD, "account": "{id}"}),
+        Probe("/v1/holds", {**A_HOLD, "id": "{id}", "mode": "check_only"}, HELD, NOT_HELD, statuses=(200,)),
+    ),
+    **{
+        (method, path): (
+            Probe(path, body, foreign=HELD, missing=NOT_HELD),
+            Probe(f"{path.replace('{id}', HELD)}?account={{id}}", body),
+        )
+        for method, path, body in (
+            ("GET", "/v1/holds/{id}", None),
+            ("POST", "/v1/holds/{id}/renew", {}),
+            ("POST", "/v1/holds/{id}/release", None),
+            ("POST", "/v1/holds/{id}/settle", audio("settles", account=ATTACKER)),
+        )
+    },
     ("POST", "/v1/verify"): (Probe("/v1/verify"),),
     ("POST", "/v1/backup"): (Probe("/v1/backup"),),
     ("GET", "/v2/usage"): (Probe("/v2/usage?account={id}&since=2026-10-01"),),
@@ -160,6 +180,9 @@ async def inhabited(world: World) -> None:
     theirs = {**A_LIMIT, "where": {"model": f"{CANARY}-model"}}
     for id, limit in {LIMIT: theirs, "mine": {**A_LIMIT, "account": ATTACKER}}.items():
         assert (await world.ask("PUT", f"/v1/limits/{id}", limit)).status == 201
+    for id in (HELD, f"{CANARY}-hold"):
+        hold = {**A_HOLD, "id": id, "account": VICTIM, "labels": {"type": "lens", "space": f"{CANARY}-space"}}
+        assert (await world.ask("POST", "/v1/holds", hold)).status == 201
     for grant in ("more", "victim-grant", f"{CANARY}-grant"):
         assert (await world.ask("POST", f"/v1/limits/{LIMIT}/grants", {**A_GRANT, "id": grant})).status == 201
 
@@ -267,6 +290,8 @@ def test_the_operator_sees_the_canaries() -> None:
             f"/v1/accounts/{VICTIM}/resources",
             f"/v1/limits?account={VICTIM}",
             f"/v1/limits/{LIMIT}/grants",
+            f"/v1/holds?account={VICTIM}",
+            f"/v1/holds/{HELD}",
         ):
             assert CANARY.encode() in (await world.ask("GET", target)).body, target
 

@@ -194,7 +194,7 @@ async def test_catalog_entries_are_found_by_an_index(tmp_path: Path) -> None:
         plan = f"EXPLAIN QUERY PLAN SELECT header FROM log WHERE {file.CATALOG_ENTRIES}"
         for order in ("ORDER BY entry", "AND entry <= 9 ORDER BY entry DESC LIMIT 5"):
             (step,) = db.execute(f"{plan} {order}").fetchall()
-            assert "USING INDEX log_other" in str(step[-1])
+            assert "USING INDEX log_catalog" in str(step[-1])
         db.close()
 
 

@@ -46,6 +46,7 @@ STATUS = {
     Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     Code.HTTP_VERSION: HTTPStatus.UPGRADE_REQUIRED,
     Code.IN_USE: HTTPStatus.CONFLICT,
+    Code.HOLD_ENDED: HTTPStatus.CONFLICT,
     Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.DISK_FULL: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -76,12 +77,17 @@ class ProblemDocument(TypedDict):
     request_id: str
 
 
+def status_of(problem: Problem) -> int:
+    """Return the HTTP status of a problem."""
+    return problem.http_status or STATUS[problem.code].value
+
+
 def members(problem: Problem, path: str, request_id: str) -> ProblemDocument:
     """Return the members of a problem document, in the order in which people read them."""
     return {
         "type": f"urn:tallystick:problem:{problem.code}",
         "title": problem.code.replace("_", " ").capitalize(),
-        "status": STATUS[problem.code].value,
+        "status": status_of(problem),
         "detail": problem.detail,
         "instance": path,
         "code": problem.code,
@@ -93,7 +99,7 @@ def members(problem: Problem, path: str, request_id: str) -> ProblemDocument:
 def render(problem: Problem, path: str, request_id: str) -> Reply:
     """Write a problem the way the native API does."""
     body = msgspec.json.encode(members(problem, path, request_id))
-    return Reply(STATUS[problem.code].value, body, PROBLEM_MEDIA_TYPE)
+    return Reply(status_of(problem), body, PROBLEM_MEDIA_TYPE)
 
 
 def headers_of(problem: Problem, status: int) -> dict[str, str]:

@@ -47,7 +47,11 @@ class ReceiptLine(msgspec.Struct, omit_defaults=True):
     ),
     body=event_description.BODY,
     example=event_description.EXAMPLES,
-    replies={200: event_description.Receipts, 207: event_description.Receipts},
+    replies={
+        200: event_description.Receipts,
+        207: event_description.Receipts,
+        402: {errors.PROBLEM_MEDIA_TYPE: event_description.EventProblem},
+    },
     codes=RECEIPT_CODES,
     errors=event_description.ERRORS,
 )
@@ -59,7 +63,7 @@ async def post(call: http.Call) -> Reply:
     Bodies may be compressed with gzip or zstd.
     """
     settings = call.app.settings
-    _refuse_repeated(call)
+    refuse_repeated(call)
     show_all = _is_asked(call, "receipts", "all", "then only those of refused events are listed")
     dry_run = _is_asked(call, "dry_run", "true", "then the events are kept")
     async with http.body_of(call, settings.batch_bytes_max) as body:
@@ -87,7 +91,7 @@ def _is_asked(call: http.Call, name: str, word: str, otherwise: str) -> bool:
     return bool(asked)
 
 
-def _refuse_repeated(call: http.Call) -> None:
+def refuse_repeated(call: http.Call) -> None:
     """Refuse an attribute of binary mode that came twice: nobody can tell which one was meant."""
     if call.headers.get("content-type", "").lower().lstrip().startswith(CLOUDEVENTS):
         return
@@ -123,7 +127,8 @@ def _first_refused(receipts: Sequence[Receipt]) -> Verdict:
 def _refusal(call: http.Call, verdict: Verdict, members: bytes) -> Reply:
     """Answer for the one event of a request: a problem that has the counts and the receipt as further members."""
     assert verdict.code is not None
-    problem = Problem(verdict.code, verdict.detail, (Flaw(verdict.pointer, verdict.detail),))
+    flaws = (Flaw(verdict.pointer, verdict.detail),)
+    problem = Problem(verdict.code, verdict.detail, flaws, http_status=verdict.http_status)
     reply = errors.render(problem, call.instance, call.request_id)
     return Reply(reply.status, reply.body[:-1] + b"," + members[1:], reply.media_type)
 

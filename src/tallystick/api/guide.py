@@ -43,7 +43,11 @@ GUIDE = """# tallystick
 - `GET /v1/accounts/{account}/resources`: what exists now, by space, kind and id.
 - `PUT /v1/limits/{id}`: bound a meter per period, `{"account": "acme", "meter": "audio", "period": "month", "amount":
   "36000"}`; `POST /v1/limits/{id}/grants` adds to it for a time. `GET /v1/limits?account=acme` says what is used and
-  what remains. Nothing is refused by limits yet.
+  what remains.
+- `POST /v1/holds`: ask before the work, `{"id": "job-1", "account": "acme", "meter": "audio", "quantity": "60"}`: 201,
+  or 402 or 429 with what is in the way. Then `POST /v1/holds/{id}/settle` with the event of what was done, or
+  `POST /v1/holds/{id}/release`; `POST /v1/holds/{id}/renew` before it expires. `GET /v1/holds?account=acme` lists
+  holds.
 - `POST /v1/verify`: replay the whole log and compare every sum with it.
 
 ## Watching

@@ -12,7 +12,7 @@ from msgspec import Meta
 from tallystick import limits, windows
 from tallystick.envelope import pointer_to
 from tallystick.errors import Code, Flaw, Problem
-from tallystick.model import Catalog, Grant, GrantKind, Limit, Meter, Policy, Property
+from tallystick.model import Catalog, Grant, GrantKind, Limit, Meter, Policy, Property, Unheld
 from tallystick.quantity import AMOUNT_MAX
 from tallystick.query import decimal_text
 from tallystick.windows import ANCHOR_MAX, Period
@@ -46,6 +46,7 @@ class LimitDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     amount: Annotated[str | None, Meta(extra_json_schema={"description": AMOUNT_RULE})]
     policy: Policy = Policy.REJECT
     status: Annotated[int, Meta(extra_json_schema={"enum": list(STATUSES)})] = 429
+    unheld: Unheld = Unheld.RECORD
     thresholds: list[Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": THRESHOLD_MAX})]] = []
 
 
@@ -84,6 +85,7 @@ def limit_of(id: str, document: LimitDocument, catalog: Catalog, text_length_max
         policy=document.policy,
         status=document.status,
         thresholds=tuple(document.thresholds),
+        unheld=document.unheld,
     )
 
 

@@ -11,7 +11,7 @@ from tallystick.api.description import NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
 from tallystick.api.limit_documents import ID_SCHEMA, LimitDocument
 from tallystick.errors import Code, Problem
-from tallystick.model import Limit, Outcome, Policy, Property
+from tallystick.model import Crossing, Limit, Outcome, Policy, Property, Unheld
 from tallystick.query import LimitPlan, LimitRow, Reply, decimal_text, value_of
 from tallystick.windows import Period
 
@@ -39,6 +39,24 @@ class LimitDefined(TypedDict):
     policy: Policy
     status: int
     thresholds: Sequence[int]
+    unheld: Unheld
+
+
+class ThresholdShown(TypedDict):
+    """A threshold that use has reached, for the first time in a period."""
+
+    threshold: int
+    period_start: str
+    at: str
+    used: str
+    capacity: str
+
+
+class ThresholdsShown(TypedDict):
+    """Crossed thresholds in the order in which they were seen."""
+
+    thresholds: list[ThresholdShown]
+    next: str | None
 
 
 class LimitShown(LimitDefined):
@@ -124,6 +142,16 @@ async def delete(call: Call) -> Reply:
     return Reply(204, b"", "")
 
 
+@describe(query=pages.PARAMETERS, replies={200: ThresholdsShown})
+async def thresholds(call: Call) -> Reply:
+    """List the thresholds of a limit that use has reached, each once per period, page by page."""
+    rows_max, after = pages.asked(call, int)
+    crossings = await call.app.ledger.crossings(named_in(call).id)
+    places, following = pages.cut(range(max(0, after or 0), len(crossings)), rows_max)
+    lines = [_crossing(crossings[place]) for place in places]
+    return pages.reply(call, "thresholds", lines, None if following is None else following + 1)
+
+
 def named_in(call: Call) -> Limit:
     """Return the limit that the path names; a foreign one and one that is not there look the same."""
     limit = call.app.catalog.limits.get(call.path["id"])
@@ -168,6 +196,7 @@ def defined(limit: Limit) -> LimitDefined:
         "policy": limit.policy,
         "status": limit.status,
         "thresholds": limit.thresholds,
+        "unheld": limit.unheld,
     }
 
 
@@ -183,6 +212,16 @@ def _standing(row: LimitRow) -> LimitShown:
         "resets_at": _text(standing.resets_at),
         "valid_until": _text(standing.valid_until),
         "is_extended": standing.is_extended,
+    }
+
+
+def _crossing(crossing: Crossing) -> ThresholdShown:
+    return {
+        "threshold": crossing.threshold,
+        "period_start": windows.format_instant(crossing.start),
+        "at": windows.format_instant(crossing.at),
+        "used": decimal_text(crossing.used, crossing.scale),
+        "capacity": decimal_text(crossing.capacity, crossing.scale),
     }
 
 

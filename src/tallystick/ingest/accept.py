@@ -145,7 +145,7 @@ class _Part:
 
     def _prepare(self) -> Prepared:
         raws = _chosen(self.items.raws, self.rows)
-        return _preparer(self.settings, self.is_bulk).prepare(
+        return preparer(self.settings, self.is_bulk).prepare(
             raws, plain=self.items.plain, caller=self.caller, catalog=self.ledger.catalog, now=self.now
         )
 
@@ -181,7 +181,7 @@ async def _beside(work: Callable[[], T]) -> T:
 
 
 @lru_cache(maxsize=8)
-def _preparer(settings: Settings, is_bulk: bool) -> Preparer:
+def preparer(settings: Settings, is_bulk: bool) -> Preparer:
     """Return what remembers shapes, one for the loop and one for the bulk thread."""
     return Preparer(settings, precedence.give_way) if is_bulk else Preparer(settings)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
+from tallystick.holding import Answer
 from tallystick.ledger.vitals import Vitals
 from tallystick.model import (
     Account,
@@ -14,10 +15,13 @@ from tallystick.model import (
     AuditQuery,
     Batch,
     Catalog,
+    Crossing,
     Deletion,
     EventPage,
     EventQuery,
     Grant,
+    Hold,
+    HoldQuery,
     Key,
     Limit,
     LiveQuery,
@@ -91,8 +95,9 @@ class Ledger(Protocol):
 
         Returns the verdict of every event, by its index, that was not simply accepted: DUPLICATE (same content,
         events.md "Content"), CONFLICT (other content, `id_reused`), or REJECTED for what only the ledger can see:
-        `account_unknown` unless `create_accounts` makes the account, `label_sets_exceeded`. An index that is absent
-        was accepted. `bulk` lets others go first; batches of one kind are kept in the order of the calls.
+        `account_unknown` unless `create_accounts` makes the account, `label_sets_exceeded`, `over_limit` where a limit
+        refuses what nobody set anything aside for and does not fit in the present period. An index that is absent was
+        accepted. `bulk` lets others go first; batches of one kind are kept in the order of the calls.
 
         Raises CatalogStale, and keeps nothing, if meters changed since the batch was prepared, or an account was
         deleted while it waited.
@@ -100,6 +105,8 @@ class Ledger(Protocol):
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
         """Answer several questions from one moment: exact sums of postings, computed over the union of parts.
+
+        That moment is one for what is held, too, where a query names a limit.
 
         Never lags behind a commit that has returned. Meters and labels that do not exist give empty tables: naming
         them is the caller's business. An account that does not exist has no usage.
@@ -228,6 +235,66 @@ class Ledger(Protocol):
 
     async def delete_grant(self, limit: str, id: str, *, actor: str) -> bool:
         """Take a grant away; false if there is none. Audited, durable. What was used stays used."""
+
+    async def reserve(self, hold: Hold, *, catalog_version: int) -> Answer:
+        """Set capacity aside, under every limit of the account that counts for the hold, or under none. Durable.
+
+        Which limits count is decided in the order of all changes, and so is what they have left: what is used in the
+        present period, and all that is held, whenever its hold was made. Of `hold`, `created`, `deadline` and
+        `quantity` are given by the ledger. CREATED; DUPLICATE with the hold as it is now if its account has the same
+        one, so that a caller who got no answer may ask again; ID_REUSED if it has another one of this id; UNKNOWN if
+        there is no such account; REFUSED, with nothing changed, where it does not fit. In mode check_only nothing is
+        kept and the id does not matter: DONE or REFUSED.
+
+        A hold expires at its deadline by the latest clock that any commit has seen, which never goes back.
+
+        Raises CatalogStale if meters or rates changed since `lines` were worked out.
+        """
+
+    async def renew(self, account: str, id: str, *, ttl: int | None, quantity: int | None) -> Answer:
+        """Move the deadline of an open hold to `ttl` microseconds from now (None = its own), durable.
+
+        `quantity` asks for so much in all: more is decided as by `reserve`, and nothing changes where it does not fit
+        (REFUSED); less frees the rest. DONE; UNKNOWN if there is no such hold, ENDED if it is open no longer.
+        """
+
+    async def release(self, account: str, id: str) -> Answer:
+        """Free what a hold holds. Durable. DONE, or DUPLICATE if it was released before, or has expired.
+
+        UNKNOWN if there is no such hold; ENDED if it was settled.
+        """
+
+    async def settle(self, account: str, id: str, batch: Batch) -> Answer:
+        """Record the one event of a batch and free all that its hold holds, in one transaction.
+
+        The event is kept as by `commit`, whatever limits say. DONE, with the verdict on it: also if it is a DUPLICATE,
+        and if the hold has expired, which its settlement says. With the event that settled the hold before:
+        DUPLICATE. Else nothing changes: EVENT_REFUSED with a verdict, where the event is a conflict or rejected; ENDED
+        if the hold was released; ID_REUSED if it was settled with another event; UNKNOWN if there is none; BUSY where
+        another settlement of it is under way.
+
+        Raises CatalogStale as `commit` does.
+        """
+
+    async def hold(self, account: str, id: str) -> Hold | None:
+        """Return the hold of this identity, as it was changed last."""
+
+    async def hold_accounts(self, id: str) -> Sequence[str]:
+        """Return the accounts that have a hold of this id, by name."""
+
+    async def holds(self, query: HoldQuery) -> Sequence[Hold]:
+        """Return holds in order, at most `query.limit`."""
+
+    @property
+    def now(self) -> int:
+        """The instant that decides about deadlines: the clock, or the latest that a commit has seen."""
+
+    async def crossings(self, limit: str) -> Sequence[Crossing]:
+        """Return which thresholds of a limit were crossed, in which period, in the order in which that was seen.
+
+        Each is noted once per period, in the transaction that made use of the present period reach it. A limit that is
+        deleted takes them along.
+        """
 
     async def delete_key(self, id: str, *, actor: str) -> bool:
         """Revoke a key; false if there is none. Audited, durable; in force for the next request."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tallystick.errors import Code, Problem
-from tallystick.model import Status, Verdict
+from tallystick.model import Limit, Status, Verdict
 
 CONFLICT = Verdict(
     Status.CONFLICT,
@@ -42,6 +42,15 @@ def unique_values_exceeded(meter: str) -> Verdict:
         "Send fewer of them or raise the setting, then send it again."
     )
     return Verdict(Status.REJECTED, code=Code.LABEL_SETS_EXCEEDED, pointer="/data", detail=detail)
+
+
+def over_limit(limit: Limit) -> Verdict:
+    """Say that the event does not fit under a limit that refuses such events."""
+    detail = (
+        f"The limit {limit.id!r} has no room for this event, and refuses what does not fit. Ask for a hold before the "
+        "work, wait until the limit resets, or have it raised."
+    )
+    return Verdict(Status.REJECTED, code=Code.OVER_LIMIT, detail=detail, http_status=limit.status)
 
 
 def meter_in_use(name: str) -> Problem:

@@ -9,6 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import IO
 
+from tallystick import limits
 from tallystick.clock import Clock
 from tallystick.errors import Code, Problem
 from tallystick.ledger import verdicts
@@ -16,8 +17,8 @@ from tallystick.ledger.base import CatalogStale, Fault, KeptEvent, Proof
 from tallystick.ledger.memory import listing
 from tallystick.ledger.memory.answers import answer
 from tallystick.ledger.memory.documents import month_of, read, time_of
+from tallystick.ledger.memory.holding import HoldLog
 from tallystick.ledger.memory.kept import Claims, Kept, Recount, additions, judge, link_of, remember, without_value
-from tallystick.ledger.memory.limiting import LimitLog
 from tallystick.ledger.memory.living import change_of, live_resources, live_spaces
 from tallystick.ledger.vitals import Commits, Vitals, near
 from tallystick.model import (
@@ -29,7 +30,9 @@ from tallystick.model import (
     Doomed,
     EventPage,
     EventQuery,
+    Hold,
     Labels,
+    Limit,
     LiveQuery,
     LiveResource,
     LiveSpace,
@@ -46,7 +49,7 @@ from tallystick.model import (
 from tallystick.settings import Settings
 
 
-class MemoryLedger(LimitLog):
+class MemoryLedger(HoldLog):
     """Keeps the contract of `Ledger` in the most obvious way, for as long as the object lives; nothing is on disk.
 
     It reads every event from its bytes and shares no arithmetic with the other ledgers, so that it can be trusted to
@@ -67,17 +70,38 @@ class MemoryLedger(LimitLog):
         self._check_open()
         if batch.catalog_version != self._catalog.version:
             raise CatalogStale(f"prepared with catalog {batch.catalog_version}, in force is {self._catalog.version}")
-        started, recorded = perf_counter(), self._clock()
+        return self._take_all(batch, create_accounts, is_held=False)
+
+    def _take_all(self, batch: Batch, create_accounts: bool, is_held: bool) -> Mapping[int, Verdict]:
+        started, recorded = perf_counter(), self._tick()
         taken = [
-            self._take(account, raw, batch.received, recorded, create_accounts, batch.doomed.get(at))
+            self._take(account, raw, batch.received, recorded, create_accounts, batch.doomed.get(at), is_held)
             for at, (account, raw) in enumerate(zip(batch.account, batch.raw, strict=True))
         ]
+        kept = [account for account, verdict in zip(batch.account, taken, strict=True) if verdict is None]
+        self._note_crossings(kept, recorded)
         self._commits.add(perf_counter() - started, sum(map(len, batch.raw)))
         return {index: verdict for index, verdict in enumerate(taken) if verdict is not None}
 
+    def _keep_for(self, hold: Hold, batch: Batch) -> Verdict | None:
+        if batch.catalog_version != self._catalog.version:
+            raise CatalogStale
+        return self._take_all(batch, False, is_held=True).get(0)
+
+    def _used_of(self, limit: Limit, at: int) -> int:
+        return limits.used_of(
+            limit, answer(limits.usage_of(limit, at), self._catalog, self._counted(), AsOf(0, 0)).total
+        )
+
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
         self._check_open()
-        return [answer(query, self._catalog, self._counted(), self._as_of()) for query in queries]
+        return [self._answer(query) for query in queries]
+
+    def _answer(self, query: UsageQuery) -> UsageTable:
+        table, now = answer(query, self._catalog, self._counted(), self._as_of()), self.now
+        if query.limit is None or not query.edges[0] <= now < query.edges[-1]:
+            return table
+        return replace(table, held=self._held(query.limit, now))
 
     async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
         self._check_open()
@@ -150,7 +174,14 @@ class MemoryLedger(LimitLog):
     # Events come in
 
     def _take(
-        self, account: str, raw: bytes, received: int, recorded: int, create_account: bool, doomed: Doomed | None
+        self,
+        account: str,
+        raw: bytes,
+        received: int,
+        recorded: int,
+        create_account: bool,
+        doomed: Doomed | None,
+        is_held: bool,
     ) -> Verdict | None:
         document = read(raw)
         source, id = document["source"], document["id"]
@@ -166,6 +197,9 @@ class MemoryLedger(LimitLog):
         exceeded = next(filter(None, (self._exceeded(kept, posting) for posting in postings)), None)
         if exceeded is not None:
             return exceeded
+        over = None if is_held else self._over_limit(account, postings, time, recorded)
+        if over is not None:
+            return verdicts.over_limit(over)
         if account not in self._catalog.accounts:
             self._put_account(Account(account, 0), "event")
         remember(self._claims, kept, self._catalog, postings)

@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from tallystick.errors import Problem
-from tallystick.ledger.sqlite import segment
+from tallystick.ledger.sqlite import hold_tables, segment
 from tallystick.ledger.sqlite.entries import (
     AccountDeleted,
     AccountPut,
@@ -26,6 +26,7 @@ from tallystick.ledger.sqlite.entries import (
     key_state,
 )
 from tallystick.ledger.sqlite.file import CATALOG
+from tallystick.ledger.sqlite.limit_entries import LimitDeleted
 from tallystick.ledger.sqlite.ownership import Ownership
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import Account, Catalog, Deletion, Key
@@ -76,6 +77,11 @@ def logged(db: apsw.Connection, tail: Tail, changes: Sequence[Change], actor: st
         (tail.entry + 1, CATALOG, len(changes), now, header, chained),
     )
     tail.entry, tail.link, tail.catalog = tail.entry + 1, chained, apply(tail.catalog, changes)
+    # A limit that gets the id later may be another account's.
+    if gone := [change.id for change in changes if isinstance(change, LimitDeleted)]:
+        hold_tables.forget(db, gone)
+        for id in gone:
+            tail.book.crossed.pop(id, None)
 
 
 def put_account(account: Account) -> Decide[Account]:

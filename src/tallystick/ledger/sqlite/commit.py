@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import apsw
@@ -14,40 +14,88 @@ import numpy as np
 from tallystick.errors import Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import resource_tables, segment, series
+from tallystick.ledger.sqlite.admitting import HoldWork, Turn
+from tallystick.ledger.sqlite.counters import Counter as LimitCounter
+from tallystick.ledger.sqlite.counters import Counters
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.identity import MemoryRun
 from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, set_results, tell
 from tallystick.ledger.sqlite.judging import settle
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
+from tallystick.ledger.sqlite.living import Living
 from tallystick.ledger.sqlite.order import left, take_in_order
+from tallystick.ledger.sqlite.refusing import Refusing
 from tallystick.ledger.sqlite.segment import Frame, Header
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.rollup import Cells
 
 
 class Group:
-    """The jobs of one transaction, written as one segment; `accepted` counts events by account number."""
+    """The jobs and the calls about holds of one transaction; `accepted` counts events by account number.
 
-    def __init__(self, jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, accepted: Counter[int], now: int) -> None:
+    Jobs are written as one segment, and what becomes of holds as one entry behind it.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        calls: Sequence[HoldWork],
+        tail: Tail,
+        counters: Counters,
+        bound: LabelSetBound,
+        accepted: Counter[int],
+        now: int,
+    ) -> None:
         self.jobs = jobs
+        self.calls = calls
         self.bytes = sum(job.bytes for job in jobs)
         self._tail = tail
+        self._counters = counters
         self._bound = bound
         self._accepted = accepted
-        self._now = now
+        # A clock that is set back takes nobody's time away, and gives none.
+        self._now = max(now, tail.book.clock)
+        self._turn: Turn | None = None
         self._after: tuple[int, MemoryRun, Cells] | None = None
         self._events: dict[int, int] = {}
 
     def write(self, db: apsw.Connection) -> None:
-        """Judge what the screening could not see, and write what is left: a constant number of statements."""
-        tail, published = self._tail, self._tail.published
+        """Decide calls about holds, then judge events and write those that are left, then end settled holds."""
+        self._tail.book.clock = self._now
         current = [job for job in self.jobs if self._is_current(job)]
-        for job in current:
-            settle(job, published, db)
-        living = take_in_order(left(current), tail, self._bound, db)
-        live = left(current)
-        if not live:
-            return
+        turn = self._turn = Turn(self._tail, self._counters, db, self._now)
+        turn.begin(self.calls, current)
+        for call in self.calls:
+            turn.decide(call)
+        settling = [job for job in current if job.settles is not None and self._may_settle(turn, job)]
+        watched = turn.watch(current)
+        live, living = self._judge(current, watched, db)
+        if live:
+            owners = self._write_segment(live, living, db)
+            turn.count(live, owners, watched)
+        for job in settling:
+            job.answer = turn.settle(job)
+        turn.write()
+
+    def _may_settle(self, turn: Turn, job: Job) -> bool:
+        """Keep the event of a settlement that cannot be from being recorded."""
+        job.answer = turn.refuse(job)
+        if job.answer is not None and len(job.rows):
+            job.keep(np.zeros(len(job.rows), np.bool_))
+        return job.answer is None
+
+    def _judge(
+        self, current: Sequence[Job], watched: Mapping[str, Sequence[LimitCounter]], db: apsw.Connection
+    ) -> tuple[list[Job], Living | None]:
+        """Judge what the screening could not see; returns the jobs with events that are left."""
+        settle(current, self._tail.published, db)
+        refusing = Refusing(watched, self._now)
+        living = take_in_order(left(current), self._tail, self._bound, refusing, db)
+        return left(current), living
+
+    def _write_segment(self, live: Sequence[Job], living: Living | None, db: apsw.Connection) -> Sequence[int]:
+        """Write what is left: a constant number of statements. Returns the numbers of the accounts in it."""
+        tail, published = self._tail, self._tail.published
         packed, postings, made = self._pack(live)
         first, count = published.sequence + 1, len(packed.run)
         firsts = (first + np.cumsum([0, *(frame.count for frame in packed.frames[:-1])])).tolist()
@@ -70,6 +118,7 @@ class Group:
         run = MemoryRun(packed.run.fingerprint, packed.run.sequence + first, first + count - 1)
         self._after = (first + count - 1, run, postings.cells)
         self._events = dict(zip(packed.accounts, packed.account_events, strict=True))
+        return packed.accounts
 
     def _pack(self, live: Sequence[Job]) -> tuple[Packed, Postings, Sequence[segment.NewSeries]]:
         """Return what the screening packed, as far as it holds for what is written now, and pack the rest."""
@@ -89,28 +138,40 @@ class Group:
         numbering.table[numbering.unknown], made = tail.series.numbers(label_sets, tail.catalog.accounts)
         return made
 
+    @property
+    def _works(self) -> list[Job | HoldWork]:
+        return [*self.calls, *self.jobs]
+
     def publish(self) -> None:
-        if self._after is not None:
-            sequence, run, cells = self._after
-            before = self._tail.published
-            self._tail.published = replace(
-                before,
-                sequence=sequence,
-                recorded=self._now,
-                identities=before.identities.add(run),
-                overlay=before.overlay.add(cells) if len(cells) else before.overlay,
-                entry=self._tail.entry,
-            )
-            self._accepted.update(self._events)
-        loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-        for job in self.jobs:
-            loops.setdefault(job.future.get_loop(), []).append(job)
-        for loop, jobs in loops.items():
-            tell(loop, set_results, jobs)
+        assert self._turn is not None, "what is published was written"
+        with self._tail.book.lock:
+            self._publish_events()
+            self._turn.show()
+        loops: dict[asyncio.AbstractEventLoop, list[Job | HoldWork]] = {}
+        for work in self._works:
+            loops.setdefault(work.future.get_loop(), []).append(work)
+        for loop, works in loops.items():
+            tell(loop, set_results, works)
+
+    def _publish_events(self) -> None:
+        before = self._tail.published
+        if self._after is None:
+            self._tail.published = replace(before, entry=self._tail.entry)
+            return
+        sequence, run, cells = self._after
+        self._tail.published = replace(
+            before,
+            sequence=sequence,
+            recorded=self._now,
+            identities=before.identities.add(run),
+            overlay=before.overlay.add(cells) if len(cells) else before.overlay,
+            entry=self._tail.entry,
+        )
+        self._accepted.update(self._events)
 
     def fail(self, problem: Problem) -> None:
-        for job in self.jobs:
-            job.fail(problem)
+        for work in self._works:
+            work.fail(problem)
 
     def _is_current(self, job: Job) -> bool:
         catalog = self._tail.catalog

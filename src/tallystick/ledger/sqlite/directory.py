@@ -100,8 +100,7 @@ def _replayed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Mapp
     epochs = {meter.epoch for meter in now.published.catalog.meters.values()}
     wanted = np.array(sorted(each.sequence for each in found), np.int64)
     again: dict[int, list[Posting]] = {}
-    # Kinds in these words, so that the index of entries without events is used.
-    statement = f"""SELECT header, columns FROM log WHERE kind <> {EVENTS} AND kind = {CORRECTED} AND entry <= ?
+    statement = f"""SELECT header, columns FROM log WHERE kind = {CORRECTED} AND entry <= ?
         AND first > ? AND first <= ?"""
     bounds = (now.published.entry, int(wanted[0]) - SLICE_EVENTS, int(wanted[-1]))
     for packed, body in rows(db, statement, bounds):

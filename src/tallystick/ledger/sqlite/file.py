@@ -22,10 +22,13 @@ APPLICATION_ID = 0x746C6C79  # "tlly"
 FILE_NAME = "ledger.db"
 LOCK_NAME = "lock"
 
-EVENTS, CATALOG, ERASED, CORRECTED = 1, 2, 3, 4
-"""Kinds of log entries; the last two are read as what they are from format 1 on, and written by later versions."""
-CATALOG_ENTRIES = f"kind <> {EVENTS} AND kind = {CATALOG}"
-"""How to ask for catalog entries: in these words SQLite finds them by log_other, in others it reads the whole log."""
+EVENTS, CATALOG, ERASED, CORRECTED, ADMISSION = 1, 2, 3, 4, 5
+"""Kinds of log entries; the third and fourth are read as what they are from format 1 on, and written by later versions.
+
+The fifth is there from format 4 on.
+"""
+CATALOG_ENTRIES = f"kind = {CATALOG}"
+"""How to ask for catalog entries: in these words SQLite finds them by log_catalog, in others it reads the whole log."""
 
 MIGRATIONS = (
     f"""
@@ -76,6 +79,20 @@ MIGRATIONS = (
         account INTEGER NOT NULL, meter TEXT NOT NULL, epoch INTEGER NOT NULL, time INTEGER NOT NULL,
         source TEXT NOT NULL, event TEXT NOT NULL, space TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
         state TEXT NOT NULL, PRIMARY KEY (account, meter, epoch, time, source, event)) STRICT, WITHOUT ROWID;
+    """,
+    # Holds make entries of the log that are neither events nor catalog, and many of them.
+    f"""
+    DROP INDEX log_other;
+    CREATE INDEX log_catalog ON log (entry) WHERE kind = {CATALOG};
+    CREATE INDEX log_corrected ON log (time_min, time_max) WHERE kind = {CORRECTED};
+    CREATE TABLE hold (
+        account INTEGER NOT NULL, id TEXT NOT NULL, ends INTEGER, body TEXT NOT NULL,
+        PRIMARY KEY (account, id)) STRICT, WITHOUT ROWID;
+    CREATE INDEX hold_id ON hold (id);
+    CREATE INDEX hold_ends ON hold (ends) WHERE ends IS NOT NULL;
+    CREATE TABLE crossing (
+        id INTEGER PRIMARY KEY, limit_id TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+    CREATE INDEX crossing_of ON crossing (limit_id, id);
     """,
 )
 """Statements that take the file from format i to i + 1; a new file is at format 0. Never edit one that was released."""

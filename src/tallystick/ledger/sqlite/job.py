@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, Protocol
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.errors import Problem
+from tallystick.holding import Answer
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite import segment
 from tallystick.ledger.sqlite.identity import Fingerprints, MemoryRun, sorted_run
@@ -22,6 +24,8 @@ from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import quarter_cells
 from tallystick.model import Account, Batch, Verdict
 from tallystick.rollup import Cells, Ints
+
+Raws = Sequence[bytes]
 
 Strand = tuple[int, str]
 """An account's number and a meter: what label sets are counted by."""
@@ -63,14 +67,19 @@ class Numbering:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One batch on its way. `rows` are the indexes of its events that are still to be kept, all columns follow it."""
+    """One batch on its way. `rows` are the indexes of its events that are still to be kept, all columns follow it.
+
+    `settles` names the account and the id of the hold that its one event settles; `answer` is what became of that.
+    """
 
     batch: Batch
     create_accounts: bool
-    future: asyncio.Future[Mapping[int, Verdict]]
+    future: asyncio.Future[Any]
     bytes: int
+    settles: tuple[str, str] | None = None
     rows: Ints = field(init=False)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    answer: Answer | None = None
     fingerprint: Fingerprints = field(init=False)
     screened_through: int = 0
     accounts_deleted: int = 0
@@ -97,6 +106,12 @@ class Job:
         self.posting_amount = self.posting_amount[kept_posting]
         self.rows, self.fingerprint, self.account = self.rows[alive], self.fingerprint[alive], self.account[alive]
         self.run = self.packed = self.numbering = self.postings = None
+
+    @property
+    def raws(self) -> Raws:
+        """The events that are still to be kept."""
+        raw = self.batch.raw
+        return raw if len(self.rows) == len(raw) else [raw[at] for at in self.rows.tolist()]
 
     def drop(self, meters: Mapping[int, frozenset[str]]) -> None:
         """Take the postings of some meters from some rows."""
@@ -140,6 +155,11 @@ class Job:
             counts[accounts[label_set.account].number, label_set.meter] += at in unknown
         return counts
 
+    @property
+    def result(self) -> object:
+        """What its caller waits for."""
+        return self.verdicts if self.settles is None else self.answer
+
     def write(self, db: apsw.Connection) -> None:
         raise TypeError("jobs are written together, as a Group")
 
@@ -147,7 +167,7 @@ class Job:
         raise TypeError("jobs are published together, as a Group")
 
     def fail(self, problem: Problem | CatalogStale) -> None:
-        tell(self.future.get_loop(), _set_exception, self.future, problem)
+        tell(self.future.get_loop(), set_exception, self.future, problem)
 
 
 def tell(loop: asyncio.AbstractEventLoop, say: Callable[..., None], *what: object) -> None:
@@ -156,16 +176,25 @@ def tell(loop: asyncio.AbstractEventLoop, say: Callable[..., None], *what: objec
         loop.call_soon_threadsafe(say, *what)
 
 
-def _set_exception(future: asyncio.Future[Any], problem: Exception) -> None:
+def set_exception(future: asyncio.Future[Any], problem: Exception) -> None:
     if not future.done():
         future.set_exception(problem)
 
 
-def set_results(jobs: Sequence[Job]) -> None:
-    """Give each job's caller its verdicts; in the loop of the callers."""
-    for job in jobs:
-        if not job.future.done():
-            job.future.set_result(job.verdicts)
+class Work(Protocol):
+    """What somebody waits for."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]: ...
+    @property
+    def result(self) -> object: ...
+
+
+def set_results(works: Sequence[Work]) -> None:
+    """Give each caller its verdicts, or its answer; in the loop of the callers."""
+    for work in works:
+        if not work.future.done():
+            work.future.set_result(work.result)
 
 
 def repeated(ascending: Fingerprints) -> frozenset[int]:
@@ -186,7 +215,7 @@ def pack(jobs: Sequence[Job]) -> Packed:
     time = np.concatenate([job.batch.time[job.rows] for job in jobs])
     accounts, events = np.unique(np.concatenate([job.account for job in jobs]), return_counts=True)
     return Packed(
-        [frame for job in jobs for frame in (job.packed.frames if job.packed else _frames(job))],
+        _frames(jobs),
         int(time.min()),
         int(time.max()),
         tuple(accounts.tolist()),
@@ -195,10 +224,17 @@ def pack(jobs: Sequence[Job]) -> Packed:
     )
 
 
-def _frames(job: Job) -> list[Frame]:
-    raw = job.batch.raw
-    raws = raw if len(job.rows) == len(raw) else [raw[i] for i in job.rows.tolist()]
-    return segment.pack_frames(raws, job.account)
+def _frames(jobs: Sequence[Job]) -> list[Frame]:
+    """Return the frames that are packed already, and what lies between them packed together."""
+    frames: list[Frame] = []
+    for is_packed, some in groupby(jobs, key=lambda job: job.packed is not None):
+        together = list(some)
+        if is_packed:
+            frames += [frame for job in together if job.packed is not None for frame in job.packed.frames]
+        else:
+            raws = [raw for job in together for raw in job.raws]
+            frames += segment.pack_frames(raws, np.concatenate([job.account for job in together]))
+    return frames
 
 
 def pack_postings(jobs: Sequence[Job]) -> Postings:

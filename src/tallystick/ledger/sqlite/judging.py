@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -22,6 +22,8 @@ from tallystick.model import Verdict
 from tallystick.rollup import Ints
 
 FRAMES_READ_TOGETHER = 128
+FEW = 16
+"""So few events are packed with those of others, as one, by the writer: one by one would cost more than the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,11 @@ def screen(
     secret: int,
     db: apsw.Connection,
     pause: Callable[[], None] = lambda: None,
+    new_through: int | None = None,
 ) -> None:
     """Judge what is known before `published`, so that the writer need only look at newer commits; pack the rest.
 
-    `pause` is called between the steps.
+    `pause` is called between the steps. `new_through` says up to which event none of these identities is known.
     """
     batch, accounts = job.batch, published.catalog.accounts
     job.screened_through, job.accounts_deleted = published.sequence, published.catalog.accounts_deleted
@@ -56,15 +59,16 @@ def screen(
         job.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
     pause()
     run = job.run = sorted_run(job.fingerprint, np.arange(len(job.rows)))
-    found = published.identities.probe(run.fingerprint, db)
-    if len(found.row):
+    if new_through is not None:
+        job.screened_through = new_through
+    elif len((found := published.identities.probe(run.fingerprint, db)).row):
         hits = Hits(run.sequence[found.row], found.sequence)
         _judge_hits(job, hits, kept_events(db, found.sequence), alive)
     if not alive.all():
         job.keep(alive)
     pause()
     # What is doomed stays in its place until all that comes before it is known, so there is nothing to pack yet.
-    if len(job.rows) and not batch.doomed:
+    if len(job.rows) > FEW and not batch.doomed:
         job.prepare(index, accounts)
 
 
@@ -115,10 +119,25 @@ def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
     return kept
 
 
-def settle(job: Job, published: Published, db: apsw.Connection) -> None:
+def are_new(jobs: Sequence[Job], published: Published, secret: int, db: apsw.Connection) -> bool:
+    """Say whether nothing is kept under any identity of some jobs: one question for all, and it is rarely no."""
+    prints = [identity.fingerprints(secret, job.batch.account, job.batch.source, job.batch.id) for job in jobs]
+    return not len(published.identities.probe(np.sort(np.concatenate(prints)), db).row)
+
+
+def settle(jobs: Sequence[Job], published: Published, db: apsw.Connection) -> None:
     """Judge what the commits since the screening have made known."""
-    if not len(job.rows) or job.screened_through >= published.sequence:
-        return
+    behind = [job for job in jobs if len(job.rows) and job.screened_through < published.sequence]
+    if len(behind) > 1:
+        prints = np.sort(np.concatenate([job.fingerprint for job in behind]))
+        since = min(job.screened_through for job in behind)
+        if not len(published.identities.probe_after(prints, since, db).row):
+            return
+    for job in behind:
+        _settle(job, published, db)
+
+
+def _settle(job: Job, published: Published, db: apsw.Connection) -> None:
     run = job.run or sorted_run(job.fingerprint, np.arange(len(job.rows)))
     found = published.identities.probe_after(run.fingerprint, job.screened_through, db)
     if len(found.row):

@@ -8,7 +8,7 @@ import apsw
 import msgspec
 import numpy as np
 
-from tallystick.ledger.sqlite.file import EVENTS, rows
+from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
 from tallystick.ledger.sqlite.judging import kept_events
 from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
 from tallystick.ledger.sqlite.segment import unpack_columns
@@ -44,7 +44,7 @@ def _postings(db: apsw.Connection, entry: int, time: int, series: Ints) -> Itera
         SELECT first, NULL, columns FROM log
         WHERE kind = {EVENTS} AND time_min <= ?1 AND time_max >= ?1 AND entry <= ?2 UNION ALL
         SELECT first, header, columns FROM log
-        WHERE kind <> {EVENTS} AND time_min <= ?1 AND time_max >= ?1 AND entry <= ?2"""
+        WHERE kind = {CORRECTED} AND time_min <= ?1 AND time_max >= ?1 AND entry <= ?2"""
     for first, header, body in rows(db, statement, (time, entry)):
         columns = unpack_columns(body)
         at = columns.posting_event

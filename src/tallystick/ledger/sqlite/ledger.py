@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ import apsw
 
 from tallystick.clock import Clock
 from tallystick.errors import Code, LedgerDamaged, Problem
-from tallystick.ledger.base import KeptEvent, Proof
+from tallystick.holding import Answer
+from tallystick.ledger.base import Fault, KeptEvent, Proof
 from tallystick.ledger.sqlite import (
     audit,
     backup,
@@ -24,6 +26,8 @@ from tallystick.ledger.sqlite import (
     definitions,
     directory,
     file,
+    hold_entries,
+    hold_tables,
     identity,
     keeper,
     key_use,
@@ -32,8 +36,10 @@ from tallystick.ledger.sqlite import (
     resource_tables,
     verify,
 )
+from tallystick.ledger.sqlite.admitting import HoldWork, Release, Renew, Reserve
 from tallystick.ledger.sqlite.changes import CatalogWork, Decide
 from tallystick.ledger.sqlite.commit import Group
+from tallystick.ledger.sqlite.counters import Counters
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.judging import kept_events
@@ -54,10 +60,13 @@ from tallystick.model import (
     AuditQuery,
     Batch,
     Catalog,
+    Crossing,
     Deletion,
     EventPage,
     EventQuery,
     Grant,
+    Hold,
+    HoldQuery,
     Key,
     Labels,
     Limit,
@@ -74,10 +83,13 @@ from tallystick.model import (
     UsageTable,
     Verdict,
 )
+from tallystick.precedence import precedence
 from tallystick.settings import Settings
 
 T = TypeVar("T")
 READERS = 2
+COUNTERS_AT_ONCE = 16
+"""Counters that a proof counts again while the writer waits for it."""
 GROUP_BYTES_PER_MS = 128 * 1024
 """About what one millisecond of a commit writes and makes durable: turns commit_ms_max into bytes."""
 
@@ -112,6 +124,7 @@ class SqliteLedger:
         self._connect_reader = partial(file.connect, folder, vfs=vfs)
         self._bound = LabelSetBound(settings.label_sets_max, settings.unique_values_max, self._used_label_sets)
         self._accepted: Counter[int] = Counter()
+        self._counters = Counters()
         try:
             db = file.connect(folder, vfs=vfs, writes=True)
             file.prepare(db, folder)
@@ -173,10 +186,11 @@ class SqliteLedger:
         self._writer.reserve(size)
         job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
         self._screeners[Lane.BULK if bulk else Lane.URGENT].submit(job)
-        return await job.future
+        verdicts: Mapping[int, Verdict] = await job.future
+        return verdicts
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
-        return await self._read(lambda db: reading.usage(db, self._now, self._keeper.scrub.damaged, queries))
+        return await self._read(lambda db: reading.usage(db, self._now, self._keeper.scrub.damaged, queries, self.now))
 
     async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
         return await self._of_account(query.account, lambda db, number: resource_tables.live_spaces(db, number, query))
@@ -249,6 +263,54 @@ class SqliteLedger:
 
     async def delete_grant(self, limit: str, id: str, *, actor: str) -> bool:
         return await self._change(limiting.delete_grant(limit, id), actor)
+
+    async def reserve(self, hold: Hold, *, catalog_version: int) -> Answer:
+        return await self._call(hold.account, hold.id, Reserve(hold, catalog_version))
+
+    async def renew(self, account: str, id: str, *, ttl: int | None, quantity: int | None) -> Answer:
+        return await self._call(account, id, Renew(ttl, quantity))
+
+    async def release(self, account: str, id: str) -> Answer:
+        return await self._call(account, id, Release())
+
+    async def _call(self, account: str, id: str, call: Reserve | Renew | Release) -> Answer:
+        self._check_open()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        with precedence.small():
+            self._writer.submit(HoldWork(account, id, call, future), Lane.URGENT)
+            return await future
+
+    async def settle(self, account: str, id: str, batch: Batch) -> Answer:
+        self._check_open()
+        size = sum(map(len, batch.raw))
+        self._writer.reserve(size)
+        job = Job(batch, False, asyncio.get_running_loop().create_future(), size, settles=(account, id))
+        self._screeners[Lane.URGENT].submit(job)
+        answer: Answer = await job.future
+        return answer
+
+    async def hold(self, account: str, id: str) -> Hold | None:
+        self._check_open()
+        known = self.catalog.accounts.get(account)
+        if known is None:
+            return None
+        shown = self._tail.book.shown(known.number, id)
+        return shown or await self._read(lambda db: self._hold(db, known, id))
+
+    async def hold_accounts(self, id: str) -> Sequence[str]:
+        owners = await self._read(lambda db: hold_tables.owners(db, id))
+        return sorted(account.name for account in self.catalog.accounts.values() if account.number in owners)
+
+    async def holds(self, query: HoldQuery) -> Sequence[Hold]:
+        now = self.now
+        return await self._of_account(query.account, lambda db, owner: hold_tables.page(db, owner, query, now))
+
+    @property
+    def now(self) -> int:
+        return max(self._clock(), self._tail.book.clock)
+
+    async def crossings(self, limit: str) -> Sequence[Crossing]:
+        return await self._read(lambda db: hold_tables.crossings(db, limit))
 
     async def put_key(self, key: Key, *, actor: str) -> bool:
         return await self._change(changes.put_key(key), actor)
@@ -326,7 +388,8 @@ class SqliteLedger:
             raise unavailable("The ledger is closed.")
 
     def _load(self, db: apsw.Connection) -> Tail:
-        return load(db, definitions.base(db), self._settings.identity_bytes_max)
+        clock = self._tail.book.clock if hasattr(self, "_tail") else 0
+        return load(db, definitions.base(db), self._settings.identity_bytes_max, clock)
 
     def _define_builtins(self, db: apsw.Connection) -> None:
         """Bring the meters and rates that are there from the start into a log that lacks them."""
@@ -338,6 +401,7 @@ class SqliteLedger:
 
     def _recover(self, db: apsw.Connection) -> None:
         self._bound.forget()
+        self._counters = Counters()
         self._tail = self._load(db)
 
     def _tidy(self) -> None:
@@ -347,10 +411,11 @@ class SqliteLedger:
     def _combine(self, works: Sequence[Work]) -> Sequence[Work]:
         """Make one group of the jobs; changes to the catalog go before it, background work behind."""
         jobs = [work for work in works if isinstance(work, Job)]
+        calls = [work for work in works if isinstance(work, HoldWork)]
         first = [work for work in works if isinstance(work, CatalogWork)]
-        rest = [work for work in works if not isinstance(work, Job | CatalogWork)]
-        group = [Group(jobs, self._tail, self._bound, self._accepted, self._clock())] if jobs else []
-        return [*first, *group, *rest]
+        rest = [work for work in works if not isinstance(work, Job | HoldWork | CatalogWork)]
+        group = Group(jobs, calls, self._tail, self._counters, self._bound, self._accepted, self._clock())
+        return [*first, *([group] if jobs or calls else []), *rest]
 
     async def _change(
         self, decide: Decide[T], actor: str, look: Callable[[apsw.Connection], None] = lambda db: None
@@ -399,6 +464,11 @@ class SqliteLedger:
                 return KeptEvent(sequence, recorded, account, time, kept.raw)
         return None
 
+    def _hold(self, db: apsw.Connection, account: Account, id: str) -> Hold | None:
+        name = (account.number, id)
+        kept = hold_tables.find(db, [name]).get(name)
+        return None if kept is None else hold_entries.hold_of(kept, account.name)
+
     def _audit(self, db: apsw.Connection, query: AuditQuery) -> AuditPage:
         if EVERYONE in self._keeper.scrub.damaged:
             raise Damaged("the log's headers are not what was written")
@@ -423,6 +493,38 @@ class SqliteLedger:
     def _verify(self, progress: Callable[[int, int], None]) -> Proof:
         db = self._connect_reader()
         try:
-            return verify.verify(db, lambda: self._tail.published, progress)
+            proof = verify.verify(db, lambda: self._tail.published, progress)
+            faults = [
+                Fault("limits", f"the counter of limit {id!r} is not what the log says")
+                for some in batched(self._counters.names, COUNTERS_AT_ONCE)
+                for id in self._miscounted(db, some)
+            ]
+        except UNREADABLE as error:
+            faults = [Fault("limits", f"cannot be counted: {type(error).__name__}: {error}")]
         finally:
             db.close()
+        return replace(proof, faults=(*proof.faults, *faults))
+
+    def _miscounted(self, db: apsw.Connection, some: Sequence[tuple[int, str]]) -> list[str]:
+        """Have the writer, between two transactions, count some limits again."""
+        told: Future[list[str]] = Future()
+
+        def count() -> None:
+            tail = self._tail
+            try:
+                told.set_result(list(self._counters.faults(some, tail, db, tail.book.open)))
+            except UNREADABLE as error:
+                told.set_exception(error)
+
+        task = Task(lambda db: None, count)
+        self._writer.submit(task, Lane.BACKGROUND)
+        # While nothing can be written, counters decide nothing either.
+        with suppress(Problem):
+            task.wait()
+            return told.result()
+        return []
+
+
+def batched(names: Sequence[tuple[int, str]], size: int) -> Iterator[Sequence[tuple[int, str]]]:
+    """Yield names, so many at a time."""
+    return (names[start : start + size] for start in range(0, len(names), size))

@@ -15,20 +15,24 @@ from tallystick.ledger.sqlite.job import Job, Strand, repeated, run_of
 from tallystick.ledger.sqlite.judging import Kept, judge
 from tallystick.ledger.sqlite.label_sets import LabelSetBound, used_by, uses_of
 from tallystick.ledger.sqlite.living import Counted, Living, Named, named
+from tallystick.ledger.sqlite.refusing import Refusing
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import Catalog, Verdict
 
 
-def take_in_order(jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, db: apsw.Connection) -> Living | None:
-    """Judge repeated identities and label sets too many, change resources, and drop what was counted once before.
+def take_in_order(
+    jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, refusing: Refusing, db: apsw.Connection
+) -> Living | None:
+    """Judge repeated identities, label sets too many and what is over a limit, change resources, and drop what was
+    counted once before.
 
     Returns what is to be written of resources.
     """
     twice = repeated(run_of(jobs).fingerprint) if jobs else frozenset[int]()
     reach = bound.reach(tail, jobs)
     living = _living(jobs, tail.catalog, db)
-    if twice or reach.tight or living is not None or any(job.batch.doomed for job in jobs):
-        _judge_in_order(jobs, tail, bound, twice, reach.tight, living)
+    if twice or reach.tight or refusing or living is not None or any(job.batch.doomed for job in jobs):
+        _judge_in_order(jobs, tail, bound, twice, reach.tight, living, refusing)
     for job in jobs if reach.near else ():
         bound.note(used_by(job, tail, reach.near))
     return living
@@ -41,18 +45,22 @@ def _judge_in_order(
     twice: frozenset[int],
     tight: set[Strand],
     living: Living | None,
+    refusing: Refusing,
 ) -> None:
     taken: dict[int, list[Kept]] = {}
     for job in jobs:
         alive = np.ones(len(job.rows), np.bool_)
         uses = uses_of(job, tail, tight)
         dropped: dict[int, frozenset[str]] = {}
-        everything = twice or tight
+        takes = refusing.takes_of(job)
+        everything = twice or tight or takes
         for row in range(len(job.rows)) if everything else _remarkable(job):
             again = _again(job, row, living, tail.catalog)
             verdict = (_repeat(job, row, taken) if twice else None) or _doom(job, row)
             if verdict is None and row in uses:
                 verdict = bound.refuses([use for use in uses[row] if use[0][1] not in again])
+            if verdict is None and row in takes:
+                verdict = refusing.refuses(takes[row], again)
             if verdict is not None:
                 job.verdicts[int(job.rows[row])] = verdict
                 alive[row] = False

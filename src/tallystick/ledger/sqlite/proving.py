@@ -15,8 +15,10 @@ from tallystick.envelope import Unreadable, event_of, read
 from tallystick.ledger.base import Fault
 from tallystick.ledger.sqlite import identity, segment
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
-from tallystick.ledger.sqlite.file import CATALOG, CORRECTED, EVENTS
+from tallystick.ledger.sqlite.file import ADMISSION, CATALOG, CORRECTED, EVENTS
+from tallystick.ledger.sqlite.hold_entries import AdmissionHeader, Crossed, HoldMade, KeptHold, Named, fold
 from tallystick.ledger.sqlite.judging import kept_events
+from tallystick.ledger.sqlite.limit_entries import LimitDeleted
 from tallystick.ledger.sqlite.living import Living
 from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
 from tallystick.ledger.sqlite.replaying import TEXT_LENGTH_ANY, counted, kept_rows, sift
@@ -45,6 +47,8 @@ class Replay:
     through: dict[tuple[str, int], int] = field(default_factory=dict)
     cells: list[Cells] = field(default_factory=list)
     living: Living = field(init=False)
+    holds: dict[Named, KeptHold] = field(default_factory=dict)
+    crossed: list[Crossed] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -86,10 +90,28 @@ def replay_entry(
         if (change.entry, change.recorded, len(change.changes)) != (entry, recorded, count):
             replay.fault(where, "its columns are not what its header says")
         replay.catalog = apply(replay.catalog, change.changes)
+        gone = {each.id for each in change.changes if isinstance(each, LimitDeleted)}
+        if gone:
+            replay.crossed = [each for each in replay.crossed if each.limit not in gone]
+    elif kind == ADMISSION:
+        _replay_admission(replay, where, logged)
     elif kind == CORRECTED:
         _replay_correction(db, replay, where, logged)
     else:
         replay.fault(where, f"is of kind {kind}, which this version does not write")
+
+
+def _replay_admission(replay: Replay, where: str, logged: Sequence[Any]) -> None:
+    header = msgspec.msgpack.decode(logged[7], type=AdmissionHeader)
+    if (header.entry, header.recorded, len(header.changes)) != (logged[0], logged[4], logged[3]):
+        replay.fault(where, "its columns are not what its header says")
+    for change in header.changes:
+        if isinstance(change, Crossed):
+            replay.crossed.append(change)
+        elif not isinstance(change, HoldMade) and (change.owner, change.id) not in replay.holds:
+            replay.fault(where, f"changes the hold {change.id!r}, which was never made")
+        else:
+            fold(replay.holds, change)
 
 
 def _replay_segment(

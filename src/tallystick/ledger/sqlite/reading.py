@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tallystick import rollup, windows
 from tallystick.ledger.sqlite import rollups
-from tallystick.ledger.sqlite.file import EVENTS, rows
+from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
 from tallystick.ledger.sqlite.latest import latest
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.scrub import refuse_damaged
@@ -189,15 +189,20 @@ def folded(db: apsw.Connection) -> Folded:
 
 
 def usage(
-    db: apsw.Connection, tail: Callable[[], Tail], damaged: frozenset[int], queries: Sequence[UsageQuery]
+    db: apsw.Connection,
+    tail: Callable[[], Tail],
+    damaged: frozenset[int],
+    queries: Sequence[UsageQuery],
+    at: int = 0,
 ) -> list[UsageTable]:
-    """Answer queries from one read transaction and the state that belongs to it.
+    """Answer queries from one read transaction and the state that belongs to it; `at` is the instant of the question.
 
     Raises Damaged if one reads an account of `damaged` (EVERYONE = all).
     """
+    limits = [query.limit if query.limit and query.edges[0] <= at < query.edges[-1] else None for query in queries]
     while True:
         now = tail()
-        state, index = now.published, now.series
+        (state, held), index = now.moment(limits, at), now.series
         with db:
             done = folded(db)
             # Commits and a whole fold came between the two lines above; what was folded is not in `state` yet.
@@ -209,7 +214,14 @@ def usage(
                 refuse_damaged(damaged, each.accounts.tolist())
             pairs = zip(asked, chosen, strict=True)
             tables = [_answer(db, state, done, index, query, selection) for query, selection in pairs]
-            return [distinct(query, table) for query, table in zip(queries, tables, strict=True)]
+            told = zip(queries, tables, held, strict=True)
+            return [replace(distinct(query, table), held=amount) for query, table, amount in told]
+
+
+def counted(db: apsw.Connection, tail: Tail, query: UsageQuery) -> UsageTable:
+    """Answer one query as of what is published, for the writer thread, inside its transaction."""
+    state = tail.published
+    return _answer(db, state, folded(db), tail.series, query, select(query, state, tail.series))
 
 
 def _valued(query: UsageQuery) -> UsageQuery:
@@ -342,7 +354,7 @@ def _cut(db: apsw.Connection, entry: int, edges: Ints, cut: Ints, chosen: Select
     """Sum the postings of events inside quarters that an edge of the query cuts: exact, and slower."""
     statement = f"""
         SELECT columns FROM log WHERE kind = {EVENTS} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3 UNION ALL
-        SELECT columns FROM log WHERE kind <> {EVENTS} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3"""
+        SELECT columns FROM log WHERE kind = {CORRECTED} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3"""
     bounds = (int(windows.quarter_start(cut[-1:] + 1)[0]), int(windows.quarter_start(cut[:1])[0]), entry)
     for (body,) in rows(db, statement, bounds):
         columns = unpack_columns(body)

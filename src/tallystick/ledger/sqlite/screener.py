@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import apsw
 import structlog
@@ -13,13 +13,16 @@ from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.job import Job
-from tallystick.ledger.sqlite.judging import screen
+from tallystick.ledger.sqlite.judging import are_new, screen
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
 from tallystick.precedence import precedence
 
 log = structlog.get_logger(__name__)
+
+TOGETHER_MAX = 64
+"""Small jobs that are looked up together."""
 
 
 class Screener(threading.Thread):
@@ -61,34 +64,51 @@ class Screener(threading.Thread):
 
     def run(self) -> None:
         db: apsw.Connection | None = None
-        while (job := self._take()) is not None:
-            try:
-                # Inside: a connection that cannot be had costs a job, never the thread.
-                db = db or self._connect()
-                self._screen(job, db)
-            except (Problem, CatalogStale) as problem:
-                self._refuse(job, problem)
-            except Damaged as damage:
-                detail = f"A kept event that this one must be compared with is damaged ({damage}). Run verify."
-                self._refuse(job, Problem(Code.UNPROVEN, detail, retry_after_s=60))
-            except (apsw.Error, OSError) as error:
-                log.error("screening_failed", error=str(error))
-                self._refuse(job, unavailable("The ledger could not be read. Send it again."))
-            except Exception:
-                log.exception("screening_failed")
-                self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
-            else:
-                self._writer.submit(job, self._lane)
+        while jobs := self._take():
+            new_through: int | None = None
+            for job in jobs:
+                try:
+                    # Inside: a connection that cannot be had costs a job, never the thread.
+                    db = db or self._connect()
+                    if new_through is None and len(jobs) > 1 and job is jobs[0]:
+                        new_through = self._new_through(jobs, db)
+                    self._screen(job, db, new_through)
+                except (Problem, CatalogStale) as problem:
+                    self._refuse(job, problem)
+                except Damaged as damage:
+                    detail = f"A kept event that this one must be compared with is damaged ({damage}). Run verify."
+                    self._refuse(job, Problem(Code.UNPROVEN, detail, retry_after_s=60))
+                except (apsw.Error, OSError) as error:
+                    log.error("screening_failed", error=str(error))
+                    self._refuse(job, unavailable("The ledger could not be read. Send it again."))
+                except Exception:
+                    log.exception("screening_failed")
+                    self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
+                else:
+                    self._writer.submit(job, self._lane)
         if db is not None:
             db.close()
 
-    def _take(self) -> Job | None:
+    def _take(self) -> list[Job]:
+        """Wait for jobs: one, or what there is of small ones; nothing once it is closed."""
         with self._ready:
             while not (self._jobs or self._closing):
                 self._ready.wait()
-            return self._jobs.popleft() if self._jobs else None
+            taken: list[Job] = []
+            while self._jobs and (not taken or (self._lane is Lane.URGENT and len(taken) < TOGETHER_MAX)):
+                taken.append(self._jobs.popleft())
+            return taken
 
-    def _screen(self, job: Job, db: apsw.Connection) -> None:
+    def _new_through(self, jobs: Sequence[Job], db: apsw.Connection) -> int | None:
+        """Return up to which event nothing is kept under the identities of jobs; None where something may be."""
+        published = self._tail().published
+        try:
+            return published.sequence if are_new(jobs, published, self._secret, db) else None
+        except Damaged:
+            # Whose fault it is comes out one by one.
+            return None
+
+    def _screen(self, job: Job, db: apsw.Connection, new_through: int | None) -> None:
         tail = self._tail()
         published = tail.published
         if job.batch.catalog_version != published.catalog.version:
@@ -100,7 +120,7 @@ class Screener(threading.Thread):
             work.future.result()
             tail = self._tail()
             published = tail.published
-        screen(job, published, tail.series, self._secret, db, self._pause)
+        screen(job, published, tail.series, self._secret, db, self._pause, new_through)
 
     def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)

@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 
 from tallystick import rollup, windows
-from tallystick.ledger.sqlite import identity, series
+from tallystick.ledger.sqlite import hold_entries, hold_tables, identity, series
+from tallystick.ledger.sqlite.book import Book, held
 from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, EVENTS, row, rows, secret
 from tallystick.ledger.sqlite.identity import MERGE_AT_ONCE, Identities, newest_alike
 from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
 from tallystick.ledger.sqlite.series import SeriesIndex
-from tallystick.model import Catalog
+from tallystick.model import Catalog, Limit
 from tallystick.rollup import Cells
 
 
@@ -105,6 +106,18 @@ class Tail:
     catalog: Catalog
     series: SeriesIndex
     published: Published
+    book: Book
+
+    def moment(self, wanted: Sequence[Limit | None], now: int) -> tuple[Published, list[int]]:
+        """Return what is published, and what was held of some limits at that very moment."""
+        if not any(wanted):
+            return self.published, [0] * len(wanted)
+        with self.book.lock:
+            published = self.published
+            accounts = published.catalog.accounts
+            names = {limit.account for limit in wanted if limit is not None and limit.account in accounts}
+            holds = {name: self.book.shown_of(accounts[name].number) for name in names}
+        return published, [0 if each is None else held(each, holds.get(each.account, ()), now) for each in wanted]
 
 
 class _Identity(msgspec.Struct):
@@ -128,8 +141,11 @@ UNREADABLE = (apsw.Error, Damaged, msgspec.MsgspecError, ArithmeticError, Lookup
 """What `load` may raise on a damaged file: a flipped bit can turn any value into any other."""
 
 
-def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
-    """Read the end of the log and everything that is folded from it in memory. `catalog` is what it begins with."""
+def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int, clock: int = 0) -> Tail:
+    """Read the end of the log and everything that is folded from it in memory.
+
+    `catalog` is what it begins with, `clock` the latest that was seen by this process.
+    """
     entry, last_link = _check_end(db)
     for (header,) in rows(db, f"SELECT header FROM log WHERE {CATALOG_ENTRIES} ORDER BY entry"):
         catalog = apply(catalog, msgspec.msgpack.decode(header, type=CatalogHeader).changes)
@@ -138,7 +154,20 @@ def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int) -> Tail:
     index = series.load(db)
     identities = _load_identities(db, catalog, sequence, heads_bytes_max)
     published = Published(sequence, recorded, identities, _load_overlay(db), catalog, entry)
-    return Tail(entry, last_link, catalog, index, published)
+    return Tail(entry, last_link, catalog, index, published, _load_book(db, catalog, clock))
+
+
+def _load_book(db: apsw.Connection, catalog: Catalog, clock: int) -> Book:
+    """Read the holds that are open by the latest clock that a commit has seen, and what was noted of limits."""
+    (last,) = next(rows(db, "SELECT recorded FROM log ORDER BY entry DESC LIMIT 1"), (0,))
+    book = Book(max(clock, last))
+    names = {account.number: account.name for account in catalog.accounts.values()}
+    found = hold_tables.ending_after(db, book.clock)
+    book.begin({name: hold_entries.hold_of(kept, names[name[0]]) for name, kept in found if name[0] in names})
+    for limit in catalog.limits:
+        some = hold_tables.crossings(db, limit) if catalog.limits[limit].thresholds else ()
+        book.crossed[limit] = frozenset((crossing.threshold, crossing.start) for crossing in some)
+    return book
 
 
 def _check_end(db: apsw.Connection) -> tuple[int, bytes]:

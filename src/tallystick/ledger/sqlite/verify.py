@@ -12,7 +12,7 @@ import numpy as np
 from tallystick import rollup
 from tallystick.errors import LedgerError
 from tallystick.ledger.base import Proof
-from tallystick.ledger.sqlite import file, reading, resource_tables, rollups, segment
+from tallystick.ledger.sqlite import file, hold_tables, reading, resource_tables, rollups, segment
 from tallystick.ledger.sqlite.definitions import base
 from tallystick.ledger.sqlite.file import EVENTS, row, rows
 from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
@@ -39,6 +39,8 @@ TABLES = (
     "space",
     "counted_once",
     "record",
+    "hold",
+    "crossing",
 )
 CATCH_UPS = 3
 """Rounds in which what came meanwhile is replayed, before the last of it is in one read transaction."""
@@ -102,12 +104,18 @@ def _log(db: apsw.Connection, after: int, through: int) -> Iterator[tuple[Any, .
 
 
 def _check_living(db: apsw.Connection, replay: Replay, secret: int) -> None:
-    """Compare resources, spaces and what was counted once with the log as far as it goes at this moment."""
+    """Compare holds, resources, spaces and what was counted once with the log as far as it goes at this moment."""
     with db:
         (last,) = row(db, "SELECT coalesce(max(entry), 0) FROM log")
         for logged in _log(db, replay.entries, last):
             replay_entry(db, replay, None, secret, logged)
         kept = resource_tables.everything(db)
+        holds, crossed = hold_tables.everything(db)
+    for owner, id in [*holds, *(name for name in replay.holds if name not in holds)]:
+        if holds.get((owner, id)) != replay.holds.get((owner, id)):
+            replay.fault("holds", f"hold {id!r} of account {owner} is not what the log says")
+    if crossed != replay.crossed:
+        replay.fault("holds", "the crossed thresholds are not what the log says")
     for what, have, due in (
         ("resource", kept.resources, replay.living.resources),
         ("space", kept.spaces, replay.living.spaces),

@@ -1,0 +1,187 @@
+"""What is used and held of limits in their present period: counters that the writer keeps, so that a decision is quick.
+
+A counter is filled when it is first needed, from rollups, from what is not folded yet and from the events of quarters
+that an edge of its period cuts, and kept up with every commit from then on. It is no more than a memory of what the log
+says: a restart begins without any, and `verify` counts them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import apsw
+import numpy as np
+
+from tallystick import limits, rollup
+from tallystick.holding import held_of
+from tallystick.ledger.sqlite import reading
+from tallystick.ledger.sqlite.job import Job
+from tallystick.ledger.sqlite.tail import Tail
+from tallystick.limits import Balance
+from tallystick.model import Catalog, Hold, LabelSet, Limit, Total
+from tallystick.rollup import Ints
+from tallystick.windows import INSTANT_MAX
+
+FEW = 16
+"""So few postings are counted one by one: columns cost something for each that they have."""
+
+Definition = tuple[object, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Counter:
+    """One limit in one period; `has_later` says that something was counted behind the period's end."""
+
+    limit: Limit
+    definition: Definition
+    start: int
+    end: int
+    used: int
+    held: int
+    has_later: bool
+
+    @property
+    def balance(self) -> Balance:
+        return Balance(self.used, self.held)
+
+    @property
+    def period(self) -> tuple[int, int]:
+        return self.start, self.end
+
+    def add(self, times: Sequence[int], amounts: Sequence[int]) -> None:
+        """Count postings that the limit counts."""
+        for time, amount in zip(times, amounts, strict=True):
+            if self.start <= time < self.end:
+                self.used += limits.used_of(self.limit, Total(1, amount))
+            elif time >= self.end:
+                self.has_later = True
+
+    def add_many(self, times: Ints, amounts: Ints) -> None:
+        """Count any number of postings."""
+        inside = (times >= self.start) & (times < self.end)
+        if inside.any():
+            place = np.zeros(int(inside.sum()), np.int64)
+            (total,) = rollup.of_postings(place, amounts[inside], times[inside]).totals()
+            self.used += limits.used_of(self.limit, total)
+        self.has_later = self.has_later or bool((times >= self.end).any())
+
+
+@dataclass(slots=True)
+class Counters:
+    """The counters of every limit that was asked about, by the number of its account; for the writer thread."""
+
+    _of: dict[int, dict[str, Counter]] = field(default_factory=dict)
+    _sets: dict[LabelSet, tuple[Counter, ...]] = field(default_factory=dict)
+
+    def of(self, limit: Limit, owner: int, now: int, tail: Tail, db: apsw.Connection, holds: Iterable[Hold]) -> Counter:
+        """Return the counter of a limit at an instant; `holds` are the open ones of its account.
+
+        What the present transaction adds must not be in the file's log yet, or be counted by no counter.
+        """
+        definition, counter = _definition(limit, owner, tail.catalog), self._of.get(owner, {}).get(limit.id)
+        if counter is None or counter.definition != definition or now < counter.start:
+            counter = self._fill(limit, definition, now, tail, db, sum(held_of(limit, hold) for hold in holds))
+            self._of.setdefault(owner, {})[limit.id] = counter
+            self._sets.clear()
+        elif now >= counter.end:
+            self._turn(counter, limit, now, tail, db)
+        counter.limit = limit
+        return counter
+
+    def hold(self, owner: int, before: Hold | None, after: Hold | None) -> None:
+        """Count that an open hold took the place of another; None = there is none."""
+        for counter in self._of.get(owner, {}).values():
+            counter.held += _held(counter.limit, after) - _held(counter.limit, before)
+
+    def is_without(self, owners: Iterable[int]) -> bool:
+        """Say whether no counter is about any of these accounts."""
+        return not self._of or self._of.keys().isdisjoint(owners)
+
+    def add(self, job: Job, catalog: Catalog) -> None:
+        """Count the postings of a job that are about to be kept."""
+        times = job.batch.time[job.rows]
+        if len(job.posting_set) <= FEW:
+            for event, at, amount in zip(
+                job.posting_event.tolist(), job.posting_set.tolist(), job.posting_amount.tolist(), strict=True
+            ):
+                for counter in self._counting(job.batch.label_sets[at], catalog):
+                    counter.add((int(times[event]),), (amount,))
+            return
+        of_counter: dict[Counter, list[int]] = {}
+        for at in job.used_sets().tolist():
+            for counter in self._counting(job.batch.label_sets[at], catalog):
+                of_counter.setdefault(counter, []).append(at)
+        for counter, sets in of_counter.items():
+            counted = np.isin(job.posting_set, np.array(sets, np.int64))
+            counter.add_many(times[job.posting_event[counted]], job.posting_amount[counted])
+
+    @property
+    def names(self) -> list[tuple[int, str]]:
+        """The owners and ids of the limits that have a counter; for any thread."""
+        return [(owner, id) for owner, counters in list(self._of.items()) for id in list(counters)]
+
+    def faults(
+        self, some: Iterable[tuple[int, str]], tail: Tail, db: apsw.Connection, holds: Mapping[int, Mapping[str, Hold]]
+    ) -> Iterator[str]:
+        """Count some limits again, between transactions, and yield the ids of those whose counter says otherwise."""
+        for owner, id in some:
+            counter, limit = self._of.get(owner, {}).get(id), tail.catalog.limits.get(id)
+            if counter is None or limit is None or counter.definition != _definition(limit, owner, tail.catalog):
+                continue
+            held = sum(held_of(limit, hold) for hold in holds.get(owner, {}).values())
+            due = self._fill(limit, counter.definition, counter.start, tail, db, held)
+            if (counter.used, counter.held) != (due.used, due.held):
+                yield id
+
+    def _counting(self, label_set: LabelSet, catalog: Catalog) -> tuple[Counter, ...]:
+        """Return the counters that count what has a label set."""
+        found = self._sets.get(label_set)
+        if found is None:
+            owner = catalog.accounts[label_set.account].number
+            some = self._of.get(owner, {}).values()
+            found = tuple(each for each in some if limits.counts(each.limit, label_set.meter, label_set.labels))
+            if len(self._sets) >= 65_536:
+                self._sets.clear()
+            self._sets[label_set] = found
+        return found
+
+    def _turn(self, counter: Counter, limit: Limit, now: int, tail: Tail, db: apsw.Connection) -> None:
+        """Begin a new period: with nothing, if nothing was ever counted behind the end of the one before."""
+        if counter.has_later:
+            fresh = self._fill(limit, counter.definition, now, tail, db, counter.held)
+            counter.start, counter.end = fresh.period
+            counter.used, counter.has_later = fresh.used, fresh.has_later
+        else:
+            counter.start, counter.end = limits.period_at(limit, now)
+            counter.used = 0
+
+    def _fill(
+        self, limit: Limit, definition: Definition, now: int, tail: Tail, db: apsw.Connection, held: int
+    ) -> Counter:
+        asked = limits.usage_of(limit, now)
+        start, end = asked.edges.tolist()
+        edges = np.array([start, end, *([INSTANT_MAX] if end < INSTANT_MAX else [])], np.int64)
+        table = reading.counted(db, tail, replace(asked, edges=edges))
+        used = sum(limits.used_of(limit, row.total) for row in table.rows if row.bucket == 0)
+        return Counter(limit, definition, start, end, used, held, any(row.bucket for row in table.rows))
+
+
+def _held(limit: Limit, hold: Hold | None) -> int:
+    return 0 if hold is None else held_of(limit, hold)
+
+
+def _definition(limit: Limit, owner: int, catalog: Catalog) -> Definition:
+    """Return all that says what a limit counts, and when; amounts and policies may change meanwhile."""
+    meter = catalog.meters[limit.meter]
+    return (
+        owner,
+        limit.meter,
+        meter.epoch,
+        limit.property,
+        limit.scale,
+        limit.period,
+        limit.where,
+        limit.timezone,
+        limit.anchor,
+    )

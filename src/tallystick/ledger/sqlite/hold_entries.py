@@ -1,0 +1,212 @@
+"""Entries of the log about holds and crossed thresholds, and what of them is kept in rows: arrays, like the others.
+
+`owner` is the number of the account. What exists now is a fold of the changes; that a hold has expired follows from its
+deadline and is no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+import msgspec
+
+from tallystick.model import Crossing, Hold, HoldLine, HoldMode, Labels, Settlement
+
+Named = tuple[int, str]
+"""A hold by the number of its account and its id."""
+
+
+class Line(msgspec.Struct, frozen=True, array_like=True):
+    """What a hold sets aside of one meter."""
+
+    meter: str
+    scale: int
+    labels: Labels
+    quantity: int | None
+    count: int
+    is_counted: bool
+
+
+class HoldMade(msgspec.Struct, frozen=True, tag="hold_made", array_like=True):
+    """Capacity was set aside."""
+
+    owner: int
+    id: str
+    meter: str
+    labels: Labels
+    scale: int
+    asked: int
+    quantity: int
+    count: int
+    ttl: int
+    mode: HoldMode
+    created: int
+    deadline: int
+    lines: tuple[Line, ...]
+
+
+class HoldRenewed(msgspec.Struct, frozen=True, tag="hold_renewed", array_like=True):
+    """A hold got another deadline, and perhaps another quantity."""
+
+    owner: int
+    id: str
+    deadline: int
+    quantity: int
+
+
+class HoldReleased(msgspec.Struct, frozen=True, tag="hold_released", array_like=True):
+    """A hold holds nothing any more."""
+
+    owner: int
+    id: str
+    at: int
+
+
+class HoldSettled(msgspec.Struct, frozen=True, tag="hold_settled", array_like=True):
+    """An event that is in the log ended a hold."""
+
+    owner: int
+    id: str
+    at: int
+    source: str
+    event: str
+    expired: bool
+    exceeded: bool
+
+
+class Crossed(msgspec.Struct, frozen=True, tag="crossed", array_like=True):
+    """Use reached a threshold of a limit, for the first time in a period."""
+
+    owner: int
+    limit: str
+    threshold: int
+    start: int
+    at: int
+    used: int
+    capacity: int
+    scale: int
+
+
+HoldChange = HoldMade | HoldRenewed | HoldReleased | HoldSettled
+Admitting = HoldChange | Crossed
+
+
+class AdmissionHeader(msgspec.Struct, frozen=True, array_like=True):
+    """What the chain covers of an entry about admission: all of it."""
+
+    entry: int
+    recorded: int
+    changes: tuple[Admitting, ...]
+
+
+class KeptHold(msgspec.Struct, frozen=True, array_like=True):
+    """A hold as its row has it: as if it had been made with its present deadline and quantity, and how it ended."""
+
+    made: HoldMade
+    released: int | None = None
+    settlement: Settlement | None = None
+
+
+def made(owner: int, hold: Hold) -> HoldMade:
+    """Return the change that makes a hold."""
+    lines = tuple(
+        Line(each.meter, each.scale, each.labels, each.quantity, each.count, each.is_counted) for each in hold.lines
+    )
+    return HoldMade(
+        owner,
+        hold.id,
+        hold.meter,
+        hold.labels,
+        hold.scale,
+        hold.asked,
+        hold.quantity,
+        hold.count,
+        hold.ttl,
+        hold.mode,
+        hold.created,
+        hold.deadline,
+        lines,
+    )
+
+
+def settled(owner: int, hold: Hold, settlement: Settlement) -> HoldSettled:
+    """Return the change that settles a hold."""
+    return HoldSettled(
+        owner,
+        hold.id,
+        settlement.at,
+        settlement.source,
+        settlement.event,
+        settlement.expired,
+        settlement.exceeded,
+    )
+
+
+def crossed(owner: int, crossing: Crossing) -> Crossed:
+    """Return the change that notes a crossed threshold."""
+    return Crossed(
+        owner,
+        crossing.limit,
+        crossing.threshold,
+        crossing.start,
+        crossing.at,
+        crossing.used,
+        crossing.capacity,
+        crossing.scale,
+    )
+
+
+def crossing_of(change: Crossed) -> Crossing:
+    """Return what a change notes."""
+    return Crossing(
+        change.limit,
+        change.threshold,
+        change.start,
+        change.at,
+        change.used,
+        change.capacity,
+        change.scale,
+    )
+
+
+def kept(owner: int, hold: Hold) -> KeptHold:
+    """Return a hold as its row is to have it."""
+    return KeptHold(made(owner, hold), hold.released, hold.settlement)
+
+
+def hold_of(row: KeptHold, account: str) -> Hold:
+    """Return the hold of a row."""
+    origin = row.made
+    return Hold(
+        account,
+        origin.id,
+        origin.meter,
+        origin.labels,
+        origin.scale,
+        origin.asked,
+        origin.quantity,
+        origin.count,
+        origin.ttl,
+        origin.mode,
+        origin.created,
+        origin.deadline,
+        tuple(HoldLine(*msgspec.structs.astuple(line)) for line in origin.lines),
+        row.released,
+        row.settlement,
+    )
+
+
+def fold(rows: MutableMapping[Named, KeptHold], change: HoldChange) -> None:
+    """Change the rows as an entry of the log says; KeyError where it is about a hold that was never made."""
+    name = (change.owner, change.id)
+    match change:
+        case HoldMade():
+            rows[name] = KeptHold(change)
+        case HoldRenewed():
+            origin = msgspec.structs.replace(rows[name].made, deadline=change.deadline, quantity=change.quantity)
+            rows[name] = msgspec.structs.replace(rows[name], made=origin)
+        case HoldReleased():
+            rows[name] = msgspec.structs.replace(rows[name], released=change.at)
+        case HoldSettled():
+            settlement = Settlement(change.at, change.source, change.event, change.expired, change.exceeded)
+            rows[name] = msgspec.structs.replace(rows[name], settlement=settlement)

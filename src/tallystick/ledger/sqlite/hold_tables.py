@@ -1,0 +1,114 @@
+"""Holds and crossed thresholds as they are kept: read and written set-wise, whatever the number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import apsw
+import msgspec
+
+from tallystick.ledger.sqlite import hold_entries
+from tallystick.ledger.sqlite.file import rows
+from tallystick.ledger.sqlite.hold_entries import Crossed, KeptHold, Named
+from tallystick.ledger.sqlite.segment import Damaged
+from tallystick.model import Crossing, Hold, HoldQuery, HoldState
+
+_hold = msgspec.json.Decoder(KeptHold)
+_crossed = msgspec.json.Decoder(Crossed)
+
+
+def find(db: apsw.Connection, wanted: Iterable[Named]) -> dict[Named, KeptHold]:
+    """Return those of some holds that there are."""
+    statement = """SELECT h.account, h.id, h.body FROM json_each(?) w
+        JOIN hold h ON h.account = w.value ->> 0 AND h.id = w.value ->> 1"""
+    found = rows(db, statement, (_json(sorted(set(wanted))),))
+    return {(account, id): _read(body) for account, id, body in found}
+
+
+def owners(db: apsw.Connection, id: str) -> set[int]:
+    """Return the numbers of the accounts that have a hold of an id."""
+    return {account for (account,) in rows(db, "SELECT account FROM hold WHERE id = ?", (id,))}
+
+
+def ending_after(db: apsw.Connection, now: int) -> Iterator[tuple[Named, KeptHold]]:
+    """Yield the holds that are open at an instant."""
+    for account, id, body in rows(db, "SELECT account, id, body FROM hold WHERE ends > ?", (now,)):
+        yield (account, id), _read(body)
+
+
+def page(db: apsw.Connection, owner: int, query: HoldQuery, now: int) -> list[Hold]:
+    """Return holds of an account in order, those that a query wants."""
+    statement = "SELECT body FROM hold WHERE account = ? AND id > ? ORDER BY id"
+    found: list[Hold] = []
+    for (body,) in rows(db, statement, (owner, query.after or "")):
+        hold = hold_entries.hold_of(_read(body), query.account)
+        if query.state in (None, hold.state_at(now)):
+            found.append(hold)
+        if len(found) == query.limit:
+            break
+    return found
+
+
+def store(db: apsw.Connection, holds: Mapping[Named, Hold]) -> None:
+    """Write holds, each in place of what was kept of it."""
+    made = [
+        (owner, id, hold.deadline if _is_unended(hold) else None, hold_entries.kept(owner, hold))
+        for (owner, id), hold in holds.items()
+    ]
+    db.execute(
+        """INSERT OR REPLACE INTO hold SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)""",
+        (_json(made),),
+    )
+
+
+def note(db: apsw.Connection, crossings: Sequence[Crossed]) -> None:
+    """Write crossed thresholds behind those that there are."""
+    db.execute(
+        "INSERT INTO crossing (limit_id, body) SELECT value ->> 0, value ->> 1 FROM json_each(?)",
+        (_json([(each.limit, each) for each in crossings]),),
+    )
+
+
+def forget(db: apsw.Connection, limits: Sequence[str]) -> None:
+    """Delete the crossed thresholds of limits that are no more."""
+    db.execute("DELETE FROM crossing WHERE limit_id IN (SELECT value FROM json_each(?))", (_json(limits),))
+
+
+def crossings(db: apsw.Connection, limit: str) -> list[Crossing]:
+    """Return the crossed thresholds of a limit in order."""
+    found = rows(db, "SELECT body FROM crossing WHERE limit_id = ? ORDER BY id", (limit,))
+    return [hold_entries.crossing_of(_decoded(body)) for (body,) in found]
+
+
+def everything(db: apsw.Connection) -> tuple[dict[Named, KeptHold], list[Crossed]]:
+    """Read all there is, for the proof."""
+    holds: dict[Named, KeptHold] = {}
+    for account, id, ends, body in rows(db, "SELECT account, id, ends, body FROM hold"):
+        kept = _read(body)
+        is_ended = kept.released is not None or kept.settlement is not None
+        if (kept.made.owner, kept.made.id, ends) != (account, id, None if is_ended else kept.made.deadline):
+            raise Damaged(f"hold {id!r} of account {account} is kept in the wrong place")
+        holds[account, id] = kept
+    return holds, [_decoded(body) for (body,) in rows(db, "SELECT body FROM crossing ORDER BY id")]
+
+
+def _is_unended(hold: Hold) -> bool:
+    return hold.state_at(hold.deadline) is HoldState.EXPIRED
+
+
+def _read(body: str) -> KeptHold:
+    try:
+        return _hold.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a hold cannot be read: {error}") from error
+
+
+def _decoded(body: str) -> Crossed:
+    try:
+        return _crossed.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a crossed threshold cannot be read: {error}") from error
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
