@@ -449,7 +449,8 @@ def test_what_is_held_is_no_remaining_capacity_to_phonexia(folder: Path | None) 
     """The flag of the vendor's report is the decision that admits: false as soon as nothing is left to hold."""
 
     async def scenario(world: World) -> None:
-        await limited(world, where={"technology": "speech_to_text"})
+        stt: dict[str, Any] = {"where": {"technology": "speech_to_text"}}
+        await limited(world, **stt)
         labels = {"technology": "speech_to_text"}
 
         async def remains() -> tuple[Any, Any]:
