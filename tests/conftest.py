@@ -8,6 +8,15 @@ import random
 import pytest
 from hypothesis import settings
 
+# Before anyone imports them: a failed assertion of what several tests share is explained like any other.
+pytest.register_assert_rewrite(
+    "tests.ledger.conformance",
+    "tests.ledger.conformance_limits",
+    "tests.ledger.conformance_metering",
+    "tests.ledger.define",
+    "tests.ledger.script",
+)
+
 # A deadline would turn a busy machine into a failed test.
 settings.register_profile("tallystick", deadline=None, print_blob=True)
 settings.load_profile("tallystick")
