@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tallystick import rollup
 from tallystick.errors import Code, Problem
-from tallystick.ledger.sqlite import reading
+from tallystick.ledger.sqlite import reading, segment
 from tallystick.rollup import Cells
+from tests.ledger.build import Desk, asynchronous, audio, usage
 
 
 def parts(count: int, keys: int, read: list[int]) -> Iterator[Cells]:
@@ -45,3 +47,22 @@ def test_a_report_over_little_that_was_often_added_to_is_answered(monkeypatch: p
     monkeypatch.setattr(reading, "CELLS_HELD_MIN", 20)
     assert len(reading._merged(parts(1000, 10, []), 10)) == 10
     assert len(reading._merged(iter(()), 1)) == 0
+
+
+@asynchronous
+async def test_what_an_edge_does_not_cut_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report off the quarter hour reads events where its edges are; how long it is between them costs nothing."""
+    opened: list[bytes] = []
+
+    def counting(body: bytes) -> segment.Columns:
+        opened.append(body)
+        return segment.unpack_columns(body)
+
+    monkeypatch.setattr(reading, "unpack_columns", counting)
+    desk = Desk(tmp_path / "ledger")
+    async with desk.open(verify_bytes_per_s=0) as ledger:
+        for day in range(1, 29):
+            await desk.send(ledger, audio(str(day), day, at=f"2024-02-{day:02}T00:10:00Z"))
+        table = await usage(ledger, "2024-02-02T00:07:00Z", "2024-02-10T00:10:00.000001Z", "2024-02-20T00:10:00Z")
+        assert [row.total.sum for row in table.rows] == [sum(range(2, 11)) * 10**6, sum(range(11, 20)) * 10**6]
+        assert len(opened) == 3

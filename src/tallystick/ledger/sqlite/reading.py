@@ -352,15 +352,13 @@ def _placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
 
 def _cut(db: apsw.Connection, entry: int, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
     """Sum the postings of events inside quarters that an edge of the query cuts: exact, and slower."""
-    statement = f"""
-        SELECT columns FROM log WHERE kind = {EVENTS} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3 UNION ALL
-        SELECT columns FROM log WHERE kind = {CORRECTED} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3"""
-    bounds = (int(windows.quarter_start(cut[-1:] + 1)[0]), int(windows.quarter_start(cut[:1])[0]), entry)
-    for (body,) in rows(db, statement, bounds):
+    entries = apsw.carray(_touching(db, entry, cut))
+    for (body,) in rows(db, "SELECT columns FROM log WHERE entry IN carray(?)", (entries,)):
         columns = unpack_columns(body)
         time = columns.time[columns.posting_event]
         bucket = np.searchsorted(edges, time, side="right") - 1
-        inside = (bucket >= 0) & (bucket < len(edges) - 1) & np.isin(windows.quarter(time), cut)
+        quarters = windows.quarter(time)
+        inside = (bucket >= 0) & (bucket < len(edges) - 1) & _any_between(cut, quarters, quarters)
         if inside.any():
             read, groups = chosen.place(columns.posting_series[inside])
             yield rollup.of_postings(
@@ -368,3 +366,22 @@ def _cut(db: apsw.Connection, entry: int, edges: Ints, cut: Ints, chosen: Select
                 columns.posting_amount[inside][read],
                 time[inside][read],
             )
+
+
+def _touching(db: apsw.Connection, entry: int, cut: Ints) -> Ints:
+    """Return the entries of the log up to `entry` whose range of times touches one of these quarters."""
+    statement = f"""
+        SELECT entry, time_min, time_max FROM log
+        WHERE kind = {EVENTS} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3 UNION ALL
+        SELECT entry, time_min, time_max FROM log
+        WHERE kind = {CORRECTED} AND time_min < ?1 AND time_max >= ?2 AND entry <= ?3"""
+    bounds = (int(windows.quarter_start(cut[-1:] + 1)[0]), int(windows.quarter_start(cut[:1])[0]), entry)
+    ranges = np.array(list(rows(db, statement, bounds)), np.int64).reshape(-1, 3)
+    touch = _any_between(cut, windows.quarter(ranges[:, 1]), windows.quarter(ranges[:, 2]))
+    return np.sort(ranges[touch, 0])
+
+
+def _any_between(ascending: Ints, first: Ints, last: Ints) -> NDArray[np.bool_]:
+    """Say for each pair whether any of `ascending` is from its first to its last."""
+    at = np.searchsorted(ascending, first)
+    return np.asarray((at < len(ascending)) & (ascending[np.minimum(at, len(ascending) - 1)] <= last))
