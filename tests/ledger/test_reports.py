@@ -12,7 +12,7 @@ from tallystick import rollup
 from tallystick.errors import Code, Problem
 from tallystick.ledger.sqlite import reading, segment
 from tallystick.rollup import Cells
-from tests.ledger.build import Desk, asynchronous, audio, usage
+from tests.ledger.build import Desk, asynchronous, audio, total, usage
 
 
 def parts(count: int, keys: int, read: list[int]) -> Iterator[Cells]:
@@ -65,4 +65,6 @@ async def test_what_an_edge_does_not_cut_is_not_opened(tmp_path: Path, monkeypat
             await desk.send(ledger, audio(str(day), day, at=f"2024-02-{day:02}T00:10:00Z"))
         table = await usage(ledger, "2024-02-02T00:07:00Z", "2024-02-10T00:10:00.000001Z", "2024-02-20T00:10:00Z")
         assert [row.total.sum for row in table.rows] == [sum(range(2, 11)) * 10**6, sum(range(11, 20)) * 10**6]
+        assert len(opened) == 3
+        assert (await total(ledger, "2024-01-01T00:07:00Z", "2024-03-01T00:07:00Z")).sum == sum(range(1, 29)) * 10**6
         assert len(opened) == 3

@@ -352,8 +352,10 @@ def _placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
 
 def _cut(db: apsw.Connection, entry: int, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
     """Sum the postings of events inside quarters that an edge of the query cuts: exact, and slower."""
-    entries = apsw.carray(_touching(db, entry, cut))
-    for (body,) in rows(db, "SELECT columns FROM log WHERE entry IN carray(?)", (entries,)):
+    touching = _touching(db, entry, cut)
+    if len(touching) == 0:
+        return
+    for (body,) in rows(db, "SELECT columns FROM log WHERE entry IN carray(?)", (apsw.carray(touching),)):
         columns = unpack_columns(body)
         time = columns.time[columns.posting_event]
         bucket = np.searchsorted(edges, time, side="right") - 1
