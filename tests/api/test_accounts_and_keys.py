@@ -29,6 +29,49 @@ def test_an_account_is_created_changed_and_shown() -> None:
     run(scenario)
 
 
+def test_an_account_may_be_sent_back_as_it_was_shown() -> None:
+    """Whoever reads it, changes a member and writes it, need not know which members a definition has."""
+
+    async def scenario(world: World) -> None:
+        made = await world.ask("PUT", "/v1/accounts/acme", {"kind": "org", "timezone": "Europe/Prague"})
+        again = await world.ask("PUT", "/v1/accounts/acme", made.json)
+        assert (again.status, again.json) == (200, made.json)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("accounts/acme", {"kind": "firm"}, "kind must be one of org, user."),
+        (
+            "accounts/acme",
+            {"kind": "org", "a/b": 1},
+            "There is no such member; there are kind, timezone, members, account.",
+        ),
+        ("accounts/acme", b"x", "The body must be one JSON object in UTF-8."),
+        (
+            "keys",
+            {"account": None, "scopes": ["report", "read"]},
+            "scopes must be one of ingest, report, limits, admin.",
+        ),
+        (
+            "meters/calls",
+            b"x",
+            "The body must be one JSON object in UTF-8: it is not JSON: Expecting value: line 1 column 1 (char 0).",
+        ),
+    ],
+)
+def test_a_refusal_says_what_to_send_instead(path: str, body: Any, detail: str) -> None:
+    """Names and values that there are, in the words of the API."""
+
+    async def scenario(world: World) -> None:
+        answer = await world.ask("POST" if path == "keys" else "PUT", f"/v1/{path}", body)
+        assert answer.json["detail"] == detail
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "pointer"),
     [
@@ -43,7 +86,8 @@ def test_an_account_is_created_changed_and_shown() -> None:
         ("acme", {"kind": "org", "members": ["ada", 1]}, 422, "field_type", "/members/1"),
         ("acme", {"kind": "org", "members": ["ada", "Ada"]}, 422, "field_value", "/members/1"),
         ("acme", {"kind": "user", "members": ["ada"]}, 422, "field_value", "/members"),
-        ("acme", {"kind": "org", "colour": 1}, 422, "field_value", ""),
+        ("acme", {"kind": "org", "colour": 1}, 422, "field_value", "/colour"),
+        ("acme", {"kind": "org", "account": "globex"}, 422, "field_value", "/account"),
         ("Acme", {"kind": "org"}, 422, "field_value", ""),
         ("-acme", {"kind": "org"}, 422, "field_value", ""),
         ("a" * 51, {"kind": "org"}, 422, "field_value", ""),

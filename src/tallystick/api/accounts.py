@@ -32,6 +32,7 @@ class AccountDocument(msgspec.Struct, forbid_unknown_fields=True):
     kind: AccountKind
     timezone: Annotated[str, Meta(extra_json_schema={"description": "An IANA zone."})] = "UTC"
     members: list[Annotated[str, Meta(extra_json_schema=NAME_SCHEMA)]] = []
+    account: Annotated[str | None, Meta(extra_json_schema={"description": "As in the path, or left out."})] = None
 
 
 class AccountShown(TypedDict):
@@ -114,6 +115,7 @@ def _not_found() -> Problem:
 def _checked(name: str, document: AccountDocument) -> Account:
     if not NAME.fullmatch(name):
         raise documents.refuse(Code.FIELD_VALUE, "", _rule("The account's name"))
+    documents.require_name("account", document.account, name)
     if not windows.is_zone(document.timezone):
         raise documents.refuse(Code.FIELD_VALUE, "/timezone", "timezone must be an IANA zone, such as Europe/Prague.")
     if document.members and document.kind is not AccountKind.ORG:

@@ -137,5 +137,5 @@ def readable_named(caller: Caller, names: tuple[str, ...], catalog: Catalog) -> 
 
 def foreign_account() -> Problem:
     """Say that a query names an account which the key does not read, whether or not there is one."""
-    detail = "This key does not read that account."
+    detail = "This key does not read that account, or there is none of this name."
     return Problem(Code.ACCOUNT_FORBIDDEN, detail, (Flaw("account", detail),))

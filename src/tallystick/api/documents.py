@@ -9,6 +9,7 @@ import msgspec
 
 from tallystick import envelope
 from tallystick.api import http
+from tallystick.envelope import pointer_to
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.query import Reply
 
@@ -38,8 +39,8 @@ async def read_object(call: http.Call) -> dict[str, Any]:
         except envelope.Unreadable as error:
             if error.code is Code.NOT_OBJECT:
                 raise refuse(Code.FIELD_TYPE, "", "Send a JSON object.") from None
-            detail = f"The body must be one JSON object in UTF-8: {error.detail}"
-            raise Problem(Code.BODY_UNDECODABLE, detail) from None
+            detail = error.detail.replace("An event must be JSON", "it is not JSON")
+            raise Problem(Code.BODY_UNDECODABLE, f"The body must be one JSON object in UTF-8: {detail}") from None
 
 
 def _refuse_media_type(call: http.Call) -> None:
@@ -60,26 +61,44 @@ def refuse(code: Code, pointer: str, detail: str) -> Problem:
     return Problem(code, detail, (Flaw(pointer, detail),))
 
 
+def require_name(member: str, said: str | None, name: str) -> None:
+    """Refuse a document that names something else than its path does: what a GET shows may be sent back."""
+    if said not in (None, name):
+        raise refuse(Code.FIELD_VALUE, f"/{member}", f"{member} must be {name}, as in the path, or left out.")
+
+
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _flawed(str(error)) from None
+        raise _flawed(str(error), kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Problem(Code.BODY_UNDECODABLE, "The body must be one JSON object in UTF-8.") from None
 
 
-def _flawed(message: str) -> Problem:
-    """Turn the decoder's sentence, which names types and members but never quotes values, into a problem."""
+def _flawed(message: str, kind: Any) -> Problem:
+    """Turn the decoder's sentence, which names types and members but never quotes documents, into a problem."""
     where = _AT.search(message)
-    pointer = _pointer(where[1]) if where else ""
-    missing = re.search(r"missing required field `(.*?)`", message)
+    steps = [name or place for name, place in _STEP.findall(where[1])] if where else []
+    # The decoder does not say under which name of a map it was: the map itself has to do.
+    pointer = "".join("/" + step for step in steps if step != "...")
     detail = message[: where.start()] if where else message
-    if missing:
+    if missing := re.search(r"missing required field `(.*?)`", message):
         return refuse(Code.FIELD_MISSING, f"{pointer}/{missing[1]}", f"{missing[1]} is required.")
+    if unknown := re.search(r"unknown field `(.*?)`", message):
+        members = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
+        return refuse(
+            Code.FIELD_VALUE, pointer + pointer_to(unknown[1]), f"There is no such member; there are {members}."
+        )
+    if detail.startswith("Invalid enum value"):
+        detail = f"{steps[0]} must be one of {', '.join(_choices(kind, steps[0]))}"
     code = Code.FIELD_TYPE if detail.startswith("Expected") else Code.FIELD_VALUE
     return refuse(code, pointer, f"{detail}.")
 
 
-def _pointer(path: str) -> str:
-    return "".join("/" + (name or index) for name, index in _STEP.findall(path))
+def _choices(kind: Any, member: str) -> list[str]:
+    """Return what a member may be, or each item of it."""
+    (found,) = (each.type for each in msgspec.inspect.type_info(kind).fields if each.encode_name == member)  # type: ignore[attr-defined]
+    while not isinstance(found, msgspec.inspect.EnumType):
+        found = found.item_type if isinstance(found, msgspec.inspect.ListType) else found.type
+    return [str(choice.value) for choice in found.cls]

@@ -148,7 +148,9 @@ def _not_found() -> Problem:
 
 
 def _foreign_account() -> Problem:
-    return documents.refuse(Code.ACCOUNT_FORBIDDEN, "/account", "This key makes no keys for that account.")
+    return documents.refuse(
+        Code.ACCOUNT_FORBIDDEN, "/account", "This key makes no keys for that account, or there is none of this name."
+    )
 
 
 def _refuse_account(call: Call, account: str | None) -> None:

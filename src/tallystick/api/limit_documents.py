@@ -36,6 +36,7 @@ Found = tuple[Code, str, str]
 class LimitDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of PUT /v1/limits/{id}: the whole new definition."""
 
+    id: Annotated[str | None, Meta(extra_json_schema={"description": "As in the path, or left out."})] = None
     account: str
     meter: str
     property: Property = Property.QUANTITY

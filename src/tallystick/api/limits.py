@@ -121,6 +121,7 @@ async def put(call: Call) -> Reply:
     refuse_changes(call)
     id, app = call.path["id"], call.app
     document = await documents.read(call, LimitDocument)
+    documents.require_name("id", document.id, id)
     if document.account not in app.catalog.accounts:
         raise _unknown_account()
     limit = limit_documents.limit_of(id, document, app.catalog, app.settings.text_length_max)
@@ -173,7 +174,7 @@ def not_found() -> Problem:
 
 
 def _unknown_account() -> Problem:
-    return documents.refuse(Code.ACCOUNT_FORBIDDEN, "/account", "This key makes no limits for that account.")
+    return documents.refuse(Code.ACCOUNT_FORBIDDEN, "/account", "There is no account of this name. Create it first.")
 
 
 async def _shown(call: Call, limits: Sequence[Limit]) -> list[LimitShown]:
