@@ -109,14 +109,20 @@ def _within_reports(instant: int) -> int:
 
 def _local(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int:
     if hour > 23 or minute > 59 or second > 59:
-        raise ValueError("no such time of day")
-    days = date(year, month, day).toordinal() - _EPOCH_ORDINAL
-    return days * DAY + hour * HOUR + (minute * 60 + second) * SECOND
+        raise ValueError("no time of day")
+    return _ordinal(year, month, day) * DAY + hour * HOUR + (minute * 60 + second) * SECOND
+
+
+def _ordinal(year: int, month: int, day: int) -> int:
+    try:
+        return date(year, month, day).toordinal() - _EPOCH_ORDINAL
+    except ValueError:
+        raise ValueError("no day of the calendar") from None
 
 
 def _offset(sign: str | None, hour: int, minute: int) -> int:
     if hour > 23 or minute > 59:
-        raise ValueError("no such offset")
+        raise ValueError("no instant: its offset is beyond 23:59")
     return (hour * HOUR + minute * 60 * SECOND) * (-1 if sign == "-" else 1)
 
 
@@ -129,7 +135,8 @@ def parse_day(text: str) -> int:
     """Read `YYYY-MM-DD` as the first instant of that UTC day; ValueError unless it is one."""
     if _DAY.fullmatch(text) is None:
         raise ValueError("not a date as YYYY-MM-DD")
-    return (date.fromisoformat(text).toordinal() - _EPOCH_ORDINAL) * DAY
+    year, month, day = text.split("-")
+    return _ordinal(int(year), int(month), int(day)) * DAY
 
 
 def format_day(instant: int) -> str:
