@@ -155,9 +155,9 @@ def test_what_is_no_day_is_refused(text: str) -> None:
 def test_a_day_that_never_was_is_called_that() -> None:
     """Whoever reads the sentence need not know which library read the date."""
     for text in ("2026-02-30", "0000-01-01", "2026-13-01"):
-        with pytest.raises(ValueError, match="^no day of the calendar$"):
+        with pytest.raises(ValueError, match=r"^no day of the calendar$"):
             windows.parse_day(text)
-        with pytest.raises(ValueError, match="^no day of the calendar$"):
+        with pytest.raises(ValueError, match=r"^no day of the calendar$"):
             windows.parse_instant(f"{text}T00:00:00Z")
 
 

@@ -51,6 +51,11 @@ def test_an_account_may_be_sent_back_as_it_was_shown() -> None:
         ),
         ("accounts/acme", b"x", "The body must be one JSON object in UTF-8."),
         (
+            "holds",
+            {"id": "h", "meter": "audio", "mode": "firm"},
+            "mode must be one of normal, best_effort, check_only.",
+        ),
+        (
             "keys",
             {"account": None, "scopes": ["report", "read"]},
             "scopes must be one of ingest, report, limits, admin.",
@@ -66,7 +71,7 @@ def test_a_refusal_says_what_to_send_instead(path: str, body: Any, detail: str) 
     """Names and values that there are, in the words of the API."""
 
     async def scenario(world: World) -> None:
-        answer = await world.ask("POST" if path == "keys" else "PUT", f"/v1/{path}", body)
+        answer = await world.ask("POST" if path in ("keys", "holds") else "PUT", f"/v1/{path}", body)
         assert answer.json["detail"] == detail
 
     run(scenario)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -91,14 +92,28 @@ def _flawed(message: str, kind: Any) -> Problem:
             Code.FIELD_VALUE, pointer + pointer_to(unknown[1]), f"There is no such member; there are {members}."
         )
     if detail.startswith("Invalid enum value"):
-        detail = f"{steps[0]} must be one of {', '.join(_choices(kind, steps[0]))}"
+        choices = ", ".join(_choices(msgspec.inspect.type_info(kind), steps))
+        member = next((step for step in reversed(steps) if step.isidentifier()), "This")
+        detail = f"{member} must be one of {choices}"
     code = Code.FIELD_TYPE if detail.startswith("Expected") else Code.FIELD_VALUE
     return refuse(code, pointer, f"{detail}.")
 
 
-def _choices(kind: Any, member: str) -> list[str]:
-    """Return what a member may be, or each item of it."""
-    (found,) = (each.type for each in msgspec.inspect.type_info(kind).fields if each.encode_name == member)  # type: ignore[attr-defined]
-    while not isinstance(found, msgspec.inspect.EnumType):
-        found = found.item_type if isinstance(found, msgspec.inspect.ListType) else found.type
-    return [str(choice.value) for choice in found.cls]
+def _choices(found: msgspec.inspect.Type, steps: Sequence[str]) -> Iterator[str]:
+    """Yield what may be where these steps lead to from a type."""
+    match found:
+        case msgspec.inspect.EnumType():
+            yield from (str(choice.value) for choice in found.cls)
+        case msgspec.inspect.Metadata():
+            yield from _choices(found.type, steps)
+        case msgspec.inspect.UnionType():
+            for each in found.types:
+                yield from _choices(each, steps)
+        case msgspec.inspect.ListType():
+            yield from _choices(found.item_type, steps[1:])
+        case msgspec.inspect.DictType():
+            yield from _choices(found.value_type, steps[1:])
+        case msgspec.inspect.StructType():
+            for field in found.fields:
+                if steps and field.encode_name == steps[0]:
+                    yield from _choices(field.type, steps[1:])
