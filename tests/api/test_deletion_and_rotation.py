@@ -202,7 +202,7 @@ def test_the_overlap_is_a_setting_unless_the_request_says(body: Any, seconds: in
         ({"overlap": ""}, "time_format", "/overlap"),
         ({"overlap": "P30DT1S"}, "field_value", "/overlap"),
         ({"overlap": 86400}, "field_type", "/overlap"),
-        ({"overlaps": "PT1H"}, "field_value", ""),
+        ({"overlaps": "PT1H"}, "field_value", "/overlaps"),
     ],
 )
 def test_a_flawed_overlap_is_refused_with_a_pointer(body: Any, code: str, pointer: str) -> None:
