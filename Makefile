@@ -2,6 +2,8 @@
 PYTHON ?= python3
 SERVE ?= 1
 TESTS ?= tests
+# Tests start servers of their own and wait for disks: two at a time also where there are two processors.
+WORKERS ?= 2
 BENCH ?=
 
 BIN := .venv/bin
@@ -15,7 +17,7 @@ COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --p
 setup: $(READY)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
