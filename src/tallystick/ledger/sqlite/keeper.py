@@ -131,8 +131,9 @@ class Keeper(threading.Thread):
         try:
             duty(*arguments)
         except (Problem, Damaged, apsw.Error, OSError) as problem:
-            # Nothing is lost: the log has it all, and the next look tries again.
-            log.warning("keeping_postponed", duty=duty.__name__, error=str(problem))
+            # Nothing is lost: the log has it all, and the next look, or the next start, tries again.
+            if not self._closing.is_set():
+                log.warning("keeping_postponed", duty=duty.__name__, error=str(problem))
         except Exception:
             # What a damaged row turns into can be anything; without this thread memory would only grow.
             log.exception("keeping_failed", duty=duty.__name__)
