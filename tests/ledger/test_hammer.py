@@ -133,7 +133,8 @@ async def test_amounts_of_all_sizes_that_settle_expire_and_repeat_add_up(desk: D
                 if Outcome.CREATED not in outcomes:
                     assert outcomes == {Outcome.REFUSED}
                     continue
-                assert outcomes <= {Outcome.CREATED, Outcome.DUPLICATE}
+                # A refusal claims no id: what others give back between the two may let the second one in.
+                assert [first.outcome, second.outcome].count(Outcome.CREATED) == 1
                 made = first if first.outcome is Outcome.CREATED else second
                 assert made.hold is not None
                 end = rng.choice(("less", "all", "more", "release", "leave"))
