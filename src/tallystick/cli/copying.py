@@ -22,7 +22,7 @@ def backup(place: source.Place, target: Path) -> dict[str, Any]:
     """Copy a ledger to a file, which is there once it is whole and on disk; say what is in it."""
     with output.whole_file(target) as writing:
         answer = place.ask("POST", "/v1/backup", sink=writing.write)
-        output.document_or_stream(answer)
+        output.succeeded(answer)
         writing.flush()
         entries, head = _checked(Path(writing.name))
     return {"file": str(target), "bytes": target.stat().st_size, "entries": entries, "head": head}

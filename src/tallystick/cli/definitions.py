@@ -49,7 +49,6 @@ def list_meters(form: str, **flags: Any) -> None:
 def show_meter(name: str, **flags: Any) -> None:
     """Show the definition of a meter, as JSON."""
     answer = source.place_of(flags).ask("GET", f"/v1/meters/{source.part(name)}")
-    output.document(answer)
     output.write_document(answer)
 
 
@@ -62,7 +61,6 @@ def put_meter(name: str, file: str, start: str | None, **flags: Any) -> None:
     """Define a meter from a file of JSON (- is standard input)."""
     document = document_in(file) | ({} if start is None else {"from": start})
     answer = source.place_of(flags).ask("PUT", f"/v1/meters/{source.part(name)}", document=document)
-    output.document(answer)
     output.write_document(answer)
 
 
@@ -96,7 +94,6 @@ def list_rates(form: str, **flags: Any) -> None:
 def show_rates(table: str, **flags: Any) -> None:
     """Show one table, as JSON."""
     answer = source.place_of(flags).ask("GET", f"/v1/rates/{source.part(table)}")
-    output.document(answer)
     output.write_document(answer)
 
 
@@ -109,5 +106,4 @@ def put_rates(table: str, file: str, recount: bool, **flags: Any) -> None:
     """Define a table from a file of JSON (- is standard input)."""
     document, query = document_in(file), [("recount", "true")] * recount
     answer = source.place_of(flags).ask("PUT", f"/v1/rates/{source.part(table)}", query, document=document)
-    output.document(answer)
     output.write_document(answer)

@@ -125,8 +125,8 @@ def export(form: str, file: Path | None, **flags: Any) -> None:
     place = source.place_of(flags)
     target = [*_query(flags), ("format", form)]
     if file is None:
-        output.document_or_stream(place.ask("GET", "/v1/export", target, sink=sys.stdout.buffer.write))
+        output.succeeded(place.ask("GET", "/v1/export", target, sink=sys.stdout.buffer.write))
         sys.stdout.buffer.flush()
         return
     with output.whole_file(file) as writing:
-        output.document_or_stream(place.ask("GET", "/v1/export", target, sink=writing.write))
+        output.succeeded(place.ask("GET", "/v1/export", target, sink=writing.write))

@@ -27,9 +27,14 @@ WIDE = 1000
 
 def document(answer: Answer) -> Any:
     """Return what a successful answer holds; end the command with the reason otherwise."""
+    succeeded(answer)
+    return json.loads(answer.body) if answer.body else None
+
+
+def succeeded(answer: Answer) -> None:
+    """End the command with the reason unless an answer is a success."""
     if answer.status >= 400:
         raise refused(answer)
-    return json.loads(answer.body) if answer.body else None
 
 
 def refused(answer: Answer) -> click.ClickException:
@@ -42,12 +47,6 @@ def refused(answer: Answer) -> click.ClickException:
     flaws = [f"{flaw['pointer']}: {flaw['detail']}" for flaw in problem.get("errors", ()) if flaw.get("detail") != text]
     text = "\n".join([text, *flaws])
     return click.ClickException(text) if problem.get("code") == "unproven" else Failure(text)
-
-
-def document_or_stream(answer: Answer) -> None:
-    """End the command with the reason unless the answer was written as it came."""
-    if answer.status >= 400:
-        raise refused(answer)
 
 
 @contextmanager
@@ -69,7 +68,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_document(answer: Answer) -> None:
-    """Write a reply as it is."""
+    """Write a reply as it is; end the command with the reason where it is none."""
+    succeeded(answer)
     sys.stdout.buffer.write(answer.body.rstrip(b"\n") + b"\n")
     sys.stdout.buffer.flush()
 

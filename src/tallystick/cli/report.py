@@ -102,5 +102,4 @@ def _write(flags: dict[str, Any], path: str, scheme: str = source.BEARER) -> Non
     place = source.place_of(flags)
     query = [(name, value) for name, value in flags.items() if value is not None]
     answer = place.ask("GET", path, query, scheme)
-    output.document(answer)
     output.write_document(answer)
