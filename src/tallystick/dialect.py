@@ -16,6 +16,19 @@ from tallystick.query import Answers, Questions, Reply, Request
 Kind = Any
 """A type that msgspec makes a schema of (a Struct, a TypedDict, an Enum, `int`), or a JSON schema as a mapping."""
 
+STATUSES: Mapping[Code, HTTPStatus] = {
+    Code.PARAMETER_INVALID: HTTPStatus.BAD_REQUEST,
+    Code.KEY_MISSING: HTTPStatus.UNAUTHORIZED,
+    Code.KEY_INVALID: HTTPStatus.UNAUTHORIZED,
+    Code.SCOPE_MISSING: HTTPStatus.FORBIDDEN,
+    Code.ACCOUNT_FORBIDDEN: HTTPStatus.FORBIDDEN,
+    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""The status of what a report can meet, as most vendors have it; anything else is 500."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:

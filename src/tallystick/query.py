@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from tallystick import limits
 from tallystick.errors import Code, Flaw, Problem
@@ -25,6 +28,9 @@ from tallystick.model import (
 
 EMPTY_PAGES_MAX = 20
 """Some seconds of looking at the most; then the client gets an empty page and a cursor."""
+
+Number = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"})]
+"""A number of a reply, exact, already written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +202,11 @@ def _liking(type: str, liked: Mapping[str, float]) -> tuple[float, int]:
 def invalid(parameter: str, detail: str) -> Problem:
     """Say what is wrong with one query parameter, and what to do."""
     return Problem(Code.PARAMETER_INVALID, detail, (Flaw(parameter, detail),))
+
+
+def decimal_number(amount: int, scale: int) -> Number:
+    """Return what `decimal_text` writes, as a number of a JSON document."""
+    return msgspec.Raw(decimal_text(amount, scale).encode())
 
 
 def decimal_text(amount: int, scale: int) -> str:

@@ -229,7 +229,7 @@ def test_other_problems_have_the_vendors_shape_and_no_detail(code: Code, status:
 
 def test_the_vendors_statuses_are_the_native_ones() -> None:
     """A code has one status, in whatever shape it is told."""
-    assert speechmatics.STATUS.items() <= STATUS.items()
+    assert speechmatics.DIALECT.statuses.items() <= STATUS.items()
 
 
 @pytest.mark.parametrize(

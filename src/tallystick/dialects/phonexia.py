@@ -6,17 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from tallystick import limits, windows
-from tallystick.dialect import Dialect, Report
-from tallystick.errors import Code, Problem
+from tallystick.dialect import STATUSES, Dialect, Report
+from tallystick.errors import Problem
 from tallystick.model import Labels, Limit, LimitQuery, Property, UsageQuery
-from tallystick.query import Answers, LimitRow, Questions, Reply, Request, decimal_text
+from tallystick.query import Answers, LimitRow, Number, Questions, Reply, Request, decimal_number
 from tallystick.windows import Period
 
 METER = "audio"
@@ -26,21 +25,6 @@ KEYS: tuple[Key, ...] = ("technology", "vendor", "operation")
 PERIODS = (Period.MONTH, Period.WEEK, Period.DAY, Period.HOUR, Period.MINUTE)
 """The periods that are shown, the longest first."""
 PROPERTY: Literal["processed_audio_length"] = "processed_audio_length"
-
-STATUS = {
-    Code.PARAMETER_INVALID: HTTPStatus.BAD_REQUEST,
-    Code.KEY_MISSING: HTTPStatus.UNAUTHORIZED,
-    Code.KEY_INVALID: HTTPStatus.UNAUTHORIZED,
-    Code.SCOPE_MISSING: HTTPStatus.FORBIDDEN,
-    Code.ACCOUNT_FORBIDDEN: HTTPStatus.FORBIDDEN,
-    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
-    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-"""The status of what a report can meet; anything else is 500."""
-
-Seconds = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"})]
 
 
 class Label(TypedDict):
@@ -63,7 +47,7 @@ class Detail(TypedDict):
 
     property: Literal["processed_audio_length"]
     capacity: int
-    consumed: Seconds
+    consumed: Number
     valid_until: str
     is_extended: bool
 
@@ -87,7 +71,7 @@ class Consumption(TypedDict):
     """How many seconds of audio were processed."""
 
     property: Literal["processed_audio_length"]
-    consumption: Seconds
+    consumption: Number
 
 
 class Consumed(TypedDict):
@@ -177,7 +161,7 @@ def _detail(row: LimitRow, scale: int) -> Detail:
     return {
         "property": PROPERTY,
         "capacity": standing.capacity // 10**scale,
-        "consumed": _seconds(standing.used, scale),
+        "consumed": decimal_number(standing.used, scale),
         "valid_until": windows.format_instant(until),
         "is_extended": standing.is_extended,
     }
@@ -206,7 +190,7 @@ def render_consumptions(request: Request, plan: Plan, answers: Answers) -> Reply
 
 
 def _consumed(values: Values, amount: int, scale: int) -> Consumed:
-    consumption: Consumption = {"property": PROPERTY, "consumption": _seconds(amount, scale)}
+    consumption: Consumption = {"property": PROPERTY, "consumption": decimal_number(amount, scale)}
     return {"labels": _labels(values), "consumptions": [consumption]}
 
 
@@ -228,13 +212,9 @@ def _order(values: Iterable[str | None]) -> tuple[tuple[bool, str], ...]:
     return tuple((value is not None, value or "") for value in values)
 
 
-def _seconds(amount: int, scale: int) -> msgspec.Raw:
-    return msgspec.Raw(decimal_text(amount, scale).encode())
-
-
 def problem(problem: Problem) -> Reply:
     """Write a problem in the vendor's shape."""
-    status = STATUS.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    status = STATUSES.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     document: Refusal = {"detail": problem.detail}
     return Reply(status.value, msgspec.json.encode(document))
 
@@ -260,7 +240,7 @@ DIALECT = Dialect(
     "phonexia",
     paths=("/api",),
     problem=problem,
-    statuses=STATUS,
+    statuses=STATUSES,
     refusal=Refusal,
     reports=tuple(_reports()),
     anonymous=True,

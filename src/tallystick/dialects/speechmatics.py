@@ -6,39 +6,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from tallystick import windows
-from tallystick.dialect import Dialect, Parameter, Report
-from tallystick.errors import Code, Problem
+from tallystick.dialect import STATUSES, Dialect, Parameter, Report
+from tallystick.errors import Problem
 from tallystick.model import UsageQuery, UsageTable
-from tallystick.query import Answers, Questions, Reply, Request, decimal_text, invalid
+from tallystick.query import Answers, Number, Questions, Reply, Request, decimal_number, invalid
 from tallystick.windows import DAY
 
 METER = "audio"
 MODE = "batch"
 DAY_MIN = 0
 """1970-01-01, where the report's calendar begins: no earlier day can be asked for, and none is counted."""
-
-STATUS = {
-    Code.PARAMETER_INVALID: HTTPStatus.BAD_REQUEST,
-    Code.KEY_MISSING: HTTPStatus.UNAUTHORIZED,
-    Code.KEY_INVALID: HTTPStatus.UNAUTHORIZED,
-    Code.SCOPE_MISSING: HTTPStatus.FORBIDDEN,
-    Code.ACCOUNT_FORBIDDEN: HTTPStatus.FORBIDDEN,
-    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
-    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-"""The vendor's status of what a report can meet; anything else is 500."""
-
-
-Hours = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"})]
 
 
 class UsageLabels(TypedDict, total=False):
@@ -56,7 +39,7 @@ class UsageEntry(TypedDict):
     language: NotRequired[str]
     operating_point: NotRequired[str]
     count: int
-    duration_hrs: Hours
+    duration_hrs: Number
 
 
 class UsageReport(TypedDict):
@@ -126,7 +109,7 @@ def render(request: Request, plan: Plan, answers: Answers) -> Reply:
 
 def problem(problem: Problem) -> Reply:
     """Write a problem in the vendor's shape."""
-    status = STATUS.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    status = STATUSES.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     # The vendor's own clients look for this text, not for the status.
     error = "Permission Denied" if status == HTTPStatus.UNAUTHORIZED else status.phrase
     document: Refusal = {"code": status.value, "error": error}
@@ -201,14 +184,14 @@ def _entry(line: Line, scale: int) -> UsageEntry:
         labels["language"] = line.language
     if line.operating_point is not None:
         labels["operating_point"] = line.operating_point
-    hours = msgspec.Raw(_hours(line.amount, scale).encode())
+    hours = _hours(line.amount, scale)
     return {"mode": MODE, "type": line.type, **labels, "count": line.count, "duration_hrs": hours}
 
 
-def _hours(amount: int, scale: int) -> str:
+def _hours(amount: int, scale: int) -> Number:
     """Write seconds at a scale as hours, rounded half up to two decimals."""
     hundredth = 36 * 10**scale
-    return decimal_text((2 * amount + hundredth) // (2 * hundredth), 2)
+    return decimal_number((2 * amount + hundredth) // (2 * hundredth), 2)
 
 
 DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
@@ -217,7 +200,7 @@ DIALECT = Dialect(
     "speechmatics",
     paths=("/v2",),
     problem=problem,
-    statuses=STATUS,
+    statuses=STATUSES,
     refusal=Refusal,
     reports=(
         Report(

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 
 from tallystick import windows
-from tallystick.dialect import Dialect, Parameter, Report
-from tallystick.errors import Code, Problem
+from tallystick.dialect import STATUSES, Dialect, Parameter, Report
+from tallystick.errors import Problem
 from tallystick.model import UsageQuery, UsageTable
-from tallystick.query import Answers, Questions, Reply, Request, decimal_text, invalid
+from tallystick.query import Answers, Questions, Reply, Request, decimal_number, invalid
 from tallystick.windows import DAY
 
 METER = "audio"
@@ -32,19 +32,6 @@ FILTERED = ("model", "tags", "billing", "license")
 
 SCALE = 4
 """Decimals of an hour."""
-
-STATUS = {
-    Code.PARAMETER_INVALID: HTTPStatus.BAD_REQUEST,
-    Code.KEY_MISSING: HTTPStatus.UNAUTHORIZED,
-    Code.KEY_INVALID: HTTPStatus.UNAUTHORIZED,
-    Code.SCOPE_MISSING: HTTPStatus.FORBIDDEN,
-    Code.ACCOUNT_FORBIDDEN: HTTPStatus.FORBIDDEN,
-    Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
-    Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-"""The status of what a report can meet; anything else is 500."""
 
 
 class Refusal(TypedDict):
@@ -94,7 +81,7 @@ class Cell:
         self.streams += other.streams
 
     def shown(self) -> tuple[msgspec.Raw, int]:
-        return msgspec.Raw(decimal_text(self.hours, SCALE).encode()), self.streams
+        return decimal_number(self.hours, SCALE), self.streams
 
 
 Leaves = Mapping[Leaf, Cell]
@@ -125,7 +112,7 @@ def render(request: Request, plan: Plan, answers: Answers) -> Reply:
 
 def problem(problem: Problem) -> Reply:
     """Write a problem in the family's shape."""
-    status = STATUS.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    status = STATUSES.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     document: Refusal = {"error": problem.detail}
     return Reply(status.value, msgspec.json.encode(document))
 
@@ -310,7 +297,7 @@ DIALECT = Dialect(
     "vblaze",
     paths=tuple(f"/{name}" for name in REPORTS),
     problem=problem,
-    statuses=STATUS,
+    statuses=STATUSES,
     refusal=Refusal,
     reports=tuple(report for name in REPORTS for report in _reports(name)),
     anonymous=True,

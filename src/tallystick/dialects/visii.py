@@ -7,17 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Literal, NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from tallystick import limits, windows
 from tallystick.dialect import Dialect, Parameter, Report
 from tallystick.errors import Code, Problem
 from tallystick.model import RATE_SCALE, Catalog, Counts, LimitQuery, LiveQuery, LiveSpace, Property, UsageQuery
-from tallystick.query import Answers, LimitRow, Questions, Reply, Request, decimal_text, invalid
+from tallystick.query import Answers, LimitRow, Number, Questions, Reply, Request, decimal_number, invalid
 from tallystick.windows import SECOND, Period
 
 CREDITS, REQUESTS, IMAGES = "vision_credits", "vision_requests", "images"
@@ -39,8 +38,6 @@ STATUS = {
     Code.UNPROVEN: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The status of what the report can meet; anything else is 500."""
-
-Number = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"})]
 LimitType = Literal["fixed", "unlimited"]
 
 
@@ -184,7 +181,7 @@ def _credits(request: Request, plan: Plan, answers: Answers) -> CreditUsage:
         for row in answers.usage[0].rows
         if counts_all or not _was_deleted(live.get(row.labels[0] or ""), month)
     )
-    members = {"month": plan.month, "used": _text(used, scale), "year": plan.year}
+    members = {"month": plan.month, "used": decimal_number(used, scale), "year": plan.year}
     return cast(CreditUsage, _by_name({**_limited(_binding(answers.limits[0]), used, scale), **members}))
 
 
@@ -206,7 +203,11 @@ def _limited(row: LimitRow | None, used: int, scale: int) -> Mapping[str, object
         return {"limitType": "unlimited"}
     capacity, held = row.standing.capacity, row.standing.held
     remaining = max(0, capacity - used - held)
-    return {"limit": _text(capacity, scale), "limitType": "fixed", "remaining": _text(remaining, scale)}
+    return {
+        "limit": decimal_number(capacity, scale),
+        "limitType": "fixed",
+        "remaining": decimal_number(remaining, scale),
+    }
 
 
 def _by_name(members: Mapping[str, object]) -> Mapping[str, object]:
@@ -237,7 +238,7 @@ def _multipliers(catalog: Catalog, at: int) -> dict[str, Number]:
     meter = catalog.meters.get(CREDITS)
     table = {} if meter is None or meter.rate is None else catalog.rates.get(meter.rate.table, {})
     found = {type: [rate.multiplier for rate in rates if rate.start <= at] for type, rates in table.items()}
-    return {type: _text(found[type][-1], RATE_SCALE) for type in sorted(found) if found[type]}
+    return {type: decimal_number(found[type][-1], RATE_SCALE) for type in sorted(found) if found[type]}
 
 
 # Datasets and images
@@ -274,7 +275,7 @@ def _requests(scale: int, answers: Answers) -> Mapping[str, list[RequestUsage]]:
             sums[name, type][place] += row.total.sum
     found: defaultdict[str, list[RequestUsage]] = defaultdict(list)
     for (name, type), (amount, requests) in sorted(sums.items()):
-        found[name].append({"credits": _text(amount, scale), "requests": requests, "type": type})
+        found[name].append({"credits": decimal_number(amount, scale), "requests": requests, "type": type})
     return found
 
 
@@ -283,10 +284,6 @@ def _images(plan: Plan, answers: Answers, datasets: Mapping[str, DatasetUsage]) 
     total = sum(dataset["images"] for dataset in datasets.values() if not dataset.get("deleted", False))
     members = {"processed": processed, "total": total, "year": plan.year}
     return cast(ImageUsage, _by_name({**_limited(_binding(answers.limits[1]), processed, 0), **members}))
-
-
-def _text(amount: int, scale: int) -> msgspec.Raw:
-    return msgspec.Raw(decimal_text(amount, scale).encode())
 
 
 def problem(problem: Problem) -> Reply:
