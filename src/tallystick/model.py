@@ -5,6 +5,7 @@ Instants are integers: microseconds since 1970-01-01T00:00:00Z. Amounts are inte
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -605,10 +606,13 @@ class Batch:
 
     def is_metered(self, index: int) -> bool:
         """Say whether one event feeds a meter or a resource."""
-        at = int(np.searchsorted(self.posting_event, index))
         if index in self.doomed:
             return self.doomed[index].metered
-        return index in self.changes or (at < len(self.posting_event) and int(self.posting_event[at]) == index)
+        if index in self.changes:
+            return True
+        events = memoryview(self.posting_event)  # type: ignore[arg-type]  # numpy's stubs do not say that it is a buffer
+        at = bisect_left(events, index)
+        return at < len(events) and events[at] == index
 
 
 class Total(msgspec.Struct, frozen=True):

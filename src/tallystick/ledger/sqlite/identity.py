@@ -25,6 +25,8 @@ Fingerprints = NDArray[np.uint64]
 
 CHUNK = 4096
 CHUNK_BITS = 24
+CHUNKS_TOGETHER = 32
+"""Chunks that are read at a stretch: 1.5 MiB."""
 FLUSH_ENTRIES = 1 << 17
 """Entries in memory at which they become a stored run; a restart reads at most about as many events again."""
 MERGE_AT_ONCE = 4_000
@@ -115,23 +117,23 @@ class StoredRun:
         order = np.argsort(chunk, kind="stable")
         spread, chunk = spread[order], chunk[order]
         found = []
-        for number, run in self.read(db, np.unique(chunk)):
-            a, b = np.searchsorted(chunk, [number, number + 1])
-            hits = run.probe(wanted[spread[a:b]])
-            found.append(Hits(spread[a:b][hits.row], hits.sequence))
+        for some, run in self.read(db, np.unique(chunk)):
+            a, b = np.searchsorted(chunk, [some[0], some[-1] + 1])
+            asked = np.unique(spread[a:b])
+            hits = run.probe(wanted[asked])
+            found.append(Hits(asked[hits.row], hits.sequence))
         return Hits.join(found)
 
-    def read(self, db: apsw.Connection, chunks: Ints) -> Iterator[tuple[int, MemoryRun]]:
-        """Yield the chunks wanted, in order."""
-        ids = (np.int64(self.number) << CHUNK_BITS) | chunks
-        statement = "SELECT id, body FROM identity_chunk WHERE id IN carray(?) ORDER BY id"
-        for start in range(0, len(ids), 256):
-            some = np.ascontiguousarray(ids[start : start + 256])
-            found = list(rows(db, statement, (apsw.carray(some),)))
-            if len(found) != len(some):
+    def read(self, db: apsw.Connection, chunks: Ints) -> Iterator[tuple[Ints, MemoryRun]]:
+        """Yield the chunks wanted (ascending), CHUNKS_TOGETHER of them as one run."""
+        statement = "SELECT body FROM identity_chunk WHERE id IN carray(?) ORDER BY id"
+        for start in range(0, len(chunks), CHUNKS_TOGETHER):
+            some = chunks[start : start + CHUNKS_TOGETHER]
+            ids = (np.int64(self.number) << CHUNK_BITS) | some
+            bodies = [body for (body,) in rows(db, statement, (apsw.carray(ids),))]
+            if len(bodies) != len(some):
                 raise Damaged(f"identity run {self.number}: chunks are missing")
-            for number, body in found:
-                yield number & ((1 << CHUNK_BITS) - 1), unpack_chunk(body, self)
+            yield some, unpack_chunks(bodies, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +225,12 @@ def pack_chunks(run: MemoryRun, first_sequence: int) -> Iterator[bytes]:
         yield body + xxhash.xxh3_64_digest(body)
 
 
-def unpack_chunk(body: bytes, run: StoredRun) -> MemoryRun:
-    entries = _checked_entries(body, run.number)
-    fingerprint = np.frombuffer(body, "<u8", entries)
-    sequence = np.frombuffer(body, "<u4", entries, 8 * entries).astype(np.int64) + run.first
-    return MemoryRun(fingerprint, sequence, run.last)
+def unpack_chunks(bodies: Sequence[bytes], run: StoredRun) -> MemoryRun:
+    """Return chunks that follow one another in their run as one."""
+    sizes = [_checked_entries(body, run.number) for body in bodies]
+    fingerprint = np.concatenate([np.frombuffer(body, "<u8", n) for body, n in zip(bodies, sizes, strict=True)])
+    offset = np.concatenate([np.frombuffer(body, "<u4", n, 8 * n) for body, n in zip(bodies, sizes, strict=True)])
+    return MemoryRun(fingerprint, offset.astype(np.int64) + run.first, run.last)
 
 
 def _checked_entries(body: bytes, run: int) -> int:

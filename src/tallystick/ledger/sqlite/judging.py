@@ -14,7 +14,7 @@ from tallystick.ledger import verdicts
 from tallystick.ledger.sqlite import identity
 from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.identity import Hits, sorted_run
-from tallystick.ledger.sqlite.job import Job
+from tallystick.ledger.sqlite.job import Job, run_of
 from tallystick.ledger.sqlite.segment import Damaged, unpack_events
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published
@@ -34,36 +34,55 @@ class Kept:
     raw: bytes
 
 
-def screen(
-    job: Job,
-    published: Published,
-    index: SeriesIndex,
-    secret: int,
-    db: apsw.Connection,
-    pause: Callable[[], None] = lambda: None,
-    new_through: int | None = None,
-) -> None:
-    """Judge what is known before `published`, so that the writer need only look at newer commits; pack the rest.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept under the fingerprints of a job's events: `row` counts its events, `kept` is by sequence."""
 
-    `pause` is called between the steps. `new_through` says up to which event none of these identities is known.
+    hits: Hits
+    kept: Mapping[int, Kept]
+
+
+def look_up(
+    jobs: Sequence[Job], published: Published, secret: int, db: apsw.Connection, pause: Callable[[], None]
+) -> list[Known]:
+    """Ask for all identities of some jobs at once: what is kept lies far apart, and is read once for all of them.
+
+    After it the writer need only look at commits newer than `published`. `pause` is called between the steps.
+    """
+    for job in jobs:
+        pause()
+        batch = job.batch
+        job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
+        job.run = sorted_run(job.fingerprint, np.arange(len(batch)))
+        job.screened_through = published.sequence
+    together = run_of(jobs)
+    found = published.identities.probe(together.fingerprint, db)
+    asked, sequence = together.sequence[found.row], found.sequence
+    kept = kept_events(db, sequence, pause) if len(sequence) else {}
+    known, first = [], 0
+    for job in jobs:
+        own = (asked >= first) & (asked < first + len(job.batch))
+        known.append(Known(Hits(asked[own] - first, sequence[own]), kept))
+        first += len(job.batch)
+    return known
+
+
+def screen(job: Job, known: Known, published: Published, index: SeriesIndex, pause: Callable[[], None]) -> None:
+    """Judge what is known, so that the writer need only look at newer commits; pack the rest.
+
+    `pause` is called between the steps.
     """
     batch, accounts = job.batch, published.catalog.accounts
-    job.screened_through, job.accounts_deleted = published.sequence, published.catalog.accounts_deleted
+    job.accounts_deleted = published.catalog.accounts_deleted
     pause()
-    job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
     numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
     job.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
     alive = job.account != 0
     for row in np.flatnonzero(~alive).tolist():
         doomed = batch.doomed.get(row)
         job.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
-    pause()
-    run = job.run = sorted_run(job.fingerprint, np.arange(len(job.rows)))
-    if new_through is not None:
-        job.screened_through = new_through
-    elif len((found := published.identities.probe(run.fingerprint, db)).row):
-        hits = Hits(run.sequence[found.row], found.sequence)
-        _judge_hits(job, hits, kept_events(db, found.sequence), alive)
+    if len(known.hits.row):
+        _judge_hits(job, known.hits, known.kept, alive)
     if not alive.all():
         job.keep(alive)
     pause()
@@ -101,12 +120,13 @@ def judge(job: Job, row: int, kept: Kept) -> Verdict | None:
     return verdicts.CONFLICT
 
 
-def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
-    """Read kept events by sequence, frame by frame."""
+def kept_events(db: apsw.Connection, sequences: Ints, pause: Callable[[], None] = lambda: None) -> dict[int, Kept]:
+    """Read kept events by sequence, frame by frame; `pause` is called between the steps."""
     kept: dict[int, Kept] = {}
     wanted = np.unique(sequences)
     statement = "SELECT DISTINCT (SELECT max(first) FROM frame WHERE first <= s.value) AS f FROM carray(?) s ORDER BY f"
     for start in range(0, len(wanted), FRAMES_READ_TOGETHER):
+        pause()
         some = np.ascontiguousarray(wanted[start : start + FRAMES_READ_TOGETHER])
         firsts = np.array([first for (first,) in rows(db, statement, (apsw.carray(some),))], np.int64)
         frames = "SELECT first, body FROM frame WHERE first IN carray(?) ORDER BY first"
@@ -117,12 +137,6 @@ def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
             events = unpack_events(body, [sequence - first for sequence in wanted_here])
             kept.update(zip(wanted_here, map(Kept, events.accounts, events.raws), strict=True))
     return kept
-
-
-def are_new(jobs: Sequence[Job], published: Published, secret: int, db: apsw.Connection) -> bool:
-    """Say whether nothing is kept under any identity of some jobs: one question for all, and it is rarely no."""
-    prints = [identity.fingerprints(secret, job.batch.account, job.batch.source, job.batch.id) for job in jobs]
-    return not len(published.identities.probe(np.sort(np.concatenate(prints)), db).row)
 
 
 def settle(jobs: Sequence[Job], published: Published, db: apsw.Connection) -> None:

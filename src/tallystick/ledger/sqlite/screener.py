@@ -13,7 +13,7 @@ from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.job import Job
-from tallystick.ledger.sqlite.judging import are_new, screen
+from tallystick.ledger.sqlite.judging import Known, look_up, screen
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
@@ -21,8 +21,8 @@ from tallystick.precedence import precedence
 
 log = structlog.get_logger(__name__)
 
-TOGETHER_MAX = 64
-"""Small jobs that are looked up together."""
+TOGETHER_MAX = {Lane.URGENT: 64, Lane.BULK: 8}
+"""Jobs that are looked up together."""
 
 
 class Screener(threading.Thread):
@@ -65,14 +65,14 @@ class Screener(threading.Thread):
     def run(self) -> None:
         db: apsw.Connection | None = None
         while jobs := self._take():
-            new_through: int | None = None
-            for job in jobs:
+            known: dict[int, Known] = {}
+            for at, job in enumerate(jobs):
                 try:
                     # Inside: a connection that cannot be had costs a job, never the thread.
                     db = db or self._connect()
-                    if new_through is None and len(jobs) > 1 and job is jobs[0]:
-                        new_through = self._new_through(jobs, db)
-                    self._screen(job, db, new_through)
+                    if at == 0 and len(jobs) > 1:
+                        known = self._look_up_together(jobs, db)
+                    self._screen(job, known.get(at) or self._look_up([job], db)[0])
                 except (Problem, CatalogStale) as problem:
                     self._refuse(job, problem)
                 except Damaged as damage:
@@ -90,25 +90,23 @@ class Screener(threading.Thread):
             db.close()
 
     def _take(self) -> list[Job]:
-        """Wait for jobs: one, or what there is of small ones; nothing once it is closed."""
+        """Wait for jobs, and take what there is; nothing once it is closed."""
         with self._ready:
             while not (self._jobs or self._closing):
                 self._ready.wait()
-            taken: list[Job] = []
-            while self._jobs and (not taken or (self._lane is Lane.URGENT and len(taken) < TOGETHER_MAX)):
-                taken.append(self._jobs.popleft())
-            return taken
+            return [self._jobs.popleft() for _ in range(min(len(self._jobs), TOGETHER_MAX[self._lane]))]
 
-    def _new_through(self, jobs: Sequence[Job], db: apsw.Connection) -> int | None:
-        """Return up to which event nothing is kept under the identities of jobs; None where something may be."""
-        published = self._tail().published
+    def _look_up(self, jobs: Sequence[Job], db: apsw.Connection) -> list[Known]:
+        return look_up(jobs, self._tail().published, self._secret, db, self._pause)
+
+    def _look_up_together(self, jobs: Sequence[Job], db: apsw.Connection) -> dict[int, Known]:
+        """Return what is known of each job; nothing where a part is damaged: whose it is comes out one by one."""
         try:
-            return published.sequence if are_new(jobs, published, self._secret, db) else None
+            return dict(enumerate(self._look_up(jobs, db)))
         except Damaged:
-            # Whose fault it is comes out one by one.
-            return None
+            return {}
 
-    def _screen(self, job: Job, db: apsw.Connection, new_through: int | None) -> None:
+    def _screen(self, job: Job, known: Known) -> None:
         tail = self._tail()
         published = tail.published
         if job.batch.catalog_version != published.catalog.version:
@@ -120,7 +118,7 @@ class Screener(threading.Thread):
             work.future.result()
             tail = self._tail()
             published = tail.published
-        screen(job, published, tail.series, self._secret, db, self._pause, new_through)
+        screen(job, known, published, tail.series, self._pause)
 
     def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)

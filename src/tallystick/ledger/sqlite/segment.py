@@ -17,7 +17,7 @@ import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -131,21 +131,31 @@ def unpack_frame(body: bytes) -> FrameEvents:
 def unpack_events(body: bytes, places: Sequence[int] | None) -> FrameEvents:
     """Unpack the events at some places of a frame (ascending; None = all); raises Damaged if it cannot."""
     payload = _decompress(body)
-    try:
-        (n,) = struct.unpack_from("<I", payload)
-        lengths = np.frombuffer(payload, "<u4", n, 4)
-        accounts = np.frombuffer(payload, "<u4", n, 4 + 4 * n).tolist()
-    except (struct.error, ValueError) as error:
-        raise Damaged(f"frame too short: {error}") from error
-    ends = (np.cumsum(lengths, dtype=np.int64) + (4 + 8 * n)).tolist()
-    if n == 0 or ends[-1] != len(payload):
-        raise Damaged("frame lengths do not add up")
-    starts = [4 + 8 * n, *ends[:-1]]
+    n, lengths, accounts = _frame_table(payload)
     if places is None:
-        return FrameEvents([payload[a:b] for a, b in zip(starts, ends, strict=True)], accounts)
+        ends = [*accumulate(lengths, initial=4 + 8 * n)]
+        return FrameEvents([payload[a:b] for a, b in pairwise(ends)], accounts)
     if places and places[-1] >= n:
         raise Damaged(f"frame holds {n} events, too few")
-    return FrameEvents([payload[starts[at] : ends[at]] for at in places], [accounts[at] for at in places])
+    raws, start, before = [], 4 + 8 * n, 0
+    for at in places:
+        start += sum(lengths[before:at])
+        raws.append(payload[start : start + lengths[at]])
+        before = at
+    return FrameEvents(raws, [accounts[at] for at in places])
+
+
+def _frame_table(payload: bytes) -> tuple[int, Sequence[int], Sequence[int]]:
+    """Return how many events an unpacked frame holds, their lengths and their accounts' numbers."""
+    try:
+        (n,) = struct.unpack_from("<I", payload)
+        table = struct.unpack_from(f"<{2 * n}I", payload, 4)
+    except struct.error as error:
+        raise Damaged(f"frame too short: {error}") from error
+    lengths = table[:n]
+    if n == 0 or 4 + 8 * n + sum(lengths) != len(payload):
+        raise Damaged("frame lengths do not add up")
+    return n, lengths, table[n:]
 
 
 def frame_digest(body: bytes) -> bytes:
