@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import msgspec
@@ -194,6 +195,7 @@ def _refuse_depth(path: tuple[str | int, ...]) -> NoReturn:
 # Values
 
 
+@lru_cache(maxsize=16)
 def parse_time(text: str) -> int:
     """Read an RFC 3339 date-time as microseconds since 1970; ValueError says what is wrong with it.
 
@@ -286,7 +288,12 @@ def event_of(envelope: Mapping[str, Any], account: str, received: int) -> Event:
 
     Data that is not an object stays among the attributes, as `data`.
     """
-    members = without_nulls(envelope)
+    return event_without_nulls(without_nulls(envelope), account, received)
+
+
+def event_without_nulls(envelope: Mapping[str, Any], account: str, received: int) -> Event:
+    """Make the event of an envelope that has no members that are null."""
+    members = dict(envelope)
     time = members.pop("time", None)
     data = members.pop("data", {})
     space = space_of(envelope, account)
@@ -308,10 +315,15 @@ def event_of(envelope: Mapping[str, Any], account: str, received: int) -> Event:
 
 def without_nulls(value: Any) -> Any:
     """Copy a value without the members that are null, at any depth; a null in a list keeps its place."""
+    # Most members are plain, and a call for each would cost more than the copy.
     if isinstance(value, dict):
-        return {name: without_nulls(member) for name, member in value.items() if member is not None}
+        return {
+            name: without_nulls(member) if isinstance(member, dict | list) else member
+            for name, member in value.items()
+            if member is not None
+        }
     if isinstance(value, list):
-        return [without_nulls(member) for member in value]
+        return [without_nulls(member) if isinstance(member, dict | list) else member for member in value]
     return value
 
 

@@ -28,7 +28,7 @@ from tallystick.envelope import (
     SECOND,
     UNSAFE,
     Unreadable,
-    event_of,
+    event_without_nulls,
     label_text,
     parse_time,
     pointer_to,
@@ -75,7 +75,7 @@ def validate(
     refused = _space(envelope, account, settings) or _data(envelope, catalog) or _status(envelope)
     if refused is not None:
         return refused
-    event = event_of(envelope, account, now)
+    event = event_without_nulls(envelope, account, now)
     change = change_of(event, text_length_max=settings.text_length_max)
     if isinstance(change, Verdict):
         return change
@@ -121,8 +121,10 @@ def _names(envelope: Envelope, settings: Settings) -> Verdict | None:
     for name in ("id", "source", "type"):
         if name not in envelope:
             return refusal(Code.FIELD_MISSING, f"/{name}", f"`{name}` is required: {_wanted(settings)}.")
-    checked = (_name(envelope, name, settings) for name in ("id", "source", "type", "subject") if name in envelope)
-    return next((refused for refused in checked if refused is not None), None)
+    for name in ("id", "source", "type", "subject"):
+        if name in envelope and (refused := _name(envelope, name, settings)) is not None:
+            return refused
+    return None
 
 
 def _name(envelope: Envelope, name: str, settings: Settings) -> Verdict | None:
@@ -140,14 +142,20 @@ def _wanted(settings: Settings) -> str:
 
 def _texts(envelope: Envelope) -> Verdict | None:
     """Check the text of every attribute, also of those that nothing here understands, and their names."""
-    checked = (_text(name, value) for name, value in envelope.items() if name != "data")
-    return next((refused for refused in checked if refused is not None), None)
+    for name, value in envelope.items():
+        if name != "data" and (refused := _text(name, value)) is not None:
+            return refused
+    return None
 
 
 def _text(name: str, value: Any) -> Verdict | None:
-    if not UNSAFE.search(name) and not (isinstance(value, str) and UNSAFE.search(value)):
+    if _is_plain(name) and (not isinstance(value, str) or _is_plain(value)):
         return None
     return refusal(Code.TEXT_INVALID, pointer_to(name), unsafe_text(pointer_to(name)))
+
+
+def _is_plain(text: str) -> bool:
+    return (text.isascii() and text.isprintable()) or not UNSAFE.search(text)
 
 
 def _time(envelope: Envelope, settings: Settings, now: int) -> Verdict | None:
