@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_05UP, Context, Decimal, Inexact, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from tallystick.envelope import EXACT, named, number, refusal
@@ -116,5 +117,6 @@ def rounded(quantity: Decimal, rounding: Rounding, scale: int) -> int:
     return amount // int(10 ** (GUARD_DIGITS - scale))
 
 
+@lru_cache(maxsize=256)
 def _at_guard(text: str) -> int:
     return int(Decimal(text).scaleb(GUARD_DIGITS, GUARDED))

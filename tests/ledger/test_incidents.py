@@ -261,7 +261,7 @@ async def test_bulk_and_background_beside_single_events(tmp_path: Path) -> None:
         task = Task(lambda db: None)
         ledger._writer.submit(task, Lane.BACKGROUND)
         await asyncio.wait([bulk], timeout=5)
-        served = (bulk.done(), task.done.is_set())
+        served = (bulk.done(), await asyncio.to_thread(task.done.wait, 5))
         here, going = sent, False
         await asyncio.gather(*clients)
         await bulk

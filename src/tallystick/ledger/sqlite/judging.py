@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import apsw
 import numpy as np
@@ -15,7 +16,7 @@ from tallystick.ledger.sqlite import identity
 from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.identity import Hits, sorted_run
 from tallystick.ledger.sqlite.job import Job, run_of
-from tallystick.ledger.sqlite.segment import Damaged, unpack_events
+from tallystick.ledger.sqlite.segment import Damaged, unpack_frames
 from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published
 from tallystick.model import Verdict
@@ -129,13 +130,13 @@ def kept_events(db: apsw.Connection, sequences: Ints, pause: Callable[[], None] 
         pause()
         some = np.ascontiguousarray(wanted[start : start + FRAMES_READ_TOGETHER])
         firsts = np.array([first for (first,) in rows(db, statement, (apsw.carray(some),))], np.int64)
-        frames = "SELECT first, body FROM frame WHERE first IN carray(?) ORDER BY first"
+        frames = "SELECT body FROM frame WHERE first IN carray(?) ORDER BY first"
         starts = np.append(np.searchsorted(some, firsts), len(some)).tolist()
-        found = rows(db, frames, (apsw.carray(firsts),))
-        for (first, body), a, b in zip(found, starts[:-1], starts[1:], strict=True):
-            wanted_here = some[a:b].tolist()
-            events = unpack_events(body, [sequence - first for sequence in wanted_here])
-            kept.update(zip(wanted_here, map(Kept, events.accounts, events.raws), strict=True))
+        bodies = [body for (body,) in rows(db, frames, (apsw.carray(firsts),))]
+        wanted_here = [some[a:b].tolist() for a, b in pairwise(starts)]
+        places = [[at - first for at in here] for here, first in zip(wanted_here, firsts.tolist(), strict=True)]
+        for here, events in zip(wanted_here, unpack_frames(bodies, places), strict=True):
+            kept.update(zip(here, map(Kept, events.accounts, events.raws), strict=True))
     return kept
 
 
