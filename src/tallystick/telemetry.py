@@ -76,7 +76,7 @@ COMMIT_BYTES = Metric("tallystick_ledger_commit_bytes", "histogram", "Bytes of t
 COMMIT_AGE = Metric(
     "tallystick_ledger_commit_age_seconds", "gauge", "Time since the last commit of events; absent before the first."
 )
-WAL_BYTES = Metric("tallystick_ledger_wal_bytes", "gauge", "Size of the write-ahead log beside the ledger's file.")
+WAL_BYTES = Metric("tallystick_ledger_wal_bytes", "gauge", "Bytes of the write-ahead log that are not in the file yet.")
 DAMAGED_ENTRIES = Metric(
     "tallystick_ledger_damaged_entries", "gauge", "Entries of the log that are not what was written: run verify."
 )

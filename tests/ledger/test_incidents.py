@@ -365,3 +365,28 @@ async def test_one_damaged_rollup_stops_the_keeping_of_all(tmp_path: Path) -> No
             await desk.send(ledger, *(audio(f"o{i}", account="other") for i in range(20)))
             await asyncio.sleep(1.5)
             assert ledger._tail.published.identities.stored, "identities in memory are not stored any more"
+
+
+@asynchronous
+async def test_a_long_wal_is_begun_anew_once(tmp_path: Path) -> None:
+    """Its file stays as long as it was, which is no reason to take the write lock at every look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keeper, "WAL_PASSIVE_BYTES", 40_000)
+        patch.setattr(keeper, "WAL_RESTART_BYTES", 160_000)
+        patch.setattr(keeper, "LOOK_EVERY_S", 3600)
+        desk = Desk(tmp_path)
+        async with desk.open() as ledger:
+            assert isinstance(ledger, SqliteLedger)
+            db = ledger._connect_reader()
+            asked: list[str] = []
+            db.exec_trace = lambda cursor, statement, bindings: asked.append(statement) is None
+            for n in range(60):
+                await desk.send(ledger, *(audio(f"{n}-{i}") for i in range(4)))
+                if n >= 40:
+                    ledger._keeper.checkpoint(db)
+            restarts = sum("RESTART" in statement for statement in asked)
+            assert (tmp_path / "ledger.db-wal").stat().st_size >= 160_000
+            assert ledger.vitals().wal_bytes < 40_000
+            # Everything is moved before the next commit comes, which begins the WAL anew by itself.
+            assert restarts <= 1, asked
+            db.close()

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import apsw
 import numpy as np
@@ -20,7 +19,7 @@ import structlog
 from tallystick import rollup
 from tallystick.errors import Problem
 from tallystick.ledger.sqlite import identity, key_use, reading, rollups
-from tallystick.ledger.sqlite.file import FILE_NAME, row, rows
+from tallystick.ledger.sqlite.file import row, rows
 from tallystick.ledger.sqlite.identity import CHUNK, CHUNK_BITS, Identities, MemoryRun, StoredRun
 from tallystick.ledger.sqlite.key_use import KeyUses
 from tallystick.ledger.sqlite.reading import Folded
@@ -40,6 +39,7 @@ FOLD_EVENTS = 500_000
 FOLD_IDLE_S = 5.0
 SLICE_CELLS = 4_000
 SLICE_CHUNKS = 16
+PAGE_BYTES = 4096
 WAL_PASSIVE_BYTES = 8 * 1024 * 1024
 WAL_RESTART_BYTES = 256 * 1024 * 1024
 LOOK_EVERY_S = 0.1
@@ -50,11 +50,13 @@ BUSY_MS = 5000
 
 
 class Keeper(threading.Thread):
-    """One thread; `wake` it after commits. `tail` is the ledger's, replaced when the writer recovers."""
+    """One thread, which looks what is due again and again. `tail` is the ledger's, replaced when the writer recovers.
+
+    `wal_bytes` is how much of the WAL was not in the file yet when it was looked at last.
+    """
 
     def __init__(
         self,
-        folder: Path,
         *,
         connect: Callable[[], apsw.Connection],
         writer: Writer,
@@ -65,7 +67,6 @@ class Keeper(threading.Thread):
     ) -> None:
         super().__init__(name="tallystick-keeper", daemon=True)
         self._uses = uses
-        self._wal = folder / f"{FILE_NAME}-wal"
         self._connect = connect
         self._writer = writer
         self._tail = tail
@@ -77,7 +78,7 @@ class Keeper(threading.Thread):
         self._seen = 0
         self._looks = 0
         self._doomed: list[tuple[int, int]] = []
-        self._checkpointed_at = 0
+        self.wal_bytes = 0
 
     def stop(self) -> None:
         """Begin nothing more; what waits for the writer ends when the writer does."""
@@ -244,26 +245,21 @@ class Keeper(threading.Thread):
         if uses := self._uses.due(key.id for key in tail.published.catalog.keys.values()):
             self._do(tail, partial(key_use.store, uses), lambda: self._uses.mark_stored(uses))
 
-    def wal_bytes(self) -> int:
-        """Return how much there is in the WAL, which is never shortened while it is in use."""
-        return self._wal.stat().st_size if self._wal.exists() else 0
-
     def checkpoint(self, db: apsw.Connection) -> None:
-        """Move the WAL into the file; a reader in the way makes it partial, and it goes on at the next look."""
-        size = self.wal_bytes()
-        if size >= WAL_RESTART_BYTES:
+        """Move the WAL into the file, some at a time, and have it written from its beginning again when it is long.
+
+        A WAL that was moved whole is begun anew by the next commit. One that is added to all the time never is, so it
+        has to be moved once while nobody writes, and then little of it should be left to move.
+        """
+        length, self.wal_bytes = _wal(db)
+        if self.wal_bytes >= WAL_PASSIVE_BYTES:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            length, self.wal_bytes = _wal(db)
+        if self.wal_bytes and length >= WAL_RESTART_BYTES:
             # It waits with the write lock in its hands; a reader in its way must not stop the writer.
             db.set_busy_timeout(0)
             db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
             db.set_busy_timeout(BUSY_MS)
-        elif size >= WAL_PASSIVE_BYTES and self._idle_or_grown(size):
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-    def _idle_or_grown(self, size: int) -> bool:
-        grown = size - self._checkpointed_at >= WAL_PASSIVE_BYTES or size < self._checkpointed_at
-        if grown:
-            self._checkpointed_at = size
-        return grown
 
     def _do(
         self,
@@ -290,6 +286,12 @@ class Keeper(threading.Thread):
         task.wait()
         if self._tail() is not tail:
             raise unavailable("The ledger was read again from its file.")
+
+
+def _wal(db: apsw.Connection) -> tuple[int, int]:
+    """Return how long the WAL is, from its beginning, and how much of it is not in the file yet, in bytes."""
+    _, frames, moved = row(db, "PRAGMA wal_checkpoint(NOOP)")
+    return frames * PAGE_BYTES, (frames - moved) * PAGE_BYTES
 
 
 def give_back() -> None:

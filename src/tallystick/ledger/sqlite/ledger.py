@@ -160,7 +160,6 @@ class SqliteLedger:
             for lane in (Lane.URGENT, Lane.BULK)
         }
         self._keeper = Keeper(
-            folder,
             connect=self._connect_reader,
             writer=self._writer,
             tail=self._now,
@@ -355,7 +354,7 @@ class SqliteLedger:
             sequence=published.sequence,
             committed=published.recorded if published.sequence else None,
             queued_bytes=self._writer.queued_bytes,
-            wal_bytes=self._keeper.wal_bytes(),
+            wal_bytes=self._keeper.wal_bytes,
             commits=self._writer.commits,
             accepted={names[number]: events for number, events in dict(self._accepted).items()},
             label_set_warnings=Counter((name, meter) for name, meter in warned if name is not None),
