@@ -93,7 +93,7 @@ def nothing() -> Cells:
 
 
 def _reduce(cells: Cells) -> Cells:
-    if len(cells) == 0:
+    if len(cells) <= 1:
         return cells
     order = np.argsort(cells.key, kind="stable")
     keys = cells.key[order]

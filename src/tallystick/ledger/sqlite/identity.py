@@ -150,16 +150,17 @@ class Identities:
 
     def probe(self, wanted: Fingerprints, db: apsw.Connection) -> Hits:
         """Return what is kept under `wanted` (ascending)."""
-        parts = [run.probe(wanted) for run in self.memory]
-        return Hits.join([*parts, *(run.probe(wanted, db) for run in self.stored)])
+        memory, stored = _likely(self.memory, self.stored, wanted)
+        return Hits.join([*(run.probe(wanted) for run in memory), *(run.probe(wanted, db) for run in stored)])
 
     def probe_after(self, wanted: Fingerprints, sequence: int, db: apsw.Connection) -> Hits:
         """Return what was kept under `wanted` (ascending) after `sequence`: the commits since an earlier probe.
 
         They may have been stored meanwhile: a job can wait that long.
         """
-        parts = [run.probe(wanted) for run in self.memory if run.last > sequence]
-        hits = Hits.join([*parts, *(run.probe(wanted, db) for run in self.stored if run.last > sequence)])
+        memory = tuple(run for run in self.memory if run.last > sequence)
+        stored = tuple(run for run in self.stored if run.last > sequence)
+        hits = Identities(memory, 0, stored).probe(wanted, db)
         newer = hits.sequence > sequence
         return Hits(hits.row[newer], hits.sequence[newer])
 
@@ -308,16 +309,34 @@ def load_run(
     return StoredRun(number, first, last, entries, np.frombuffer(b"".join(firsts), "<u8"), heads)
 
 
+def _likely(
+    memory: Sequence[MemoryRun], stored: Sequence[StoredRun], wanted: Fingerprints
+) -> tuple[Sequence[MemoryRun], Sequence[StoredRun]]:
+    """Leave out the runs that have none of a few fingerprints; of many, each run is asked for all."""
+    if len(wanted) > FEW:
+        return memory, stored
+    whole = wanted.tolist()
+    heads = [one >> 32 for one in whole]
+    return (
+        [run for run in memory if _has_one(run.fingerprint, whole)],
+        [run for run in stored if run.heads is None or _has_one(run.heads, heads)],
+    )
+
+
+def _has_one(ascending: NDArray[np.unsignedinteger[Any]], wanted: Iterable[int]) -> bool:
+    values = memoryview(ascending)  # type: ignore[arg-type]  # numpy's stubs do not say that it is a buffer
+    for one in wanted:
+        at = bisect_left(values, one)
+        if at < len(values) and values[at] == one:
+            return True
+    return False
+
+
 _SIDES: Sequence[Literal["left", "right"]] = ("left", "right")
 
 
 def _present(sorted_values: NDArray[np.unsignedinteger[Any]], wanted: NDArray[np.unsignedinteger[Any]]) -> Ints:
     """Return the rows of `wanted` that are among the values, which are not none."""
-    if len(wanted) <= FEW:
-        values = memoryview(sorted_values)  # type: ignore[arg-type]  # numpy's stubs do not say that it is a buffer
-        last = len(values) - 1
-        found = [row for row, one in enumerate(wanted.tolist()) if values[min(bisect_left(values, one), last)] == one]
-        return np.array(found, np.int64)
     near = np.minimum(np.searchsorted(sorted_values, wanted), len(sorted_values) - 1)
     return np.flatnonzero(sorted_values[near] == wanted)
 

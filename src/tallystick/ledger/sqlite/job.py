@@ -25,6 +25,9 @@ from tallystick.ledger.sqlite.tail import quarter_cells
 from tallystick.model import Account, Batch, Verdict
 from tallystick.rollup import Cells, Ints
 
+FEW = 16
+"""So few values are gone through one by one: numpy takes its time over them."""
+
 Raws = Sequence[bytes]
 
 Strand = tuple[int, str]
@@ -144,6 +147,8 @@ class Job:
 
     def used_sets(self) -> Ints:
         """Return which of the batch's label sets are still in use, ascending."""
+        if len(self.posting_set) <= FEW:
+            return np.array(sorted(set(self.posting_set.tolist())), np.int64)
         return np.unique(self.posting_set)
 
     def strands(self, accounts: Mapping[str, Account]) -> Counter[Strand]:
@@ -213,15 +218,18 @@ def run_of(jobs: Sequence[Job]) -> MemoryRun:
 def pack(jobs: Sequence[Job]) -> Packed:
     """Pack the events of jobs; zstd and SHA-256 let go of the interpreter meanwhile."""
     time = np.concatenate([job.batch.time[job.rows] for job in jobs])
-    accounts, events = np.unique(np.concatenate([job.account for job in jobs]), return_counts=True)
-    return Packed(
-        _frames(jobs),
-        int(time.min()),
-        int(time.max()),
-        tuple(accounts.tolist()),
-        tuple(events.tolist()),
-        run_of(jobs),
-    )
+    accounts, events = _counted(np.concatenate([job.account for job in jobs]))
+    return Packed(_frames(jobs), int(time.min()), int(time.max()), accounts, events, run_of(jobs))
+
+
+def _counted(accounts: NDArray[np.uint32]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the numbers of accounts, ascending, and how often each is there."""
+    if len(accounts) <= FEW:
+        counts = Counter(accounts.tolist())
+        numbers = tuple(sorted(counts))
+        return numbers, tuple(counts[number] for number in numbers)
+    distinct, times = np.unique(accounts, return_counts=True)
+    return tuple(distinct.tolist()), tuple(times.tolist())
 
 
 def _frames(jobs: Sequence[Job]) -> list[Frame]:

@@ -185,7 +185,7 @@ def pack_columns(columns: Columns) -> tuple[bytes, bytes]:
     payload = b"".join(
         (
             struct.pack("<II", events, postings),
-            planes(zigzag(np.diff(columns.time, prepend=np.int64(0)))),
+            planes(zigzag(np.concatenate((columns.time[:1], columns.time[1:] - columns.time[:-1])))),
             columns.timed.astype(np.uint8).tobytes(),
             per_event.tobytes(),
             planes(columns.posting_series),
