@@ -37,6 +37,11 @@ class Precedence:
                 if not self._under_way:
                     self._clear.set()
 
+    @property
+    def is_claimed(self) -> bool:
+        """Say whether a small request is under way."""
+        return not self._clear.is_set()
+
     def give_way(self) -> None:
         """Wait while small requests are under way, GIVE_WAY_S at most: called by bulk, between its pieces."""
         if not self._clear.is_set():

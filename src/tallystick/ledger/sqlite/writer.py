@@ -20,6 +20,7 @@ from tallystick.errors import Code, Problem
 from tallystick.ledger.sqlite.file import row
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.vitals import Commits
+from tallystick.precedence import GIVE_WAY_S, precedence
 
 log = structlog.get_logger(__name__)
 
@@ -181,6 +182,9 @@ class Writer(threading.Thread):
         with self._ready:
             while not (urgent or bulk or background or self._closing):
                 self._ready.wait()
+            if not urgent and precedence.is_claimed:
+                # A small request is on its way here, and would have to wait for all of what is begun now.
+                self._ready.wait(GIVE_WAY_S)
             works: list[Work] = []
             room = self._group_bytes_max
             # Small commits that never cease must not keep the others waiting for ever.
