@@ -153,6 +153,10 @@ class Identities:
         memory, stored = _likely(self.memory, self.stored, wanted)
         return Hits.join([*(run.probe(wanted) for run in memory), *(run.probe(wanted, db) for run in stored)])
 
+    def may_have(self, wanted: Fingerprints) -> bool:
+        """Say whether anything may be kept under a FEW fingerprints, as far as memory can tell."""
+        return any(_likely(self.memory, self.stored, wanted))
+
     def probe_after(self, wanted: Fingerprints, sequence: int, db: apsw.Connection) -> Hits:
         """Return what was kept under `wanted` (ascending) after `sequence`: the commits since an earlier probe.
 

@@ -43,6 +43,9 @@ class Known:
     kept: Mapping[int, Kept]
 
 
+NOTHING_KNOWN = Known(Hits.join(()), {})
+
+
 def look_up(
     jobs: Sequence[Job], published: Published, secret: int, db: apsw.Connection, pause: Callable[[], None]
 ) -> list[Known]:
@@ -50,12 +53,7 @@ def look_up(
 
     After it the writer need only look at commits newer than `published`. `pause` is called between the steps.
     """
-    for job in jobs:
-        pause()
-        batch = job.batch
-        job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
-        job.run = sorted_run(job.fingerprint, np.arange(len(batch)))
-        job.screened_through = published.sequence
+    fingerprint(jobs, published, secret, pause)
     together = run_of(jobs)
     found = published.identities.probe(together.fingerprint, db)
     asked, sequence = together.sequence[found.row], found.sequence
@@ -66,6 +64,18 @@ def look_up(
         known.append(Known(Hits(asked[own] - first, sequence[own]), kept))
         first += len(job.batch)
     return known
+
+
+def fingerprint(
+    jobs: Sequence[Job], published: Published, secret: int, pause: Callable[[], None] = lambda: None
+) -> None:
+    """Note the fingerprints of jobs, which are about to be looked for among what is `published`."""
+    for job in jobs:
+        pause()
+        batch = job.batch
+        job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
+        job.run = sorted_run(job.fingerprint, np.arange(len(batch)))
+        job.screened_through = published.sequence
 
 
 def screen(job: Job, known: Known, published: Published, index: SeriesIndex, pause: Callable[[], None]) -> None:

@@ -12,8 +12,9 @@ import structlog
 from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
+from tallystick.ledger.sqlite.identity import FEW
 from tallystick.ledger.sqlite.job import Job
-from tallystick.ledger.sqlite.judging import Known, look_up, screen
+from tallystick.ledger.sqlite.judging import NOTHING_KNOWN, Known, fingerprint, look_up, screen
 from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
@@ -48,12 +49,29 @@ class Screener(threading.Thread):
         self._clock = clock
         self._ready = threading.Condition()
         self._jobs: deque[Job] = deque()
-        self._closing = False
+        self._closing = self._busy = False
 
     def submit(self, job: Job) -> None:
+        """Take a job in; for the thread of its caller."""
         with self._ready:
+            # Never past others: they are kept in the order of the calls.
+            if not self._busy and not self._jobs and self._is_plainly_new(job):
+                self._writer.submit(job, self._lane)
+                return
             self._jobs.append(job)
             self._ready.notify()
+
+    def _is_plainly_new(self, job: Job) -> bool:
+        """Screen a job of few events, if memory alone can tell that they are new: handing it on would cost more."""
+        tail = self._tail()
+        published = tail.published
+        if len(job.batch) > FEW or job.batch.catalog_version != published.catalog.version or _missing(job, published):
+            return False
+        fingerprint([job], published, self._secret)
+        if published.identities.may_have(job.fingerprint):
+            return False
+        screen(job, NOTHING_KNOWN, published, tail.series, self._pause)
+        return True
 
     def close(self) -> None:
         """Hand over what was taken, then end."""
@@ -92,8 +110,10 @@ class Screener(threading.Thread):
     def _take(self) -> list[Job]:
         """Wait for jobs, and take what there is; nothing once it is closed."""
         with self._ready:
+            self._busy = False
             while not (self._jobs or self._closing):
                 self._ready.wait()
+            self._busy = True
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), TOGETHER_MAX[self._lane]))]
 
     def _look_up(self, jobs: Sequence[Job], db: apsw.Connection) -> list[Known]:
