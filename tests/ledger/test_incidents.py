@@ -379,7 +379,12 @@ async def test_a_long_wal_is_begun_anew_once(tmp_path: Path) -> None:
             assert isinstance(ledger, SqliteLedger)
             db = ledger._connect_reader()
             asked: list[str] = []
-            db.exec_trace = lambda cursor, statement, bindings: asked.append(statement) is None
+
+            def note(_: Any, statement: str, __: Any) -> bool:
+                asked.append(statement)
+                return True
+
+            db.exec_trace = note
             for n in range(60):
                 await desk.send(ledger, *(audio(f"{n}-{i}") for i in range(4)))
                 if n >= 40:
