@@ -71,6 +71,7 @@ class Run:
     batches: frozenset[int]
     folder: Path
     postgres: str
+    rich: bool
 
 
 def say(message: str) -> None:
@@ -154,16 +155,17 @@ def returned(run: Run, back: long.Return) -> Iterator[Line]:
 
 def size(run: Run) -> Iterator[Line]:
     """Fill one ledger and measure everything that depends on its size; the same bodies serve (i)."""
-    say(f"{run.events:,} events for the long run")
-    bodies = traffic.write(run.folder / "long", traffic.LONG, run.events, LONG_BATCH)
+    say(f"{run.events:,} events for the long run{', 13 labels and three meters each' if run.rich else ''}")
+    shape = traffic.RICH_LONG if run.rich else traffic.LONG
+    bodies = traffic.write(run.folder / "long", shape, run.events, LONG_BATCH)
     if run.only & set("efgh"):
         folder = run.folder / "data"
         count = -(-run.events // LONG_BATCH)
-        yield from grown(run, apart(long.grow, bodies, folder, count, IN_FLIGHT[LONG_BATCH]))
+        yield from grown(run, apart(long.grow, bodies, folder, count, IN_FLIGHT[LONG_BATCH], run.rich))
         if run.only & set("gh"):
             yield from returned(run, apart(long.come_back, folder, traffic.sample(bodies, OLD_IDS, run.events)))
     if "i" in run.only:
-        singles = apart(latency.beside_bulk, bodies, 400, 0.025)
+        singles = apart(latency.beside_bulk, bodies, 400, 0.025, run.rich)
         yield ceiling("i", f"{len(singles)} single commits, p50", median(singles) * MS, "ms")
         yield ceiling("i", f"{len(singles)} single commits, p99", percentile(singles, 0.99) * MS, "ms", 40)
 
@@ -246,6 +248,7 @@ def arguments() -> argparse.Namespace:
     reader.add_argument("--only", type=parts, default=frozenset(PARTS), help="parts to run, as in b,d (default all)")
     reader.add_argument("--rounds", type=int, default=3, help="how often rates are measured in turn (default 3)")
     reader.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="batch sizes (default all)")
+    reader.add_argument("--rich", action="store_true", help="(e) to (i) with 13 labels and three meters per event")
     reader.add_argument("--folder", default="/var/tmp", help="where files may lie meanwhile: on a disk (/var/tmp)")
     return reader.parse_args()
 
@@ -259,7 +262,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallystick-bench-")))
         wanted = asked.only & {"d", "m", "w"}
         address = stack.enter_context(postgres.server()) if wanted else ""
-        run = Run(asked.events, asked.only, asked.rounds, frozenset(asked.batches), folder, address)
+        run = Run(asked.events, asked.only, asked.rounds, frozenset(asked.batches), folder, address, asked.rich)
         done: list[Line] = []
         try:
             done.extend(lines(run))

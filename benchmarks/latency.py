@@ -6,20 +6,22 @@ import asyncio
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import embedded, traffic
+from benchmarks import embedded, meters, traffic
 from tallystick.ledger.base import Ledger
+from tallystick.model import Meter
 
-SINGLES = traffic.Traffic(seed=77)
+SINGLES = {False: traffic.Traffic(seed=77), True: traffic.Traffic(seed=77, rich=True)}
+"""Usual ones, and such as have 13 labels."""
 SETTLE_S = 1.0
 """How long the bulk runs before the probe begins: the first commits make accounts and series."""
 
 
-def singles(count: int) -> Iterator[bytes]:
+def singles(count: int, rich: bool = False) -> Iterator[bytes]:
     """Return bodies of one event each that no other traffic contains."""
-    return traffic.bodies(traffic.events(SINGLES, count), 1)
+    return traffic.bodies(traffic.events(SINGLES[rich], count), 1)
 
 
 async def probe(ledger: Ledger, bodies: Iterator[bytes], every_s: float, stop: asyncio.Event) -> list[float]:
@@ -44,10 +46,12 @@ async def repeat(ledger: Ledger, bodies: Iterator[bytes], stop: asyncio.Event) -
     stop.set()
 
 
-async def beside(folder: Path, bulk: Iterator[bytes], single: Iterator[bytes], every_s: float) -> list[float]:
+async def beside(
+    folder: Path, bulk: Iterator[bytes], single: Iterator[bytes], every_s: float, own: Sequence[Meter]
+) -> list[float]:
     """Probe while two bulk batches are always under way."""
     stop = asyncio.Event()
-    async with embedded.opened(folder) as ledger:
+    async with embedded.opened(folder, own) as ledger:
         work = [asyncio.create_task(repeat(ledger, bulk, stop)) for _ in range(2)]
         await asyncio.sleep(SETTLE_S)
         latencies = await probe(ledger, single, every_s, stop)
@@ -63,15 +67,16 @@ def spin(stop: threading.Event) -> None:
         number += 1
 
 
-def beside_bulk(path: Path, count: int, every_s: float) -> list[float]:
+def beside_bulk(path: Path, count: int, every_s: float, rich: bool = False) -> list[float]:
     """Return the latencies of up to `count` single events, in seconds."""
-    single = iter(list(singles(count)))
+    single = iter(list(singles(count, rich)))
+    own = meters.RICH if rich else ()
     stop = threading.Event()
     busy = threading.Thread(target=spin, args=(stop,))
     with tempfile.TemporaryDirectory(prefix="tallystick-bench-") as folder:
         busy.start()
         try:
-            return asyncio.run(beside(Path(folder) / "data", traffic.read(path), single, every_s))
+            return asyncio.run(beside(Path(folder) / "data", traffic.read(path), single, every_s, own))
         finally:
             stop.set()
             busy.join()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import embedded, latency, traffic
+from benchmarks import embedded, latency, meters, traffic
 from tallystick import query
 from tallystick.clock import system_clock
 from tallystick.dialects import native
@@ -98,12 +98,12 @@ async def reports(ledger: Ledger) -> dict[str, Sequence[float]]:
     }
 
 
-async def growing(folder: Path, bodies: Tenths, in_flight: int) -> Growth:
+async def growing(folder: Path, bodies: Tenths, in_flight: int, rich: bool) -> Growth:
     """Fill a ledger while single events are probed; then ask for reports."""
     stop = asyncio.Event()
-    async with embedded.opened(folder) as ledger:
+    async with embedded.opened(folder, meters.RICH if rich else ()) as ledger:
         before = memory()
-        prober = asyncio.create_task(latency.probe(ledger, latency.singles(PROBES_MAX), PROBE_EVERY_S, stop))
+        prober = asyncio.create_task(latency.probe(ledger, latency.singles(PROBES_MAX, rich), PROBE_EVERY_S, stop))
         await embedded.drain(ledger, bodies, in_flight)
         bodies.marks.append(time.perf_counter())
         grown = memory() - before
@@ -113,9 +113,9 @@ async def growing(folder: Path, bodies: Tenths, in_flight: int) -> Growth:
     return Growth(bodies.durations(), singles, grown, disk(folder), answers)
 
 
-def grow(path: Path, folder: Path, count: int, in_flight: int) -> Growth:
+def grow(path: Path, folder: Path, count: int, in_flight: int, rich: bool = False) -> Growth:
     """Send a file of `count` bodies, read as it goes, into a ledger that stays."""
-    return asyncio.run(growing(folder, Tenths(traffic.read(path), count), in_flight))
+    return asyncio.run(growing(folder, Tenths(traffic.read(path), count), in_flight, rich))
 
 
 async def returning(folder: Path, old: Sequence[bytes]) -> Return:

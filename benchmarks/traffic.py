@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -56,6 +56,7 @@ USUAL = Traffic()
 WORST = Traffic(label_sets=100, shuffled_days=3 * 365, seed=2)
 RICH = Traffic(rich=True, seed=4)
 LONG = Traffic(wide=(Wide("wide-200", 200, 0.01), Wide("wide-10000", 10_000, 0.02)), seed=3)
+RICH_LONG = replace(LONG, rich=True, seed=5)
 
 
 def labels_of(number: int) -> str:
