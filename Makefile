@@ -12,7 +12,7 @@ READY := .venv/.ready
 COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url
 
-.PHONY: setup test check format pages bench demo pins clean
+.PHONY: setup test check format pages vendor bench demo pins clean
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ format: $(READY)
 # Writes the pages of the reference that are made from the code.
 pages: $(READY)
 	$(BIN)/python -m tests.generated
+
+# Renews what the dashboard carries of others, in the versions that its list names; needs npm.
+vendor: $(READY)
+	$(BIN)/python -m tests.dashboard.vendoring
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -125,7 +125,7 @@ def http() -> str:
     rows = []
     for route in ROUTES:
         summary = paths[route.path.replace("...}", "}")][route.method.lower()]["summary"]
-        rows.append((route.method, code(route.path), code(route.scope or ""), summary))
+        rows.append((route.method, code(route.path), code(route.scope or ("any" if route.is_keyed else "")), summary))
     return f"""# HTTP
 
 Every path that answers, with the scope that its key needs; without one it needs no key. Parameters, bodies and replies

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass, field
+from typing import Any
 
 from tallystick.clock import Clock, system_clock
 from tallystick.ledger.base import Ledger
@@ -19,8 +20,8 @@ class App:
     """Holds no behaviour.
 
     `counts` are what /metrics shows of requests and events. `session_secret` signs the sessions of this process, which
-    end with it. `calls` are the requests being answered, `body_bytes` the bodies they hold in memory, `waits` the
-    deadlines of those whose bodies are still to come.
+    end with it; `page_sessions` are those of browsers, by digest. `calls` are the requests being answered,
+    `body_bytes` the bodies they hold in memory, `waits` the deadlines of those whose bodies are still to come.
     """
 
     settings: Settings
@@ -29,6 +30,7 @@ class App:
     draining: bool = False
     counts: Counts = field(default_factory=Counts)
     session_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    page_sessions: dict[str, Any] = field(default_factory=dict, repr=False)
     calls: int = 0
     body_bytes: int = 0
     waits: set[asyncio.Timeout] = field(default_factory=set)

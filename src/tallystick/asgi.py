@@ -13,6 +13,7 @@ from tallystick.api import (
     audit,
     auth,
     backups,
+    dashboard,
     documents,
     errors,
     events,
@@ -39,6 +40,7 @@ from tallystick.api.description import describe
 from tallystick.api.ids import ids_of
 from tallystick.api.routing import Route, Routing
 from tallystick.app import App
+from tallystick.dashboard.pages import PAGES
 from tallystick.dialect import Dialect
 from tallystick.dialects import DIALECTS
 from tallystick.errors import Code, Problem
@@ -83,6 +85,7 @@ ROUTES = (
     Route("GET", "/v1/events", listing.index, Scope.REPORT),
     Route("GET", "/v1/export", listing.export, Scope.REPORT),
     Route("GET", "/v1/usage", usage.native_report, Scope.REPORT),
+    Route("GET", "/v1/usage/meters", usage.meters, Scope.REPORT),
     Route("GET", "/v1/accounts", accounts.index, Scope.ADMIN),
     Route("GET", "/v1/accounts/{account}", accounts.get, Scope.ADMIN),
     Route("PUT", "/v1/accounts/{account}", accounts.put, Scope.ADMIN),
@@ -95,6 +98,7 @@ ROUTES = (
     Route("GET", "/v1/rates", rates.index, Scope.ADMIN),
     Route("GET", "/v1/rates/{table}", rates.get, Scope.ADMIN),
     Route("PUT", "/v1/rates/{table}", rates.put, Scope.ADMIN),
+    Route("GET", "/v1/key", keys.own, any_scope=True),
     Route("GET", "/v1/keys", keys.index, Scope.ADMIN),
     Route("POST", "/v1/keys", keys.post, Scope.ADMIN),
     Route("GET", "/v1/keys/{id}", keys.get, Scope.ADMIN),
@@ -123,7 +127,18 @@ ROUTES = (
     *(replace(route, path=f"/v1{route.path}") for route in HIYA_ROUTES),
 )
 
-ROUTING = Routing(ROUTES, DIALECTS)
+API = Routing(ROUTES, DIALECTS)
+
+
+async def page(call: http.Call) -> Reply:
+    """Answer a browser with a page, which asks the API of this process for what it shows."""
+    return await dashboard.answer(call, create(call.app, API))
+
+
+PAGE_ROUTES = tuple(Route(each.method, each.path, page) for each in PAGES)
+"""For people, not for programs: they are no part of the API, and /openapi.json knows nothing of them."""
+
+ROUTING = Routing((*ROUTES, *PAGE_ROUTES), (*DIALECTS, dashboard.DIALECT))
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """What is asked every few seconds, by machines: not worth a line unless somebody looks closely."""
@@ -132,8 +147,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """The methods that are counted by name; anything may be sent as one."""
 
 
-def create(app: App, routing: Routing = ROUTING) -> Asgi:
-    """Return the ASGI application over an open app."""
+def create(app: App, routing: Routing | None = None) -> Asgi:
+    """Return the ASGI application over an open app; without a routing the settings say what answers."""
+    routing = routing or (ROUTING if app.settings.dashboard else API)
 
     async def application(scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
         if scope["type"] != "http":
@@ -186,10 +202,11 @@ def _record(call: http.Call, status: int, seconds: float) -> None:
 async def _handled(call: http.Call, routing: Routing, segments: tuple[str, ...], dialect: Dialect | None) -> Reply:
     try:
         route = _route_of(call, routing, segments)
-        if route.scope is not None:
+        if route.is_keyed:
             _refuse_while_draining(call)
             call.key = _caller(call, route)
-            auth.require(call.key, route.scope)
+        if route.scope is not None:
+            auth.require(call.caller, route.scope)
         return await route.handler(call)
     except Problem as problem:
         return _refusal(call, problem, dialect)

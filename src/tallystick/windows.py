@@ -131,6 +131,14 @@ def format_instant(instant: int) -> str:
     return (_EPOCH + timedelta(microseconds=instant)).isoformat().replace("+00:00", "Z")
 
 
+def format_local(instant: int, zone: str) -> str:
+    """Write an instant as the clocks of a zone show it, cut to the second, with their offset: `…T12:00:00+01:00`."""
+    offset = _offset_of(whenever.Instant.from_timestamp(instant, unit="microsecond").to_tz(zone))
+    shown = (_EPOCH + timedelta(microseconds=(instant + offset) // SECOND * SECOND)).isoformat()[:19]
+    sign, minutes = "-" if offset < 0 else "+", abs(offset) // (60 * SECOND)
+    return f"{shown}{sign}{minutes // 60:02}:{minutes % 60:02}"
+
+
 def parse_day(text: str) -> int:
     """Read `YYYY-MM-DD` as the first instant of that UTC day; ValueError unless it is one."""
     if _DAY.fullmatch(text) is None:

@@ -56,10 +56,10 @@ def test_every_route_is_described_and_nothing_else() -> None:
     assert {(method, path) for method, path, _ in operations()} == {
         (r.method, openapi.template(r.path)) for r in asgi.ROUTES
     }
-    scopes = {(route.method, openapi.template(route.path)): route.scope for route in asgi.ROUTES}
+    keyed = {(route.method, openapi.template(route.path)): route.is_keyed for route in asgi.ROUTES}
     for method, path, operation in operations():
         assert operation["summary"].endswith(".")
-        assert ("security" in operation) == (scopes[method, path] is not None)
+        assert ("security" in operation) == keyed[method, path]
         named = [p["name"] for p in operation.get("parameters", []) if p["in"] == "path"]
         assert named == re.findall(r"\{(\w+)\}", path)
         assert all(parameter["description"].endswith(".") for parameter in operation.get("parameters", []))

@@ -13,7 +13,7 @@ from tallystick.api import auth, documents, pages
 from tallystick.api.description import describe
 from tallystick.api.http import Call
 from tallystick.errors import Code, Problem
-from tallystick.model import Key, Scope
+from tallystick.model import Account, AccountKind, Key, Scope
 from tallystick.query import Reply
 from tallystick.settings import KEY_OVERLAP_S_MAX
 
@@ -41,6 +41,24 @@ class KeyShown(TypedDict):
     scopes: list[Scope]
     created_at: str
     expires_at: str | None
+
+
+class AccountRead(TypedDict):
+    """An account that a key reads."""
+
+    account: str
+    kind: AccountKind
+    timezone: str
+
+
+class KeyOwn(TypedDict):
+    """The key that asks, or the key of its session, and which accounts it reads (null = all there are)."""
+
+    id: str
+    account: str | None
+    scopes: list[Scope]
+    expires_at: str | None
+    accounts: list[AccountRead] | None
 
 
 class KeyListed(KeyShown):
@@ -97,6 +115,25 @@ async def index(call: Call) -> Reply:
     keys = {(key.created, key.id): key for key in call.app.catalog.keys.values() if _administers(call, key)}
     page, following = pages.cut(sorted(at for at in keys if after is None or at > after), limit)
     return pages.reply(call, "keys", [_listed(call, keys[at]) for at in page], following)
+
+
+@describe(replies={200: KeyOwn})
+async def own(call: Call) -> Reply:
+    """Show the key that asks: its account, its scopes and the accounts that it reads."""
+    caller, catalog = call.caller, call.app.catalog
+    key, names = catalog.key(caller.key_id), auth.readable(caller, catalog)
+    shown: KeyOwn = {
+        "id": caller.key_id,
+        "account": caller.account,
+        "scopes": sorted(caller.scopes),
+        "expires_at": None if key is None else _text(key.valid_until),
+        "accounts": None if names is None else [_read(catalog.accounts[name]) for name in names],
+    }
+    return documents.reply(shown, 200, **{"Cache-Control": "no-store"})
+
+
+def _read(account: Account) -> AccountRead:
+    return {"account": account.name, "kind": account.kind, "timezone": account.timezone}
 
 
 @describe(replies={200: KeyListed})

@@ -44,6 +44,8 @@ class Route(Protocol):
     def scope(self) -> Scope | None: ...
     @property
     def scheme(self) -> str: ...
+    @property
+    def is_keyed(self) -> bool: ...
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "paths": dict(paths),
         "components": {
             "schemas": schemas.components,
-            "securitySchemes": {_security(route): _scheme(route) for route, _ in described if route.scope is not None},
+            "securitySchemes": {_security(route): _scheme(route) for route, _ in described if route.is_keyed},
         },
     }
 
@@ -128,7 +130,7 @@ def _operation(route: Route, description: Description, schemas: _Schemas) -> dic
     if description.body:
         content = {media_type: _content(media_type, description, schemas) for media_type in description.body}
         operation["requestBody"] = {"required": description.body_required, "content": content}
-    if route.scope is not None:
+    if route.is_keyed:
         operation["security"] = [{_security(route): []}]
     return {name: value for name, value in operation.items() if value}
 
@@ -146,7 +148,11 @@ def _scheme(route: Route) -> dict[str, str]:
 
 
 def _said(route: Route, more: str) -> str:
-    needs = "Needs no key." if route.scope is None else f"Needs a key with the scope `{route.scope}`."
+    needs = "Needs no key."
+    if route.is_keyed:
+        needs = (
+            "Needs a key, of whatever scope." if route.scope is None else f"Needs a key with the scope `{route.scope}`."
+        )
     return f"{more}\n\n{needs}" if more else needs
 
 
@@ -195,8 +201,10 @@ def _responses(route: Route, description: Description, schemas: _Schemas) -> dic
 
 def _codes(route: Route, description: Description) -> Iterable[Code]:
     """Yield the problems of a call: those that its shape brings with it, and its own."""
+    if route.is_keyed:
+        yield from (Code.KEY_MISSING, Code.KEY_INVALID, Code.UNAVAILABLE)
     if route.scope is not None:
-        yield from (Code.KEY_MISSING, Code.KEY_INVALID, Code.SCOPE_MISSING, Code.UNAVAILABLE)
+        yield Code.SCOPE_MISSING
     if description.query:
         yield Code.PARAMETER_INVALID
     if description.body:

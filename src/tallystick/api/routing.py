@@ -20,7 +20,8 @@ Methods = Mapping[str, "Route"]
 class Route:
     """One call: `{name}` in the path is any one part of it, `{name...}` at its end all that is left.
 
-    Without a scope it needs no key; `anonymous` is one that the setting `anonymous_account` opens to whoever has none.
+    Without a scope it needs no key, unless any key will do (`any_scope`). `anonymous` is one that the setting
+    `anonymous_account` opens to whoever has none.
     `scheme` is the word before the key in the Authorization header.
     """
 
@@ -30,6 +31,12 @@ class Route:
     scope: Scope | None = None
     anonymous: bool = False
     scheme: str = "Bearer"
+    any_scope: bool = False
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether it needs a key."""
+        return self.any_scope or self.scope is not None
 
 
 class Routing:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import TypedDict
 
 from tallystick import query
-from tallystick.api import reading, replays
+from tallystick.api import pages, reading, replays
 from tallystick.api.description import INSTANT_SCHEMA, NAME_SCHEMA, Parameter, describe
 from tallystick.api.http import Call
 from tallystick.api.reports import ROWS_INLINE_MAX
 from tallystick.dialects import native
 from tallystick.errors import Code
+from tallystick.model import Meter
 from tallystick.query import Reply
 from tallystick.windows import Window
 
@@ -21,6 +23,36 @@ _TAG = re.compile(r'(?:W/)?("[!#-~\x80-\xff]*")')
 
 
 ACCOUNT = Parameter("account", "Only this account; absent = all that the key reads.", NAME_SCHEMA)
+
+
+class MeterReported(TypedDict):
+    """What there is to ask of a meter: its unit, its own aggregation and its labels."""
+
+    meter: str
+    unit: str
+    aggregation: str
+    labels: list[str]
+
+
+class MetersReported(TypedDict):
+    """Meters by name."""
+
+    meters: list[MeterReported]
+    next: str | None
+
+
+@describe(query=pages.PARAMETERS, replies={200: MetersReported})
+async def meters(call: Call) -> Reply:
+    """List the meters that reports may be asked of, by name, page by page."""
+    limit, after = pages.asked(call, str)
+    known = call.app.catalog.meters
+    page, following = pages.cut(sorted(name for name in known if after is None or name > after), limit)
+    return pages.reply(call, "meters", [_reported(known[name]) for name in page], following)
+
+
+def _reported(meter: Meter) -> MeterReported:
+    labels = [label for label, _ in meter.labels]
+    return {"meter": meter.name, "unit": meter.unit, "aggregation": meter.aggregation, "labels": labels}
 
 
 @describe(
