@@ -12,7 +12,7 @@ READY := .venv/.ready
 COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url
 
-.PHONY: setup test check format pages vendor bench demo pins clean
+.PHONY: setup test check format pages vendor screenshots bench demo pins clean
 
 setup: $(READY)
 
@@ -37,6 +37,10 @@ pages: $(READY)
 # Renews what the dashboard carries of others, in the versions that its list names; needs npm.
 vendor: $(READY)
 	$(BIN)/python -m tests.dashboard.vendoring
+
+# Makes the pictures of the dashboard that the pages show; needs Chromium.
+screenshots: $(READY)
+	$(BIN)/python -m tests.dashboard.screenshots
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)

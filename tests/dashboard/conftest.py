@@ -13,7 +13,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.api.client import World, run
 from tests.dashboard import made
+from tests.dashboard.person import Person, Play, Scenario
 from tests.server import OPERATOR, Server, serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -82,6 +84,19 @@ class Visitor:
         self.page.add_init_script(WATCH)
         self.page.on("request", lambda request: self._note(request.url))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def played(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
+    """Play a scenario with a person before either ledger."""
+
+    def play(scenario: Scenario) -> None:
+        async def both(world: World) -> None:
+            await scenario(world, Person(world))
+
+        run(both, folder=tmp_path / "data" if request.param == "sqlite" else None)
+
+    return play
 
 
 Visit = Callable[..., Visitor]

@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from urllib.parse import parse_qs, urlencode, urlsplit
-
-import pytest
+from urllib.parse import parse_qs, urlsplit
 
 from tallystick import asgi
 from tallystick.dashboard import session
 from tallystick.dashboard.pages import PAGES
 from tallystick.model import Scope
-from tests.api.client import HOUR, OPERATOR, Answer, World, run
+from tests.api.client import HOUR, OPERATOR, World, run
+from tests.dashboard.person import Person, Play, csrf_in
 
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 CLOSED = [page for page in PAGES if page.open is None]
 TARGETS = [re.sub(r"\{.+?\}", "1", page.path) for page in CLOSED if page.method == "GET"]
 
 
-class Person:
-    """A browser as the server sees it: it keeps cookies, and sends forms back."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.cookies: dict[str, str] = {}
-        self.set: list[str] = []
-
-    async def get(self, target: str, **headers: str) -> Answer:
-        """Ask for a page."""
-        return await self._ask("GET", target, b"", headers)
-
-    async def post(self, target: str, **fields: str) -> Answer:
-        """Send a form."""
-        return await self._ask("POST", target, urlencode(fields).encode(), FORM)
-
-    async def sign_in(self, key: str = OPERATOR, target: str = "") -> Answer:
-        """Sign in, the way the form does."""
-        page = await self.get("/dashboard/sign-in")
-        return await self.post("/dashboard/sign-in", csrf=csrf_in(page), key=key, next=target)
-
-    async def _ask(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Answer:
-        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        sent = {**headers, **({"Cookie": cookie} if cookie else {})}
-        answer = await self.world.ask(method, target, body, key=None, headers=sent)
-        if made := answer.headers.get("set-cookie"):
-            self.set.append(made)
-            name, _, value = made.split(";")[0].partition("=")
-            self.cookies[name] = value
-            if "Max-Age=0" in made:
-                del self.cookies[name]
-        return answer
-
-
-def csrf_in(answer: Answer) -> str:
-    """Return what a form on the page brings back."""
-    found = re.search(r'name="csrf" value="([^"]+)"', answer.body.decode())
-    assert found is not None
-    return found[1]
-
-
-Scenario = Callable[[World, Person], Awaitable[None]]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def played(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], None]:
-    """Play a scenario with a person before either ledger."""
-
-    def play(scenario: Scenario) -> None:
-        async def both(world: World) -> None:
-            await scenario(world, Person(world))
-
-        run(both, folder=tmp_path / "data" if request.param == "sqlite" else None)
-
-    return play
-
-
-def test_whoever_is_not_signed_in_is_asked_to_and_comes_back(played: Callable[[Scenario], None]) -> None:
+def test_whoever_is_not_signed_in_is_asked_to_and_comes_back(played: Play) -> None:
     """Every page leads to the form, and the form to the page that was wanted, with all of its address."""
 
     async def scenario(world: World, person: Person) -> None:
@@ -97,7 +36,7 @@ def test_whoever_is_not_signed_in_is_asked_to_and_comes_back(played: Callable[[S
     played(scenario)
 
 
-def test_the_cookie_is_not_the_key_and_opens_nothing_else(played: Callable[[Scenario], None]) -> None:
+def test_the_cookie_is_not_the_key_and_opens_nothing_else(played: Play) -> None:
     """It is HttpOnly, SameSite=Strict, sent to the pages only, Secure over TLS; the API does not know it."""
 
     async def scenario(world: World, person: Person) -> None:
@@ -120,7 +59,7 @@ def test_the_cookie_is_not_the_key_and_opens_nothing_else(played: Callable[[Scen
     played(scenario)
 
 
-def test_what_is_no_key_opens_no_session(played: Callable[[Scenario], None]) -> None:
+def test_what_is_no_key_opens_no_session(played: Play) -> None:
     """A wrong key, none, and a form from elsewhere are told what is wrong, and the key is not repeated."""
 
     async def scenario(world: World, person: Person) -> None:
@@ -141,7 +80,7 @@ def test_what_is_no_key_opens_no_session(played: Callable[[Scenario], None]) -> 
     played(scenario)
 
 
-def test_one_is_sent_on_to_pages_of_ours_only(played: Callable[[Scenario], None]) -> None:
+def test_one_is_sent_on_to_pages_of_ours_only(played: Play) -> None:
     """No address of elsewhere gets through the form."""
 
     async def scenario(world: World, person: Person) -> None:
@@ -158,7 +97,7 @@ def test_one_is_sent_on_to_pages_of_ours_only(played: Callable[[Scenario], None]
     played(scenario)
 
 
-def test_a_revoked_key_ends_its_sessions_at_once(played: Callable[[Scenario], None]) -> None:
+def test_a_revoked_key_ends_its_sessions_at_once(played: Play) -> None:
     """The next request of every browser that used it leads to the form, and says why."""
 
     async def scenario(world: World, person: Person) -> None:
@@ -179,7 +118,7 @@ def test_a_revoked_key_ends_its_sessions_at_once(played: Callable[[Scenario], No
     played(scenario)
 
 
-def test_a_session_ends_with_its_time_and_by_signing_out(played: Callable[[Scenario], None]) -> None:
+def test_a_session_ends_with_its_time_and_by_signing_out(played: Play) -> None:
     """After `dashboard_session_s` one is asked again; after signing out, the old cookie opens nothing."""
 
     async def scenario(world: World, person: Person) -> None:
@@ -200,7 +139,7 @@ def test_a_session_ends_with_its_time_and_by_signing_out(played: Callable[[Scena
     played(scenario)
 
 
-def test_a_key_has_so_many_sessions_and_no_more(played: Callable[[Scenario], None]) -> None:
+def test_a_key_has_so_many_sessions_and_no_more(played: Play) -> None:
     """The oldest of the same key gives way; those of other keys stay."""
 
     async def scenario(world: World, person: Person) -> None:
@@ -215,7 +154,7 @@ def test_a_key_has_so_many_sessions_and_no_more(played: Callable[[Scenario], Non
     played(scenario)
 
 
-def test_every_page_keeps_to_itself(played: Callable[[Scenario], None]) -> None:
+def test_every_page_keeps_to_itself(played: Play) -> None:
     """Pages, assets, redirections and errors have the policy; what is private is stored nowhere."""
 
     async def scenario(world: World, person: Person) -> None:
@@ -240,7 +179,7 @@ def test_every_page_keeps_to_itself(played: Callable[[Scenario], None]) -> None:
     played(scenario)
 
 
-def test_a_key_without_the_scope_is_told_so(played: Callable[[Scenario], None]) -> None:
+def test_a_key_without_the_scope_is_told_so(played: Play) -> None:
     """A page of what the key may not read says which scope it needs, and links to no such page."""
 
     async def scenario(world: World, person: Person) -> None:

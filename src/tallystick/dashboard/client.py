@@ -65,8 +65,8 @@ class Api:
         return rows
 
     async def send(self, method: str, path: str, document: Any = None) -> Answer:
-        """Change something; raises Refused for whatever is not a success."""
-        body = b"" if document is None else json.dumps(document).encode()
+        """Change something; raises Refused for whatever is not a success. Bytes are sent as they are."""
+        body = document if isinstance(document, bytes) else b"" if document is None else json.dumps(document).encode()
         headers = {} if document is None else {"content-type": "application/json", "content-length": str(len(body))}
         return await self._request(method, path, (), headers, body)
 

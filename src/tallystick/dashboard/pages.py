@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from tallystick.dashboard import assets, events, limits, rendering, session, signing, usage, vendors
+from tallystick.dashboard import administration, assets, events, limits, rendering, session, signing, usage, vendors
 from tallystick.dashboard.client import FORBIDDEN, UNAUTHORIZED, Api, Refused
 from tallystick.dashboard.session import Reader
 from tallystick.dashboard.visit import ROOT, Sent, Visit, redirect, url
@@ -44,6 +44,9 @@ PAGES = (
     Page("GET", f"{ROOT}/events", events.show),
     Page("GET", f"{ROOT}/events/one", events.story),
     Page("GET", f"{ROOT}/vendors", vendors.show),
+    Page("GET", f"{ROOT}/administration", administration.first),
+    Page("GET", f"{ROOT}/administration/{{noun}}", administration.show),
+    Page("POST", f"{ROOT}/administration/{{noun}}", administration.change),
     Page("GET", f"{ROOT}/{{rest...}}"),
 )
 TITLES: dict[int, str] = {HTTPStatus.NOT_FOUND: "Nothing is here", HTTPStatus.FORBIDDEN: "This key does not open that"}

@@ -42,6 +42,7 @@ LINKS: tuple[tuple[str, str, str], ...] = (
     ("/limits", "Limits", "limits"),
     ("/events", "Events", "report"),
     ("/vendors", "Vendor views", "report"),
+    ("/administration", "Administration", "admin"),
 )
 """The pages that lead to each other: path, name and the scope that the key needs."""
 

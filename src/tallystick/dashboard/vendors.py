@@ -25,11 +25,12 @@ class Asked:
     account: str
     space: str
     days: Days
+    is_own: bool
 
     @property
     def whose(self) -> Pairs:
-        """The parameter that names the account."""
-        return [("account", self.account)]
+        """The parameter that names the account, where the key does not."""
+        return [] if self.is_own else [("account", self.account)]
 
     @property
     def since(self) -> Pairs:
@@ -94,7 +95,7 @@ async def show(visit: Visit, api: Api, reader: Reader) -> Sent | None:
         return None
     accounts = await _accounts(api, reader)
     account = visit.value("account").strip() or reader.account or next(iter(accounts), "")
-    asked, flaws = _asked(visit, account)
+    asked, flaws = _asked(visit, account, is_own=account == reader.account)
     missing = "account" if not account else "space" if "space" in view.takes and not asked.space else ""
     path, query = view.request(asked)
     answer = None if missing else await api.raw(path, query, scheme=view.scheme)
@@ -125,7 +126,7 @@ async def _accounts(api: Api, reader: Reader) -> list[str]:
     return [each["account"] for each in await api.listed("/v1/accounts", "accounts", rows_max=1000)]
 
 
-def _asked(visit: Visit, account: str) -> tuple[Asked, dict[str, str]]:
+def _asked(visit: Visit, account: str, *, is_own: bool) -> tuple[Asked, dict[str, str]]:
     standing = period.of_preset(period.DEFAULT, visit.now, "UTC")
     first, last = visit.value("from"), visit.value("through")
     flaws: dict[str, str] = {}
@@ -135,7 +136,7 @@ def _asked(visit: Visit, account: str) -> tuple[Asked, dict[str, str]]:
             days = period.of_fields(first or last, last or first, "UTC")
         except DaysInvalid as invalid:
             flaws[invalid.name] = str(invalid)
-    return Asked(account, visit.value("space").strip(), days), flaws
+    return Asked(account, visit.value("space").strip(), days, is_own), flaws
 
 
 def _pairs(name: str, asked: Asked, visit: Visit) -> Pairs:

@@ -51,6 +51,10 @@ class Visit:
         """Return the last value of a field of the form, "" where there is none."""
         return last(self.form, name)
 
+    def fields(self, name: str) -> list[str]:
+        """Return every value of a field of the form."""
+        return [value for key, value in self.form if key == name]
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
