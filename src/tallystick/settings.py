@@ -117,7 +117,7 @@ class Settings:
     drain_s_max: int = setting(15, "Longest wait at the end for requests that were already taken, in seconds.")
     dashboard: bool = setting(True, "Whether pages for people answer at / and below /dashboard.")
     dashboard_session_s: int = setting(
-        43_200, "How long one stays signed in to the dashboard, in seconds.", min=60, max=30 * 86_400
+        43_200, "How long one stays signed in to the dashboard, in seconds.", min=1, max=30 * 86_400
     )
 
     metrics: str = setting(

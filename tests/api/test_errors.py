@@ -36,7 +36,7 @@ def test_a_problem_has_the_members_of_rfc_9457_and_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "", "/v1", "/v1/usage/", "//v1/usage", "/v1/./usage", "/v1%2Fusage", "/v1/%ff", "/V1/usage"]
+    "path", ["/nowhere", "", "/v1", "/v1/usage/", "//v1/usage", "/v1/./usage", "/v1%2Fusage", "/v1/%ff", "/V1/usage"]
 )
 def test_a_path_that_nothing_answers_is_a_404_problem(path: str) -> None:
     """Paths are compared part by part, exactly."""

@@ -27,6 +27,8 @@ GUIDE = """# tallystick
   After an error or no answer, send the same events again: those that were kept are duplicates and change nothing.
 - `GET /v1/usage?meter=audio&from=2026-03-01T00:00:00Z&to=2026-04-01T00:00:00Z&window=day&group_by=language`: sums per
   bucket and group; `filter[language]=en` narrows, `tz=Europe/Prague` moves the days, `window=total` is one sum.
+- `GET /v1/key`: what the key that asks is, and which accounts it reads.
+- `GET /v1/usage/meters`: the meters with their units and labels.
 - `GET /v2/usage?since=2026-03-01&until=2026-03-31&account=acme`: the same usage in the shape of Speechmatics' report.
 - `GET /usage?account=acme`: hours and streams by model, in vblaze's shape; so is `/usagefull` with its kin.
 - `GET /api/billing/capacities?account=acme`: what may still be processed by label set, in phonexia's shape;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -14,15 +14,17 @@ from tallystick import windows
 from tallystick.dashboard import chart, figures, period, question, rendering
 from tallystick.dashboard.chart import Bars, Series
 from tallystick.dashboard.client import Api
-from tallystick.dashboard.figures import EXACT, ZERO
+from tallystick.dashboard.figures import ZERO
 from tallystick.dashboard.limit_lines import lines_of
 from tallystick.dashboard.projection import Projection, project
 from tallystick.dashboard.question import Question
+from tallystick.dashboard.report import Report, legend, projected, read, sentence, table
 from tallystick.dashboard.session import Reader
 from tallystick.dashboard.visit import Sent, Visit, redirect
 from tallystick.windows import Window
 
-ROWS_SHOWN = 50
+ROWS_READ_MAX = 20_000
+"""A page that reads more would keep everybody else waiting; whoever wants them all has the files."""
 LABEL_SETS_READ = 1000
 """How many are looked at for what there is to choose from."""
 CHOICES_MAX = 60
@@ -35,16 +37,6 @@ EVENT_OF_METER = {
     "images": ("resource.upserted", {"kind": "image", "id": "image-1", "url": "https://example.org/1.png"}),
 }
 AUDIO_EVENT = ("audio.processed", {"duration": 930.5, "type": "transcription", "language": "en"})
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the API answered: rows of GET /v1/usage as they came, their sum and as of when."""
-
-    rows: Sequence[Mapping[str, Any]]
-    total: Decimal
-    count: int
-    unit: str
 
 
 async def show(visit: Visit, api: Api, reader: Reader) -> Sent:
@@ -60,6 +52,10 @@ async def show(visit: Visit, api: Api, reader: Reader) -> Sent:
     else:
         chosen_by = asked.by
     report = await _report(api, asked)
+    if report.is_cut:
+        flaws.append(("by", f"That would be more than {ROWS_READ_MAX:,} rows; the CSV has them. Shown without groups."))
+        asked = replace(asked, by="")
+        report = await _report(api, asked)
     return rendering.page(
         "usage.html",
         visit,
@@ -105,16 +101,12 @@ async def _file(visit: Visit, api: Api, reader: Reader, accept: str, ending: str
 
 
 async def _report(api: Api, asked: Question) -> Report:
-    return _read((await api.get("/v1/usage", asked.api())).document)
-
-
-def _read(said: Mapping[str, Any]) -> Report:
-    return Report(said["rows"], Decimal(said["total"]["quantity"] or 0), said["total"]["count"], said["unit"])
+    return read((await api.get("/v1/usage", [*asked.api(), ("limit", str(ROWS_READ_MAX))])).document)
 
 
 async def _total(api: Api, asked: Question, start: int, end: int) -> Decimal:
     pairs = asked.between(start, end, window=Window.TOTAL, by="")
-    return _read((await api.get("/v1/usage", pairs)).document).total
+    return read((await api.get("/v1/usage", pairs)).document).total
 
 
 Values = Mapping[str, Mapping[str | None, int]]
@@ -192,12 +184,12 @@ async def _shown(visit: Visit, api: Api, reader: Reader, asked: Question, report
         "spoken": figures.spoken(report.total, report.unit),
         "events": str(report.count),
         "before": await _before(visit, api, asked, report),
-        "projection": projection and _projected(projection, asked, report),
-        "legend": _legend(asked, series, report),
+        "projection": projection and projected(projection, asked, report),
+        "legend": legend(asked, series, report),
         "drawing": await _drawing(visit, api, reader, asked, series, names, projection, edges, report),
-        "sentence": _sentence(asked, series, names, sums, report),
+        "sentence": sentence(asked, series, names, sums, report),
         "empty": None if report.count else await _empty(visit, api, asked),
-        **_table(asked, report, bucket_of, names),
+        **table(asked, report, bucket_of, names),
     }
 
 
@@ -207,7 +199,7 @@ async def _series(
     """Return what is stacked: the groups, or one series of all where groups do not add up."""
     by, rows = asked.by or "", report.rows
     if by and not asked.adds_up:
-        by, rows = "", _read((await api.get("/v1/usage", asked.api(by=""))).document).rows
+        by, rows = "", read((await api.get("/v1/usage", asked.api(by=""))).document).rows
     groups: dict[str | None, dict[int, Decimal]] = {}
     for row in rows:
         group = row["labels"][by] if by else None
@@ -278,81 +270,6 @@ async def _before(visit: Visit, api: Api, asked: Question, report: Report) -> di
         "total": figures.plain(whole),
         "compared": figures.plain(compared) if is_part else "",
         "change": figures.change(report.total, compared),
-        "is_less": "1" if report.total < compared else "",
-    }
-
-
-def _projected(projection: Projection, asked: Question, report: Report) -> dict[str, str]:
-    total = EXACT.add(report.total, figures.added(projection.expected))
-    return {
-        "total": figures.rounded(total, 0 if total >= 100 else 2),
-        "basis": f"from {projection.basis} {asked.buckets}{'s' if projection.basis > 1 else ''}".replace(
-            "minute15", "quarter hour"
-        ),
-    }
-
-
-def _legend(asked: Question, series: Sequence[Series], report: Report) -> list[dict[str, Any]]:
-    if not asked.by or not asked.adds_up:
-        return []
-    return [
-        {
-            "name": each.name,
-            "place": each.place,
-            "total": figures.plain(each.total),
-            "share": figures.share(each.total, report.total),
-        }
-        for each in series
-    ]
-
-
-def _sentence(
-    asked: Question, series: Sequence[Series], names: Sequence[str], sums: Sequence[Decimal], report: Report
-) -> str:
-    """Say in a sentence what the chart shows."""
-    word = figures.unit(report.unit)
-    amount = f"{figures.grouped(figures.plain(report.total))} {word}"
-    said = (
-        f"{asked.name} from {period.day_name(asked.days.first)} to {period.day_name(asked.days.last)}: {amount} in all"
-    )
-    if not any(sums):
-        return f"{said}."
-    most = max(range(len(sums)), key=lambda place: sums[place])
-    said += f", most in {names[most]} with {figures.grouped(figures.plain(sums[most]))} {word}"
-    if asked.by and asked.adds_up and len(series) > 1:
-        said += f"; the largest part is {series[0].name} with {figures.share(series[0].total, report.total)}"
-    return f"{said}."
-
-
-def _table(asked: Question, report: Report, bucket_of: Mapping[str, int], names: Sequence[str]) -> dict[str, Any]:
-    """Return the rows of the API, sorted as asked, the page of them that is shown, and where the others are."""
-    by = asked.by or ""
-    rows = [
-        {
-            "place": bucket_of[row["from"]],
-            "bucket": names[bucket_of[row["from"]]],
-            "group": row["labels"].get(by) if by else None,
-            "count": str(row["count"]),
-            "quantity": row["quantity"] or "",
-        }
-        for row in report.rows
-    ]
-    keys: Mapping[str, Any] = {
-        "from": lambda row: row["place"],
-        "label": lambda row: (row["group"] is not None, row["group"] or ""),
-        "count": lambda row: int(row["count"]),
-        "quantity": lambda row: Decimal(row["quantity"] or 0),
-    }
-    rows.sort(key=keys[asked.sort.removeprefix("-")], reverse=asked.sort.startswith("-"))
-    pages = max(1, -(-len(rows) // ROWS_SHOWN))
-    page = min(asked.page, pages)
-    first = (page - 1) * ROWS_SHOWN
-    return {
-        "rows": rows[first : first + ROWS_SHOWN],
-        "rows_all": len(rows),
-        "rows_first": first + 1,
-        "page": page,
-        "pages": pages,
     }
 
 
