@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal, NotRequired, TypedDict, cast
+from typing import Literal, NamedTuple, NotRequired, TypedDict, cast
 
 import msgspec
 import numpy as np
@@ -16,7 +16,18 @@ from tallystick import limits, windows
 from tallystick.dialect import Dialect, Parameter, Report
 from tallystick.errors import Code, Problem
 from tallystick.model import RATE_SCALE, Catalog, Counts, LimitQuery, LiveQuery, LiveSpace, Property, UsageQuery
-from tallystick.query import Answers, LimitRow, Number, Questions, Reply, Request, decimal_number, invalid
+from tallystick.query import (
+    Answers,
+    Decimals,
+    LimitRow,
+    Number,
+    Questions,
+    Quoted,
+    Reply,
+    Request,
+    decimal_number,
+    invalid,
+)
 from tallystick.windows import SECOND, Period
 
 CREDITS, REQUESTS, IMAGES = "vision_credits", "vision_requests", "images"
@@ -154,13 +165,13 @@ def _nearest(now: int, period: tuple[int, int]) -> int:
 
 
 def render(request: Request, plan: Plan, answers: Answers) -> Reply:
-    """Write the vendor's report."""
+    """Write the vendor's report; its datasets are written as text at once, for there may be thousands."""
     datasets = _datasets(request.scale_of(CREDITS), answers)
     document: UsageReport = {
         "status": "ok",
         "usage": {
             "credits": _credits(request, plan, answers),
-            "datasets": datasets,
+            "datasets": cast(dict[str, DatasetUsage], _written(datasets)),
             "images": _images(plan, answers, datasets),
             "lastUpdated": windows.format_instant(request.now // SECOND * SECOND),
             "requestCredits": _multipliers(request.catalog, min(request.now, plan.end - 1)),
@@ -244,44 +255,63 @@ def _multipliers(catalog: Catalog, at: int) -> dict[str, Number]:
 # Datasets and images
 
 
-def _datasets(scale: int, answers: Answers) -> dict[str, DatasetUsage]:
+class Dataset(NamedTuple):
+    """A dataset: its images, whether it was deleted, and its requests by type, a `RequestUsage` each as JSON."""
+
+    images: int
+    deleted: bool
+    usage: Sequence[str]
+
+
+def _datasets(scale: int, answers: Answers) -> dict[str, Dataset]:
     """Return every dataset that exists, and every name with requests; requests without a dataset are under ""."""
     usage = _requests(scale, answers)
     live = {space.space: space for space in answers.live[0]}
     existing = {
         name for name, space in live.items() if "dataset" in space.containers or (not name and _count(space.live))
     }
-    return {name: _dataset(live.get(name), usage.get(name, [])) for name in sorted(existing | usage.keys())}
+    return {name: _dataset(live.get(name), usage.get(name, ())) for name in sorted(existing | usage.keys())}
 
 
-def _dataset(space: LiveSpace | None, usage: list[RequestUsage]) -> DatasetUsage:
+def _dataset(space: LiveSpace | None, usage: Sequence[str]) -> Dataset:
     if space is None:
-        return {"images": 0, "usage": usage}
+        return Dataset(0, False, usage)
     if "dataset" not in space.containers and space.closed_in and _is_dataset(space):
-        return {"images": _count(space.closed), "usage": usage, "deleted": True}
-    return {"images": _count(space.live), "usage": usage}
+        return Dataset(_count(space.closed), True, usage)
+    return Dataset(_count(space.live), False, usage)
+
+
+def _written(datasets: Mapping[str, Dataset]) -> msgspec.Raw:
+    """Write a `DatasetUsage` under each name."""
+    quoted, end = Quoted(), ("", ',"deleted":true')
+    members = [
+        f'{quoted[name]}:{{"images":{images},"usage":[{",".join(usage)}]{end[deleted]}}}'
+        for name, (images, deleted, usage) in datasets.items()
+    ]
+    return msgspec.Raw(f"{{{','.join(members)}}}".encode())
 
 
 def _count(counts: Counts) -> int:
     return counts.get("image", (0, 0))[0]
 
 
-def _requests(scale: int, answers: Answers) -> Mapping[str, list[RequestUsage]]:
+def _requests(scale: int, answers: Answers) -> Mapping[str, Sequence[str]]:
     """Return requests and credits by dataset, ordered by type."""
     sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for place, table in enumerate(answers.usage[:2]):
         for row in table.rows:
-            name, type = (label or "" for label in row.labels)
-            sums[name, type][place] += row.total.sum
-    found: defaultdict[str, list[RequestUsage]] = defaultdict(list)
+            name, type = row.labels
+            sums[name or "", type or ""][place] += row.total.sum
+    quoted, credits = Quoted(), Decimals(scale)
+    found: defaultdict[str, list[str]] = defaultdict(list)
     for (name, type), (amount, requests) in sorted(sums.items()):
-        found[name].append({"credits": decimal_number(amount, scale), "requests": requests, "type": type})
+        found[name].append(f'{{"credits":{credits[amount]},"requests":{requests},"type":{quoted[type]}}}')
     return found
 
 
-def _images(plan: Plan, answers: Answers, datasets: Mapping[str, DatasetUsage]) -> ImageUsage:
+def _images(plan: Plan, answers: Answers, datasets: Mapping[str, Dataset]) -> ImageUsage:
     processed = answers.usage[2].total.sum
-    total = sum(dataset["images"] for dataset in datasets.values() if not dataset.get("deleted", False))
+    total = sum(dataset.images for dataset in datasets.values() if not dataset.deleted)
     members = {"processed": processed, "total": total, "year": plan.year}
     return cast(ImageUsage, _by_name({**_limited(_binding(answers.limits[1]), processed, 0), **members}))
 
