@@ -15,7 +15,17 @@ import numpy as np
 from tallystick import limits, windows
 from tallystick.dialect import Dialect, Parameter, Report
 from tallystick.errors import Code, Problem
-from tallystick.model import RATE_SCALE, Catalog, Counts, LimitQuery, LiveQuery, LiveSpace, Property, UsageQuery
+from tallystick.model import (
+    RATE_SCALE,
+    Catalog,
+    Counts,
+    LimitQuery,
+    LiveQuery,
+    LiveSpace,
+    Property,
+    UsageQuery,
+    UsageTable,
+)
 from tallystick.query import (
     Answers,
     Decimals,
@@ -185,13 +195,9 @@ def render(request: Request, plan: Plan, answers: Answers) -> Reply:
 
 def _credits(request: Request, plan: Plan, answers: Answers) -> CreditUsage:
     scale = request.scale_of(CREDITS)
-    live = {space.space: space for space in answers.live[0]}
     month, counts_all = windows.month_of(plan.end - 1), bool(request.settings.get(DELETED_COUNTED))
-    used = sum(
-        row.total.sum
-        for row in answers.usage[0].rows
-        if counts_all or not _was_deleted(live.get(row.labels[0] or ""), month)
-    )
+    deleted = {space.space for space in answers.live[0] if not counts_all and _was_deleted(space, month)}
+    used = sum([row.total.sum for row in answers.usage[0].rows if (row.labels[0] or "") not in deleted])
     members = {"month": plan.month, "used": decimal_number(used, scale), "year": plan.year}
     return cast(CreditUsage, _by_name({**_limited(_binding(answers.limits[0]), used, scale), **members}))
 
@@ -226,9 +232,9 @@ def _by_name(members: Mapping[str, object]) -> Mapping[str, object]:
     return dict(sorted(members.items()))
 
 
-def _was_deleted(space: LiveSpace | None, month: int) -> bool:
+def _was_deleted(space: LiveSpace, month: int) -> bool:
     """Say whether a dataset was deleted by the end of a month, and not made again by then."""
-    if space is None or not space.closed_in or not _is_dataset(space):
+    if not space.closed_in or not _is_dataset(space):
         return False
     closed = _last(space.closed_in, month)
     made = _last(space.made_in.get("dataset", {}), month)
@@ -297,16 +303,23 @@ def _count(counts: Counts) -> int:
 
 def _requests(scale: int, answers: Answers) -> Mapping[str, Sequence[str]]:
     """Return requests and credits by dataset, ordered by type."""
-    sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for place, table in enumerate(answers.usage[:2]):
-        for row in table.rows:
-            name, type = row.labels
-            sums[name or "", type or ""][place] += row.total.sum
+    amounts, counts = (_sums(table) for table in answers.usage[:2])
     quoted, credits = Quoted(), Decimals(scale)
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for (name, type), (amount, requests) in sorted(sums.items()):
-        found[name].append(f'{{"credits":{credits[amount]},"requests":{requests},"type":{quoted[type]}}}')
+    for names in sorted(amounts.keys() | counts.keys()):
+        name, type = names
+        amount, requests = credits[amounts.get(names, 0)], counts.get(names, 0)
+        found[name].append(f'{{"credits":{amount},"requests":{requests},"type":{quoted[type]}}}')
     return found
+
+
+def _sums(table: UsageTable) -> Mapping[tuple[str, str], int]:
+    """Return the sums by dataset and type; absent is ""."""
+    sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for row in table.rows:
+        name, type = row.labels
+        sums[name or "", type or ""] += row.total.sum
+    return sums
 
 
 def _images(plan: Plan, answers: Answers, datasets: Mapping[str, Dataset]) -> ImageUsage:

@@ -139,17 +139,22 @@ def live_spaces(db: apsw.Connection, account: int, query: LiveQuery) -> list[Liv
 def live_resources(db: apsw.Connection, account: int, query: ResourceQuery) -> list[LiveResource]:
     """Return resources that exist, in order; a space or dataset that its contents made is among them."""
     bounds = (account, query.space, query.kind, query.id, *(query.after or ("", "", "")), query.limit)
+    names: tuple[str, ...] = ()
+    named = ""
+    if query.names is not None:
+        names = (_json(query.names),)
+        named = " AND (space, kind, id) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?9))"
     # A container is named by its space, so that those without a row of their own are found beside the rest.
     statement = f"""
         SELECT {COLUMNS}, closes FROM resource LEFT JOIN space USING (account, space)
-        WHERE account = ?1{_equal(query, "space", "kind", "id")}
+        WHERE account = ?1{_equal(query, "space", "kind", "id")}{named}
             AND (space, kind, id) > (?5, ?6, ?7) AND ends = '[]' AND time > coalesce(closes ->> '$[#-1]', time - 1)
         ORDER BY space, kind, id LIMIT ?8"""
     found = {
         (name.space, name.kind, name.id): LiveResource(
             name.space, name.kind, name.id, resource.latest[0], resource.state
         )
-        for name, resource in (_resource(row[:-1]) for row in rows(db, statement, bounds))
+        for name, resource in (_resource(row[:-1]) for row in rows(db, statement, (*bounds, *names)))
         if resource.latest is not None
     }
     for made in _made(db, account, query):
@@ -171,10 +176,16 @@ def _made(db: apsw.Connection, account: int, query: ResourceQuery) -> Iterator[L
     after, count = query.after or ("", "", ""), 0
     # A container is its own space.
     named = [name for name in (query.space, query.id) if name is not None]
-    statement = f"""SELECT * FROM space WHERE account = ? AND space >= ?{" AND space = ?" * len(named)}
+    wanted = None if query.names is None else set(query.names)
+    spaces = _json(sorted({name for name, _, _ in wanted or ()}))
+    among = "" if wanted is None else " AND space IN (SELECT value FROM json_each(?))"
+    statement = f"""SELECT * FROM space WHERE account = ? AND space >= ?{" AND space = ?" * len(named)}{among}
         AND made_in <> '{{}}' ORDER BY space"""
-    for (_, name), space in map(_space, rows(db, statement, (account, after[0], *named))):
+    bounds = (account, after[0], *named, *(() if wanted is None else (spaces,)))
+    for (_, name), space in map(_space, rows(db, statement, bounds)):
         for kind in sorted(space.containers):
+            if wanted is not None and (name, kind, name) not in wanted:
+                continue
             if (name, kind, name) > after and query.kind in (None, kind) and count < query.limit:
                 count += 1
                 yield LiveResource(name, kind, name, max(space.made_in[kind].values()), {})
