@@ -12,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.catalog import builtin
-from tallystick.cli.importing.mapping import Unfit, json_drafter, mapping_of, row_drafter, seconds_of, time_of, with_id
+from tallystick.cli.importing.drafts import with_id
+from tallystick.cli.importing.json_drafts import json_drafter
+from tallystick.cli.importing.mapping import mapping_of
 from tallystick.cli.importing.records import Record
+from tallystick.cli.importing.row_drafts import row_drafter
+from tallystick.cli.importing.values import Unfit, seconds_of, time_of
 from tallystick.cli.options import Failure
 from tallystick.envelope import label_text, parse_time
 from tallystick.ingest.validate import validate

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tallystick.cli.importing.mapping import Drafter, Plan, Unfit, json_drafter, row_drafter, with_id
+from tallystick.cli.importing.drafts import Drafter, with_id
+from tallystick.cli.importing.json_drafts import json_drafter
+from tallystick.cli.importing.mapping import Plan
 from tallystick.cli.importing.opened import UNREADABLE, Opened
 from tallystick.cli.importing.ordinals import Ordinals
 from tallystick.cli.importing.records import (
@@ -24,6 +26,8 @@ from tallystick.cli.importing.records import (
     form_of,
     lines_of,
 )
+from tallystick.cli.importing.row_drafts import row_drafter
+from tallystick.cli.importing.values import Unfit
 from tallystick.errors import Code
 
 BATCH_EVENTS = 20_000

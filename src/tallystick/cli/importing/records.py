@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, count, repeat
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +26,8 @@ RECORD_BYTES_MAX = 16 << 20
 BLOCK_BYTES = 1 << 18
 LOOK_BYTES = 1 << 14
 LAST_CUTS = 8
+_SPECIAL = re.compile(rb'["\r\0]')
+"""What may make a cell of a table more than the text between two delimiters."""
 NDJSON, JSON, CSV, TSV = FORMS = ("ndjson", "json", "csv", "tsv")
 FORM_OF_SUFFIX = {".ndjson": NDJSON, ".jsonl": NDJSON, ".json": JSON, ".csv": CSV, ".tsv": TSV, ".tab": TSV}
 DELIMITERS = {CSV: ",", TSV: "\t"}
@@ -169,13 +171,19 @@ class Rows:
     def _plain_rows(self, block: _Block) -> Records | None:
         """Return the rows of a block in which each line is one; None for any other."""
         raws = block.text.split(b"\n")
+        lines = block.text.decode("utf-8", "surrogateescape").split("\n")
+        size = len(self.columns)
+        if block.flaw is None and not _SPECIAL.search(block.text):
+            # Then a line is a row, and only its delimiters part it; what is blank or of another size is left to the rest.
+            cells = [line.split(self._delimiter) for line in lines]
+            if "" not in lines and set(map(len, cells)) == {size}:
+                return list(map(Record._make, zip(count(block.first), raws, cells, repeat(None))))
         try:
-            rows = list(self._reader(block.text.decode("utf-8", "surrogateescape").split("\n")))
+            rows = list(self._reader(lines))
         except csv.Error:
             return None
         if len(rows) != len(raws) or block.flaw is not None:
             return None
-        size = len(self.columns)
         return [
             Record(number, raw, cells) if len(cells) == size and raw[-1] != CR else self._record(number, raw, cells)
             for number, raw, cells in zip(range(block.first, block.first + len(raws)), raws, rows, strict=True)
