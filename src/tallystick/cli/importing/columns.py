@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tallystick.cli.importing.drafts import written
 from tallystick.cli.importing.mapping import Target
+from tallystick.cli.importing.records import Columns
 from tallystick.cli.importing.values import PLAIN_NUMBER, TIME_FIELD, Unfit, converted, is_number, may_be_number
 from tallystick.envelope import TIME
 
@@ -21,10 +22,10 @@ UTC_TIMES = re.compile(r"(?:(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[ Tt][0-9]{2}:[0-9]{2}:
 
 
 class Table(NamedTuple):
-    """Rows, turned: how many there are, and the cells of each column."""
+    """Rows: how many there are, and the cells of each column."""
 
     size: int
-    columns: Sequence[Sequence[str]]
+    columns: Columns
 
 
 class Fixed:

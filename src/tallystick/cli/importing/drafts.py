@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tallystick.cli.importing.records import Record
+from tallystick.cli.importing.records import Columns, Record
 from tallystick.cli.importing.values import Unfit
 from tallystick.errors import Code
 
@@ -20,7 +20,8 @@ NOT_UTF_8 = "Send UTF-8: the line has bytes that are not."
 Draft = tuple[bytes, bytes | None]
 """An event's JSON; where it has no id, all behind its opening brace, with the digest of the line it came from."""
 
-Drafter = Callable[[Sequence[Record]], "list[Draft | Unfit]"]
+Drafter = Callable[[Sequence[Record], Columns], "list[Draft | Unfit]"]
+"""Makes events of records; where they are rows, their cells are in columns."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 

@@ -9,7 +9,7 @@ import msgspec
 
 from tallystick.cli.importing.drafts import OWN_SOURCE, SOURCE, Draft, Drafter, digest_of, written
 from tallystick.cli.importing.mapping import Plan
-from tallystick.cli.importing.records import Record
+from tallystick.cli.importing.records import Columns, Record
 from tallystick.cli.importing.values import Path, Unfit, converted, time_of, typed
 from tallystick.envelope import TIME, Unreadable, read
 from tallystick.errors import Code
@@ -28,7 +28,7 @@ def json_drafter(plan: Plan) -> Drafter:
     """Return what makes events of JSON objects: as they are, but for ids that are missing and times without a zone."""
     one = _draft_plain if plan.is_plain else _draft_mapped
 
-    def draft(records: Sequence[Record]) -> list[Draft | Unfit]:
+    def draft(records: Sequence[Record], _: Columns) -> list[Draft | Unfit]:
         drafts: list[Draft | Unfit] = []
         for record in records:
             try:

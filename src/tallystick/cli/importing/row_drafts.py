@@ -10,7 +10,7 @@ import click
 from tallystick.cli.importing.columns import Column, Fixed, Table, json_text
 from tallystick.cli.importing.drafts import OWN_SOURCE, Draft, Drafter, digest_of
 from tallystick.cli.importing.mapping import Plan, Target, overlap, path_of, refuse_repeated
-from tallystick.cli.importing.records import Record
+from tallystick.cli.importing.records import Columns, Record
 from tallystick.cli.importing.values import Path, Unfit, typed
 from tallystick.cli.options import Failure
 
@@ -46,8 +46,8 @@ def _place(tree: _Tree, path: Path, leaf: Fixed | Column) -> None:
     tree[path[-1]] = leaf
 
 
-def _draft_rows(tree: _Tree, records: Sequence[Record]) -> list[Draft | Unfit]:
-    table = Table(len(records), list(zip(*[record.cells or () for record in records], strict=True)))
+def _draft_rows(tree: _Tree, records: Sequence[Record], columns: Columns) -> list[Draft | Unfit]:
+    table = Table(len(records), columns)
     unfit: dict[int, Unfit] = {}
     ids, sources = (_members({name: tree[name]} if name in tree else {}, table, unfit) for name in ("id", "source"))
     rest = _members({name: child for name, child in tree.items() if name not in ("id", "source")}, table, unfit)
