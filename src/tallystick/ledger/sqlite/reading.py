@@ -15,94 +15,23 @@ from tallystick import rollup, windows
 from tallystick.ledger.sqlite import rollups
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
 from tallystick.ledger.sqlite.latest import latest
+from tallystick.ledger.sqlite.planning import plan
 from tallystick.ledger.sqlite.rollups import Grain
 from tallystick.ledger.sqlite.scrub import refuse_damaged
 from tallystick.ledger.sqlite.segment import unpack_columns
 from tallystick.ledger.sqlite.series import Selection, SeriesIndex
+from tallystick.ledger.sqlite.source import Source, Unpack, asked_again
 from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.ledger.verdicts import rows_exceeded
 from tallystick.model import VALUE, Account, AsOf, Meter, Total, UsageQuery, UsageRow, UsageTable
 from tallystick.rollup import Cells, Ints
 
-QUARTERS_PER_DAY = 96
 CELLS_HELD_MIN = 500_000
 """From so many on, cells of a report are merged before more are read."""
 VALUES_MAX = 5_000_000
 """Rows of single values that are looked at for one report of how many there are."""
 SELECTIONS_MAX = 32
 """Groupings remembered per account and meter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ranges:
-    """Half-open ranges of a grain's buckets, ascending, each within one bucket of the query."""
-
-    start: Ints
-    end: Ints
-    bucket: Ints
-
-    def place(self, buckets: Ints) -> tuple[Ints, Ints]:
-        """Return the rows that are in a range, and the query's bucket of each."""
-        if len(self.start) == 0:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        at = np.searchsorted(self.start, buckets, side="right") - 1
-        inside = np.flatnonzero((at >= 0) & (buckets < self.end[at]))
-        return inside, self.bucket[at[inside]]
-
-    def periods(self, grain: Grain) -> Ints:
-        """Return the periods under which cells of these ranges may be kept."""
-        if len(self.start) == 0:
-            return self.start
-        apart = np.flatnonzero(self.start[1:] != self.end[:-1])
-        first = rollups.period(self.start[np.concatenate(([0], apart + 1))], grain)
-        last = rollups.period(self.end[np.concatenate((apart, [len(self.end) - 1]))] - 1, grain)
-        return np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]))
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a query reads: whole months, days and quarters from rollups, and events of quarters that an edge cuts."""
-
-    months: Ranges
-    days: Ranges
-    quarters: Ranges
-    all_quarters: Ranges
-    cut: Ints
-
-
-def plan(edges: Ints) -> Plan:
-    """Split the buckets between ascending edges into the coarsest grains that fill them exactly."""
-    floor = windows.quarter(edges)
-    off = windows.quarter_start(floor) != edges
-    start, end = (floor + off)[:-1], floor[1:]
-    bucket = np.arange(len(start))
-    all_quarters = _ranges([(start, end, bucket)])
-    day_start, day_end = -(-start // QUARTERS_PER_DAY), end // QUARTERS_PER_DAY
-    has_days = day_start < day_end
-    quarters = _around(start, end, day_start * QUARTERS_PER_DAY, day_end * QUARTERS_PER_DAY, has_days, bucket)
-    start, end, bucket = day_start[has_days], day_end[has_days], bucket[has_days]
-    starts_us, ends_us = windows.day_start(start), windows.day_start(end)
-    month_start, month_end = windows.month(starts_us), windows.month(ends_us)
-    month_start = month_start + (windows.month_start(month_start) != starts_us)
-    has_months = month_start < month_end
-    inner = [windows.day(windows.month_start(m)) for m in (month_start, month_end)]
-    days = _around(start, end, inner[0], inner[1], has_months, bucket)
-    months = _ranges([(month_start[has_months], month_end[has_months], bucket[has_months])])
-    return Plan(months, days, quarters, all_quarters, np.unique(floor[off]))
-
-
-def _around(start: Ints, end: Ints, inner_start: Ints, inner_end: Ints, has: Ints, bucket: Ints) -> Ranges:
-    """Return what is left of [start, end) around an inner range, where there is one."""
-    head_end = np.where(has, inner_start, end)
-    tail_start = np.where(has, inner_end, end)
-    return _ranges([(start, head_end, bucket), (tail_start, end, bucket)])
-
-
-def _ranges(parts: Sequence[tuple[Ints, Ints, Ints]]) -> Ranges:
-    start, end, bucket = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    keep = start < end
-    order = np.argsort(start[keep], kind="stable")
-    return Ranges(start[keep][order], end[keep][order], bucket[keep][order])
 
 
 def select(query: UsageQuery, published: Published, index: SeriesIndex) -> Selection:
@@ -194,6 +123,7 @@ def usage(
     damaged: frozenset[int],
     queries: Sequence[UsageQuery],
     at: int = 0,
+    unpack: Unpack = rollups.unpack,
 ) -> list[UsageTable]:
     """Answer queries from one read transaction and the state that belongs to it; `at` is the instant of the question.
 
@@ -212,8 +142,9 @@ def usage(
             chosen = [select(query, state, index) for query in asked]
             for each in chosen:
                 refuse_damaged(damaged, each.accounts.tolist())
-            pairs = zip(asked, chosen, strict=True)
-            tables = [_answer(db, state, done, index, query, selection) for query, selection in pairs]
+            pairs = list(zip(asked, chosen, strict=True))
+            source = Source(db, unpack, asked_again((query, each.accounts) for query, each in pairs))
+            tables = [_answer(source, state, done, index, query, selection) for query, selection in pairs]
             told = zip(queries, tables, held, strict=True)
             return [replace(distinct(query, table), held=amount) for query, table, amount in told]
 
@@ -221,7 +152,8 @@ def usage(
 def counted(db: apsw.Connection, tail: Tail, query: UsageQuery) -> UsageTable:
     """Answer one query as of what is published, for the writer thread, inside its transaction."""
     state = tail.published
-    return _answer(db, state, folded(db), tail.series, query, select(query, state, tail.series))
+    source = Source(db, rollups.unpack)
+    return _answer(source, state, folded(db), tail.series, query, select(query, state, tail.series))
 
 
 def _valued(query: UsageQuery) -> UsageQuery:
@@ -256,21 +188,21 @@ def as_of(now: Tail, damaged: frozenset[int], queries: Sequence[UsageQuery]) -> 
 
 
 def _answer(
-    db: apsw.Connection, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
+    source: Source, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
 ) -> UsageTable:
     cells = rollup.nothing()
     if len(chosen.series):
-        cells = _merged(_parts(db, state, done, index, query, chosen), query.rows_max)
+        cells = _merged(_parts(source, state, done, index, query, chosen), query.rows_max)
     width = max(1, len(chosen.groups))
     buckets, groups = (cells.key // width).tolist(), (cells.key % width).tolist()
     totals = cells.totals()
     whole = rollup.rekey(cells, np.zeros(len(cells), np.int64))
     all = whole.totals()[0] if len(whole) else Total()
     if query.latest and len(cells):
-        amounts = latest(db, state, cells, chosen)
+        amounts = latest(source.db, state, cells, chosen)
         totals = [structs.replace(total, latest=amount) for total, amount in zip(totals, amounts, strict=True)]
         everyone = replace(chosen, group=np.zeros_like(chosen.group), groups=chosen.groups[:1])
-        all = structs.replace(all, latest=latest(db, state, whole, everyone)[0])
+        all = structs.replace(all, latest=latest(source.db, state, whole, everyone)[0])
     table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
     return UsageTable(table, all, AsOf(state.sequence, state.recorded))
 
@@ -296,18 +228,18 @@ def _bounded(cells: Cells, rows_max: int | None) -> Cells:
 
 
 def _parts(
-    db: apsw.Connection, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
+    source: Source, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
 ) -> Iterator[Cells]:
     """Yield everything that counts, as cells under (bucket of the query, group)."""
     reads = plan(query.edges)
-    for grain, ranges in ((Grain.MONTH, reads.months), (Grain.DAY, reads.days), (Grain.QUARTER, reads.quarters)):
-        for cells in _kept(db, query.meter, chosen.accounts, grain, ranges):
-            yield _placed(cells, ranges, chosen)
+    for cells, buckets in source.cells(query, chosen.accounts, reads):
+        yield _grouped(cells, buckets, chosen)
     for cells, border in state.overlay.parts(state.entry):
         some = cells.take(chosen.place(cells.series)[0])
-        yield _placed(_lacking(some, done, border, index, chosen), reads.all_quarters, chosen)
+        inside, buckets = reads.all_quarters.place((kept := _lacking(some, done, border, index, chosen)).bucket)
+        yield _grouped(kept.take(inside), buckets, chosen)
     if len(reads.cut):
-        yield from _cut(db, state.entry, query.edges, reads.cut, chosen)
+        yield from _cut(source.db, state.entry, query.edges, reads.cut, chosen)
 
 
 def _lacking(cells: Cells, done: Folded, border: int, index: SeriesIndex, chosen: Selection) -> Cells:
@@ -333,19 +265,7 @@ def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, accou
     return rollup.merge(parts) if parts else rollup.nothing()
 
 
-def _kept(db: apsw.Connection, meter: str, accounts: Ints, grain: Grain, ranges: Ranges) -> Iterator[Cells]:
-    periods = ranges.periods(grain)
-    if len(periods) == 0:
-        return
-    statement = """SELECT body FROM rollup WHERE meter = ? AND account IN carray(?) AND grain = ?
-        AND period IN carray(?)"""
-    for (body,) in rows(db, statement, (meter, apsw.carray(accounts), int(grain), apsw.carray(periods))):
-        yield rollups.unpack(body)
-
-
-def _placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
-    inside, buckets = ranges.place(cells.bucket)
-    cells = cells.take(inside)
+def _grouped(cells: Cells, buckets: Ints, chosen: Selection) -> Cells:
     read, groups = chosen.place(cells.series)
     return rollup.rekey(cells.take(read), buckets[read] * len(chosen.groups) + groups)
 
