@@ -59,6 +59,20 @@ def test_the_cookie_is_not_the_key_and_opens_nothing_else(played: Play) -> None:
     played(scenario)
 
 
+def test_cookies_of_others_do_no_harm(played: Play) -> None:
+    """Whatever another service on the same host has set, however it is written, the session is found."""
+
+    async def scenario(world: World, person: Person) -> None:
+        await person.sign_in()
+        mine = f"{session.COOKIE}={person.cookies[session.COOKIE]}"
+        for others in ('a={"b": [1]}', "x", "=", 'q="un;closed', "bad name=é", ""):
+            person.cookies = {}
+            answer = await person.get("/dashboard/usage", Cookie=f"{others}; {mine}")
+            assert answer.status == 200, others
+
+    played(scenario)
+
+
 def test_what_is_no_key_opens_no_session(played: Play) -> None:
     """A wrong key, none, and a form from elsewhere are told what is wrong, and the key is not repeated."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
 from tallystick.api import errors, http
@@ -60,11 +59,9 @@ async def _form(call: Call) -> tuple[tuple[str, str], ...]:
 
 
 def _cookies(header: str) -> dict[str, str]:
-    """Read the cookies; what cannot be read is none."""
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
-    except CookieError:
-        return {}
+    """Read the cookies; others of the same host may have any shape, and take none of ours along."""
+    pairs = (each.strip().partition("=") for each in header.split(";"))
+    return {name: value for name, is_pair, value in pairs if is_pair}
 
 
 def _origin(call: Call) -> str:
