@@ -22,9 +22,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images"
 ACCOUNTS = {"aurora-labs": 10, "brightline": 6, "kestrel-clinic": 4, "voxgate": 2}
 LANGUAGES = ("en", "en", "en", "en", "de", "de", "fr", "es", "es", "cs", "ja")
 LIMITS: dict[str, dict[str, Any]] = {
-    "aurora-hours": {"account": "aurora-labs", "amount": "1500000"},
-    "brightline-hours": {"account": "brightline", "amount": "800000"},
-    "kestrel-included": {"account": "kestrel-clinic", "amount": "400000", "policy": "allow"},
+    "aurora-hours": {"account": "aurora-labs", "amount": "1150000"},
+    "brightline-hours": {"account": "brightline", "amount": "520000"},
+    "kestrel-included": {"account": "kestrel-clinic", "amount": "380000", "policy": "allow"},
     "voxgate-german": {"account": "voxgate", "amount": "160000", "where": {"language": "de"}},
 }
 SHOTS: tuple[tuple[str, str, str, int], ...] = (
