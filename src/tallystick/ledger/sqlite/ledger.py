@@ -177,6 +177,9 @@ class SqliteLedger:
     def catalog(self) -> Catalog:
         return self._tail.published.catalog
 
+    async def current(self) -> Catalog:
+        return self.catalog
+
     async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
         self._check_open()
         if not len(batch):

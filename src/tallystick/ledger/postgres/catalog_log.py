@@ -1,0 +1,97 @@
+"""The catalog of the whole fleet: a log of changes, read by every process, changed by one at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from tallystick.ledger.postgres import locks
+from tallystick.ledger.postgres.locks import Db
+from tallystick.ledger.sqlite import definitions, segment
+from tallystick.ledger.sqlite.changes import Decide
+from tallystick.ledger.sqlite.entries import CatalogHeader, Change, apply
+from tallystick.ledger.sqlite.segment import GENESIS, Damaged
+from tallystick.model import Catalog
+
+T = TypeVar("T")
+Look = Callable[[Db, Catalog], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The catalog as of an entry of its log."""
+
+    entry: int
+    link: bytes
+    catalog: Catalog
+
+
+class CatalogLog:
+    """What this process knows of the catalog; for any thread."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self.known = Known(0, GENESIS, Catalog(0, {}))
+
+    def refresh(self, db: Db) -> Known:
+        """Read what was changed since, as far as the present transaction sees it, and return the catalog as of then.
+
+        Under READ COMMITTED that is all that was durable before the call.
+        """
+        known = self.known
+        (last,) = db.execute("SELECT coalesce(max(entry), 0) FROM catalog_entry").fetchall()[0]
+        if last == known.entry:
+            return known
+        if last < known.entry:
+            return _read(db, Known(0, GENESIS, Catalog(0, {})))
+        newer = _read(db, known)
+        self._keep(newer)
+        return newer
+
+    def _keep(self, newer: Known) -> None:
+        with self._changing:
+            if newer.entry > self.known.entry:
+                self.known = newer
+
+    def change(self, db: Db, decide: Decide[T], actor: str, now: int, look: Look = lambda db, catalog: None) -> T:
+        """Decide, with nobody committing meanwhile, what to change, and make that durable; safe to repeat.
+
+        `look` is for what has to be read first.
+        """
+        with db.transaction():
+            locks.hold(db, locks.CATALOG)
+            known = self.refresh(db)
+            look(db, known.catalog)
+            changes, result = decide(known.catalog)
+            if changes:
+                known = logged(db, known, changes, actor, now)
+        self._keep(known)
+        return result
+
+    def define_builtins(self, db: Db, now: int) -> None:
+        """Bring the meters and rates that are there from the start into a log that lacks them."""
+        if definitions.missing(self.refresh(db).catalog):
+            self.change(db, lambda catalog: (definitions.missing(catalog), None), definitions.OWN_ACTOR, now)
+
+
+def logged(db: Db, known: Known, changes: Sequence[Change], actor: str, now: int) -> Known:
+    """Write changes as an entry of the log, inside a transaction that has the catalog to itself."""
+    header = msgspec.msgpack.encode(CatalogHeader(known.entry + 1, now, actor, tuple(changes)))
+    chained = segment.link(known.link, header)
+    db.execute("INSERT INTO catalog_entry VALUES (%s, %s, %s, %s)", (known.entry + 1, now, header, chained))
+    return Known(known.entry + 1, chained, apply(known.catalog, changes))
+
+
+def _read(db: Db, known: Known) -> Known:
+    entry, link, catalog = known.entry, known.link, known.catalog
+    statement = "SELECT entry, header, link FROM catalog_entry WHERE entry > %s ORDER BY entry"
+    for number, header, chained in db.execute(statement, (entry,)):
+        if number != entry + 1 or segment.link(link, header) != chained:
+            raise Damaged(f"catalog entry {number} is not what was written")
+        catalog = apply(catalog, msgspec.msgpack.decode(header, type=CatalogHeader).changes)
+        entry, link = number, chained
+    return Known(entry, link, catalog)

@@ -1,0 +1,274 @@
+"""The distributed ledger behind the contract of ledger/base.py: threads and caches around one database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import IO, TypeVar
+
+import psycopg
+
+from tallystick.clock import Clock
+from tallystick.errors import Code, Problem
+from tallystick.holding import Answer
+from tallystick.ledger.base import KeptEvent, Proof
+from tallystick.ledger.postgres import audit, server
+from tallystick.ledger.postgres.catalog_log import CatalogLog, Look
+from tallystick.ledger.postgres.key_use import KeyUses
+from tallystick.ledger.postgres.locks import Db
+from tallystick.ledger.postgres.pool import Pool, unavailable
+from tallystick.ledger.sqlite import changes, definitions, limiting
+from tallystick.ledger.sqlite.changes import Decide
+from tallystick.ledger.sqlite.ownership import Ownership
+from tallystick.ledger.sqlite.segment import Damaged
+from tallystick.ledger.vitals import Vitals
+from tallystick.model import (
+    Account,
+    AsOf,
+    AuditPage,
+    AuditQuery,
+    Batch,
+    Catalog,
+    Crossing,
+    Deletion,
+    EventPage,
+    EventQuery,
+    Grant,
+    Hold,
+    HoldQuery,
+    Key,
+    Limit,
+    LiveQuery,
+    LiveResource,
+    LiveSpace,
+    Meter,
+    Outcome,
+    RateTable,
+    RecordPage,
+    RecordQuery,
+    ResourceQuery,
+    UsageQuery,
+    UsageTable,
+    Verdict,
+)
+from tallystick.settings import Settings
+
+T = TypeVar("T")
+READERS = 4
+CHANGERS = 1
+
+
+async def open_postgres(url: str, settings: Settings, clock: Clock) -> PostgresLedger:
+    """Open the ledger in a database, making its tables if they are not there.
+
+    Raises LedgerError for a database that cannot be reached or used, and for a newer format.
+    """
+    return await asyncio.to_thread(PostgresLedger, url, settings, clock)
+
+
+class PostgresLedger:
+    """One of any number of processes on one database. What it keeps in memory can be read again at any time."""
+
+    def __init__(self, url: str, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._closed = False
+        self._catalog = CatalogLog()
+        db = server.opened(url)
+        try:
+            server.migrate(db, url, clock())
+            self._catalog.define_builtins(db, clock())
+            self._secret = server.secret(db)
+            self._uses = KeyUses(db)
+        finally:
+            db.close()
+        self._readers = Pool(url, "reader", READERS)
+        self._changers = Pool(url, "changer", CHANGERS)
+        self._asking = asyncio.Lock()
+        self._next_answer: asyncio.Task[None] | None = None
+
+    # The catalog
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._catalog.known.catalog
+
+    async def current(self) -> Catalog:
+        # All who come before the question is sent share it; who comes later waits for the next one.
+        if self._next_answer is None:
+            self._next_answer = asyncio.ensure_future(self._ask())
+        await asyncio.shield(self._next_answer)
+        return self.catalog
+
+    async def _ask(self) -> None:
+        async with self._asking:
+            self._next_answer = None
+            await self._read(self._catalog.refresh)
+
+    async def put_account(self, account: Account, *, actor: str) -> Account:
+        return await self._change(changes.put_account(account), actor)
+
+    async def delete_account(self, name: str, *, actor: str) -> Deletion:
+        account = (await self.current()).accounts.get(name)
+        if account is None:
+            return Deletion.UNKNOWN
+        ownership = Ownership(account.number)
+
+        def look(db: Db, catalog: Catalog) -> None:
+            found = db.execute("SELECT 1 FROM head WHERE account = %s AND events > 0", (account.number,)).fetchall()
+            ownership.has_events = bool(found)
+
+        return await self._change(changes.delete_account(account, ownership), actor, look)
+
+    async def put_key(self, key: Key, *, actor: str) -> bool:
+        return await self._change(changes.put_key(key), actor)
+
+    async def rotate_key(self, id: str, successor: Key, *, ends: int, actor: str) -> Key | None:
+        return await self._change(changes.rotate_key(id, successor, ends), actor)
+
+    async def delete_key(self, id: str, *, actor: str) -> bool:
+        return await self._change(changes.delete_key(id), actor)
+
+    def note_key_use(self, id: str, at: int) -> None:
+        self._uses.latest[id] = at
+
+    @property
+    def key_uses(self) -> Mapping[str, int]:
+        return self._uses.latest
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        return await self._read(lambda db: audit.page(db, query))
+
+    # What is counted
+
+    async def put_meter(self, meter: Meter, *, actor: str, start: int | None = None) -> None:
+        problem = await self._change(definitions.put_meter(meter, start), actor)
+        if problem is not None:
+            raise problem
+
+    async def delete_meter(self, name: str, *, actor: str) -> bool:
+        found = await self._change(definitions.delete_meter(name), actor)
+        if isinstance(found, Problem):
+            raise found
+        return found
+
+    async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
+        raise NotImplementedError
+
+    def replayed(self, name: str) -> tuple[int, int] | None:
+        raise NotImplementedError
+
+    # Limits and holds
+
+    async def put_limit(self, limit: Limit, *, actor: str) -> Outcome:
+        return await self._change(limiting.put_limit(limit), actor)
+
+    async def delete_limit(self, id: str, *, actor: str) -> bool:
+        return await self._change(limiting.delete_limit(id), actor)
+
+    async def put_grant(self, grant: Grant, *, actor: str) -> Outcome:
+        return await self._change(limiting.put_grant(grant), actor)
+
+    async def delete_grant(self, limit: str, id: str, *, actor: str) -> bool:
+        return await self._change(limiting.delete_grant(limit, id), actor)
+
+    async def reserve(self, hold: Hold, *, catalog_version: int) -> Answer:
+        raise NotImplementedError
+
+    async def renew(self, account: str, id: str, *, ttl: int | None, quantity: int | None) -> Answer:
+        raise NotImplementedError
+
+    async def release(self, account: str, id: str) -> Answer:
+        raise NotImplementedError
+
+    async def settle(self, account: str, id: str, batch: Batch) -> Answer:
+        raise NotImplementedError
+
+    async def hold(self, account: str, id: str) -> Hold | None:
+        raise NotImplementedError
+
+    async def hold_accounts(self, id: str) -> Sequence[str]:
+        raise NotImplementedError
+
+    async def holds(self, query: HoldQuery) -> Sequence[Hold]:
+        raise NotImplementedError
+
+    @property
+    def now(self) -> int:
+        return self._clock()
+
+    async def crossings(self, limit: str) -> Sequence[Crossing]:
+        raise NotImplementedError
+
+    # Events and what they come to
+
+    async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
+        raise NotImplementedError
+
+    async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
+        raise NotImplementedError
+
+    async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
+        raise NotImplementedError
+
+    async def events(self, query: EventQuery) -> EventPage:
+        raise NotImplementedError
+
+    async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
+        raise NotImplementedError
+
+    async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
+        raise NotImplementedError
+
+    async def resources(self, query: ResourceQuery) -> Sequence[LiveResource]:
+        raise NotImplementedError
+
+    async def records(self, query: RecordQuery) -> RecordPage:
+        raise NotImplementedError
+
+    # The whole
+
+    async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
+        raise NotImplementedError
+
+    async def backup(self) -> IO[bytes]:
+        self._check_open()
+        raise Problem(Code.NOT_FOUND, "This ledger is a PostgreSQL database: back it up with pg_dump, or as a cluster.")
+
+    def vitals(self) -> Vitals:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        # When keys were used is no part of the log: what cannot be written is forgotten.
+        with suppress(Problem):
+            self._changers.run(partial(self._uses.store, ids=[key.id for key in self.catalog.keys.values()]))
+        for pool in (self._changers, self._readers):
+            pool.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise unavailable("The ledger is closed.")
+
+    async def _change(self, decide: Decide[T], actor: str, look: Look = lambda db, catalog: None) -> T:
+        self._check_open()
+        now = self._clock()
+        work = self._changers.submit(lambda db: self._catalog.change(db, decide, actor, now, look))
+        return await asyncio.shield(asyncio.wrap_future(work))
+
+    async def _read(self, ask: Callable[[Db], T]) -> T:
+        self._check_open()
+        try:
+            return await asyncio.wrap_future(self._readers.submit(ask))
+        except Damaged as damage:
+            raise Problem(
+                Code.UNPROVEN, f"The answer touches a part that is damaged ({damage}). Run verify.", retry_after_s=60
+            ) from damage
+        except psycopg.Error as error:
+            raise unavailable(f"The ledger could not be read: {error}.") from error
