@@ -14,7 +14,7 @@ import pytest
 
 from tallystick.errors import LedgerDamaged, Problem
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.sqlite import file, identity, keeper, proving, reading, series, verify
+from tallystick.ledger.sqlite import file, identity, keeper, proving, reading, series_table, verify
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.writer import Lane, Task
@@ -288,14 +288,14 @@ async def test_a_report_across_a_recovery(tmp_path: Path) -> None:
             patch.setattr(reading, "usage", slow)
             asked = asyncio.ensure_future(usage(ledger, group_by=("model",)))
             await until(came.is_set)
-            store, fails = series.store, [True]
+            store, fails = series_table.store, [True]
 
             def failing(*args: Any) -> None:
                 if fails.pop() if fails else False:
                     raise apsw.IOError("the disk failed")
                 store(*args)
 
-            patch.setattr(series, "store", failing)
+            patch.setattr(series_table, "store", failing)
             with pytest.raises(Problem):
                 await desk.send(ledger, audio("x", model="never kept"))
             await until(lambda: len(ledger._tail.series) == 1)

@@ -9,12 +9,13 @@ from typing import TypeVar
 
 import msgspec
 
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.entries import CatalogHeader, Change, apply
+from tallystick.ledger.packed.segment import GENESIS, Damaged
 from tallystick.ledger.postgres import locks
 from tallystick.ledger.postgres.locks import Db
-from tallystick.ledger.sqlite import definitions, segment
+from tallystick.ledger.sqlite import definitions
 from tallystick.ledger.sqlite.changes import Decide
-from tallystick.ledger.sqlite.entries import CatalogHeader, Change, apply
-from tallystick.ledger.sqlite.segment import GENESIS, Damaged
 from tallystick.model import Catalog
 
 T = TypeVar("T")

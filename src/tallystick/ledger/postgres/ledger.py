@@ -14,6 +14,7 @@ from tallystick.clock import Clock
 from tallystick.errors import Code, Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import KeptEvent, Proof
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.postgres import audit, server
 from tallystick.ledger.postgres.catalog_log import CatalogLog, Look
 from tallystick.ledger.postgres.key_use import KeyUses
@@ -22,7 +23,6 @@ from tallystick.ledger.postgres.pool import Pool, unavailable
 from tallystick.ledger.sqlite import changes, definitions, limiting
 from tallystick.ledger.sqlite.changes import Decide
 from tallystick.ledger.sqlite.ownership import Ownership
-from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.vitals import Vitals
 from tallystick.model import (
     Account,

@@ -13,10 +13,11 @@ from tallystick import holding, limits
 from tallystick.errors import Problem
 from tallystick.holding import Answer, Claimed, Outcome, concerned, held_of
 from tallystick.ledger.base import CatalogStale
-from tallystick.ledger.sqlite import hold_entries, hold_tables, segment
+from tallystick.ledger.packed import hold_entries, segment
+from tallystick.ledger.packed.hold_entries import Admitting, Crossed, Named
+from tallystick.ledger.sqlite import hold_tables
 from tallystick.ledger.sqlite.counters import Counter, Counters
 from tallystick.ledger.sqlite.file import ADMISSION
-from tallystick.ledger.sqlite.hold_entries import Admitting, Crossed, Named
 from tallystick.ledger.sqlite.job import Job, set_exception, tell
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.limits import Balance

@@ -11,12 +11,9 @@ import msgspec
 import numpy as np
 
 from tallystick.envelope import DELETED, UPSERTED, Unreadable, read, space_of
-from tallystick.ledger.sqlite import segment
-from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
-from tallystick.ledger.sqlite.replaying import SLICE_EVENTS
-from tallystick.ledger.sqlite.scrub import refuse_damaged
-from tallystick.ledger.sqlite.segment import (
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.meter_entries import CorrectionHeader
+from tallystick.ledger.packed.segment import (
     GENESIS,
     Columns,
     Damaged,
@@ -26,7 +23,10 @@ from tallystick.ledger.sqlite.segment import (
     unpack_columns,
     unpack_events,
 )
-from tallystick.ledger.sqlite.series import SeriesIndex
+from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
+from tallystick.ledger.sqlite.replaying import SLICE_EVENTS
+from tallystick.ledger.sqlite.scrub import refuse_damaged
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import AsOf, EventPage, EventQuery, EventRow, Posting
 from tallystick.rollup import Ints

@@ -19,6 +19,8 @@ from tallystick.clock import Clock
 from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import Fault, KeptEvent, Proof
+from tallystick.ledger.packed import hold_entries
+from tallystick.ledger.packed.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite import (
     audit,
     backup,
@@ -26,7 +28,6 @@ from tallystick.ledger.sqlite import (
     definitions,
     directory,
     file,
-    hold_entries,
     hold_tables,
     identity,
     keeper,
@@ -49,7 +50,6 @@ from tallystick.ledger.sqlite.ownership import Ownership
 from tallystick.ledger.sqlite.replaying import Replayer
 from tallystick.ledger.sqlite.screener import Screener
 from tallystick.ledger.sqlite.scrub import EVERYONE
-from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
 from tallystick.ledger.sqlite.writer import Lane, Task, Work, Writer, unavailable
 from tallystick.ledger.vitals import Vitals
@@ -239,8 +239,15 @@ class SqliteLedger:
         return found
 
     async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
-        change = definitions.RatesChange(self._now, table, rates, recount)
-        await self._define(await self._change(change.decide, actor, change.look))
+        change = definitions.RatesChange(table, rates, recount)
+
+        def look(db: apsw.Connection) -> None:
+            def has_counted(query: UsageQuery) -> bool:
+                return reading.usage(db, self._now, frozenset(), [query])[0].total.count > 0
+
+            change.look(has_counted, self._tail.catalog)
+
+        await self._define(await self._change(change.decide, actor, look))
 
     async def _define(self, problem: Problem | None) -> None:
         if problem is not None:

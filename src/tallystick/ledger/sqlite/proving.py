@@ -13,17 +13,18 @@ import numpy as np
 from tallystick import rollup
 from tallystick.envelope import Unreadable, event_of, read
 from tallystick.ledger.base import Fault
-from tallystick.ledger.sqlite import identity, segment
-from tallystick.ledger.sqlite.entries import CatalogHeader, apply
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.entries import CatalogHeader, apply
+from tallystick.ledger.packed.hold_entries import AdmissionHeader, Crossed, HoldMade, KeptHold, Named, fold
+from tallystick.ledger.packed.limit_entries import LimitDeleted
+from tallystick.ledger.packed.living import Living
+from tallystick.ledger.packed.meter_entries import CorrectionHeader
+from tallystick.ledger.packed.segment import GENESIS, Columns, FrameEvents, Header
+from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.sqlite import identity
 from tallystick.ledger.sqlite.file import ADMISSION, CATALOG, CORRECTED, EVENTS
-from tallystick.ledger.sqlite.hold_entries import AdmissionHeader, Crossed, HoldMade, KeptHold, Named, fold
 from tallystick.ledger.sqlite.judging import kept_events
-from tallystick.ledger.sqlite.limit_entries import LimitDeleted
-from tallystick.ledger.sqlite.living import Living
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
 from tallystick.ledger.sqlite.replaying import TEXT_LENGTH_ANY, counted, kept_rows, sift
-from tallystick.ledger.sqlite.segment import GENESIS, Columns, FrameEvents, Header
-from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, quarter_cells, source_and_id
 from tallystick.metering import meter
 from tallystick.model import Catalog, Event, Posting, Verdict

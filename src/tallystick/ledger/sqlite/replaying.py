@@ -17,12 +17,13 @@ import structlog
 
 from tallystick.envelope import UPSERTED, event_of, read
 from tallystick.errors import Problem
-from tallystick.ledger.sqlite import resource_tables, segment, series
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.living import Counted, Living, Named, named
+from tallystick.ledger.packed.meter_entries import CorrectionHeader, ReplayDone
+from tallystick.ledger.packed.segment import Columns, Damaged, unpack_columns, unpack_events
+from tallystick.ledger.sqlite import resource_tables, series_table
 from tallystick.ledger.sqlite.changes import logged
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
-from tallystick.ledger.sqlite.living import Counted, Living, Named, named
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader, ReplayDone
-from tallystick.ledger.sqlite.segment import Columns, Damaged, unpack_columns, unpack_events
 from tallystick.ledger.sqlite.tail import Tail, quarter_cells
 from tallystick.ledger.sqlite.writer import Lane, Task, Writer
 from tallystick.metering import metered
@@ -297,7 +298,7 @@ class _Slice:
             ),
         )
         if made:
-            series.store(db, made)
+            series_table.store(db, made)
         tail.entry, tail.link = header.entry, chained
 
     def _put_in_force(self, db: apsw.Connection) -> None:

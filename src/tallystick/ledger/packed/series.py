@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import apsw
-import msgspec
 import numpy as np
 
-from tallystick.ledger.sqlite.segment import NewSeries
+from tallystick.ledger.packed.segment import NewSeries
 from tallystick.model import VALUE, Account, Labels, LabelSet
 from tallystick.rollup import Ints
 
 Sought = tuple[int, tuple[str, ...], frozenset[tuple[str, frozenset[str]]]]
 """An epoch, labels, and of labels the values that are wanted."""
 
-_labels = msgspec.json.Decoder(Labels)
 MEMO_MAX = 200_000
 
 
@@ -140,22 +137,3 @@ class SeriesIndex:
             self._remember(label_set, number)
             numbers.append(number)
         return np.array(numbers, np.int64), made
-
-
-def load(db: apsw.Connection) -> SeriesIndex:
-    """Read all series from the file."""
-    index = SeriesIndex()
-    for number, account, meter, version, labels in db.execute(
-        "SELECT number, account, meter, meter_version, labels FROM series ORDER BY number"
-    ):
-        index.add(NewSeries(number, account, meter, version, _labels.decode(labels)))
-    return index
-
-
-def store(db: apsw.Connection, made: Sequence[NewSeries]) -> None:
-    """Write new series, as one statement."""
-    rows = [(s.number, s.account, s.meter, s.meter_version, msgspec.json.encode(s.labels).decode()) for s in made]
-    db.execute(
-        "INSERT INTO series SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?)",
-        (msgspec.json.encode(rows).decode(),),
-    )
