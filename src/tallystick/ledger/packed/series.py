@@ -85,9 +85,14 @@ class SeriesIndex:
     def add(self, new: NewSeries) -> None:
         if new.number != len(self.accounts):
             raise ValueError(f"series {new.number} follows {len(self.accounts) - 1}")
-        key = (new.account, new.meter, new.meter_version, new.labels)
-        self._numbers[key] = new.number
-        self._keys.append(key)
+        self._keys.append((new.account, new.meter, new.meter_version, new.labels))
+        self.accounts.append(new.account)
+        self.meters.append(new.meter)
+        self._file(new)
+
+    def _file(self, new: NewSeries) -> None:
+        """Have a series found by what it stands for."""
+        self._numbers[new.account, new.meter, new.meter_version, new.labels] = new.number
         strand = self.strands.setdefault((new.account, new.meter), Strand())
         strand.labels.append(new.labels)
         strand.versions.append(new.meter_version)
@@ -95,8 +100,6 @@ class SeriesIndex:
         if new.labels and new.labels[0][0] == VALUE:
             strand.sets.add(without_value(new.labels))
         self.widest, self.values = max(self.widest, strand.width), max(self.values, strand.values)
-        self.accounts.append(new.account)
-        self.meters.append(new.meter)
 
     def describe(self, number: int) -> tuple[int, str, int, Labels]:
         """Return what a series stands for: account number, meter, meter version, labels."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from tallystick.ledger.packed import segment
-from tallystick.ledger.packed.entries import CatalogHeader, Change, apply
+from tallystick.ledger.packed.entries import AccountPut, CatalogHeader, Change, apply
 from tallystick.ledger.packed.segment import GENESIS, Damaged
 from tallystick.ledger.postgres import locks
 from tallystick.ledger.postgres.locks import Db
@@ -84,6 +84,9 @@ def logged(db: Db, known: Known, changes: Sequence[Change], actor: str, now: int
     header = msgspec.msgpack.encode(CatalogHeader(known.entry + 1, now, actor, tuple(changes)))
     chained = segment.link(known.link, header)
     db.execute("INSERT INTO catalog_entry VALUES (%s, %s, %s, %s)", (known.entry + 1, now, header, chained))
+    made = [change.number for change in changes if isinstance(change, AccountPut)]
+    if made:
+        db.execute("INSERT INTO head (account) SELECT unnest(%s::bigint[]) ON CONFLICT DO NOTHING", (made,))
     return Known(known.entry + 1, chained, apply(known.catalog, changes))
 
 

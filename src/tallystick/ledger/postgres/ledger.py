@@ -14,14 +14,18 @@ from tallystick.clock import Clock
 from tallystick.errors import Code, Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import KeptEvent, Proof
-from tallystick.ledger.packed.segment import Damaged
-from tallystick.ledger.postgres import audit, server
+from tallystick.ledger.packed.segment import Damaged, unpack_columns
+from tallystick.ledger.postgres import audit, identities, reading, resource_tables, server
 from tallystick.ledger.postgres.catalog_log import CatalogLog, Look
+from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.key_use import KeyUses
+from tallystick.ledger.postgres.lanes import Lane, Room, Tally
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import Pool, unavailable
+from tallystick.ledger.postgres.series import SeriesCache
 from tallystick.ledger.sqlite import changes, definitions, limiting
 from tallystick.ledger.sqlite.changes import Decide
+from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ownership import Ownership
 from tallystick.ledger.vitals import Vitals
 from tallystick.model import (
@@ -58,6 +62,9 @@ from tallystick.settings import Settings
 T = TypeVar("T")
 READERS = 4
 CHANGERS = 1
+LANES = ("urgent", "bulk")
+GROUP_BYTES_PER_MS = 512 * 1024
+"""What one transaction may gather for each millisecond of commit_ms_max: a server is further away than a file."""
 
 
 async def open_postgres(url: str, settings: Settings, clock: Clock) -> PostgresLedger:
@@ -86,8 +93,27 @@ class PostgresLedger:
             db.close()
         self._readers = Pool(url, "reader", READERS)
         self._changers = Pool(url, "changer", CHANGERS)
+        self._cache = SeriesCache()
+        self._room = Room(settings.queue_bytes_max)
+        self._tally = Tally()
+        self._lanes = {name: self._lane(name, url) for name in LANES}
+        for lane in self._lanes.values():
+            lane.start()
         self._asking = asyncio.Lock()
         self._next_answer: asyncio.Task[None] | None = None
+
+    def _lane(self, name: str, url: str) -> Lane:
+        committer = Committer(
+            self._catalog,
+            self._cache,
+            self._settings,
+            self._secret,
+            self._clock,
+            resource_tables.load,
+            resource_tables.store,
+        )
+        group_bytes_max = self._settings.commit_ms_max * GROUP_BYTES_PER_MS
+        return Lane(name, url, committer, self._room, self._tally, group_bytes_max)
 
     # The catalog
 
@@ -205,28 +231,38 @@ class PostgresLedger:
     # Events and what they come to
 
     async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
-        raise NotImplementedError
+        self._check_open()
+        if not len(batch):
+            return {}
+        size = sum(map(len, batch.raw))
+        self._room.take(size)
+        job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
+        self._lanes["bulk" if bulk else "urgent"].submit(job)
+        verdicts: Mapping[int, Verdict] = await job.future
+        return verdicts
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
-        raise NotImplementedError
+        now = self.now
+        return await self._read(lambda db: reading.usage(db, self._catalog, self._cache, queries, now, nothing_held))
 
     async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
-        raise NotImplementedError
+        return await self._read(reading.moment)
 
     async def events(self, query: EventQuery) -> EventPage:
         raise NotImplementedError
 
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
-        raise NotImplementedError
+        return await self._read(lambda db: self._event(db, account, source, id))
 
     async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
-        raise NotImplementedError
+        return await self._of_account(query.account, lambda db, number: resource_tables.live_spaces(db, number, query))
 
     async def resources(self, query: ResourceQuery) -> Sequence[LiveResource]:
-        raise NotImplementedError
+        ask = resource_tables.live_resources
+        return await self._of_account(query.account, lambda db, number: ask(db, number, query))
 
     async def records(self, query: RecordQuery) -> RecordPage:
-        raise NotImplementedError
+        return await self._read(lambda db: self._records(db, query))
 
     # The whole
 
@@ -249,6 +285,8 @@ class PostgresLedger:
         # When keys were used is no part of the log: what cannot be written is forgotten.
         with suppress(Problem):
             self._changers.run(partial(self._uses.store, ids=[key.id for key in self.catalog.keys.values()]))
+        for lane in self._lanes.values():
+            lane.close()
         for pool in (self._changers, self._readers):
             pool.close()
 
@@ -262,6 +300,33 @@ class PostgresLedger:
         work = self._changers.submit(lambda db: self._catalog.change(db, decide, actor, now, look))
         return await asyncio.shield(asyncio.wrap_future(work))
 
+    async def _of_account(self, name: str, ask: Callable[[Db, int], list[T]]) -> list[T]:
+        """Ask about one account; nothing is known of one that does not exist."""
+
+        def asked(db: Db) -> list[T]:
+            account = self._catalog.refresh(db).catalog.accounts.get(name)
+            return [] if account is None else ask(db, account.number)
+
+        return await self._read(asked)
+
+    def _event(self, db: Db, account: str, source: str, id: str) -> KeptEvent | None:
+        known = self._catalog.refresh(db).catalog.accounts.get(account)
+        found = known and identities.find(db, self._secret, known.number, account, source, id)
+        if not known or not found:
+            return None
+        statement = "SELECT body FROM posting WHERE account = %s AND number = %s"
+        ((body,),) = db.execute(statement, (known.number, found.header.number)).fetchall()
+        time = int(unpack_columns(body).time[found.at])
+        sequence = int(found.header.sequence()[found.at])
+        return KeptEvent(sequence, found.header.recorded, account, time, found.raw)
+
+    def _records(self, db: Db, query: RecordQuery) -> RecordPage:
+        catalog = self._catalog.refresh(db).catalog
+        account, meter = catalog.accounts.get(query.account), catalog.meters.get(query.meter)
+        if account is None or meter is None:
+            return RecordPage((), 0)
+        return resource_tables.records(db, account.number, meter.epoch, query)
+
     async def _read(self, ask: Callable[[Db], T]) -> T:
         self._check_open()
         try:
@@ -272,3 +337,8 @@ class PostgresLedger:
             ) from damage
         except psycopg.Error as error:
             raise unavailable(f"The ledger could not be read: {error}.") from error
+
+
+def nothing_held(db: Db, catalog: Catalog, limits: Sequence[Limit | None]) -> Sequence[int]:
+    """Say what is held of limits."""
+    return [0] * len(limits)

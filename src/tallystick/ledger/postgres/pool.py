@@ -23,7 +23,13 @@ T = TypeVar("T")
 TRIES_MAX = 8
 RETRY_WAIT_S = 0.01
 RETRY_AFTER_S = 1
-TURNED_AWAY = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
+
+
+class Again(Exception):
+    """What a transaction went by has changed under it: it has to begin anew."""
+
+
+TURNED_AWAY = (Again, errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 """The transaction was rolled back in favour of another one: the same again may well succeed."""
 
 

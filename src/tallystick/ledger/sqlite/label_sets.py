@@ -67,6 +67,10 @@ class LabelSetBound:
         self._load = load
         self._used: dict[Strand, dict[int, Used]] = {}
 
+    def distrust(self) -> None:
+        """Forget what is used: others may have used more since."""
+        self._used.clear()
+
     def forget(self) -> None:
         """Forget what a transaction may have counted that came to nothing."""
         self._used.clear()

@@ -92,13 +92,10 @@ CREATE TABLE series (
 );
 CREATE UNIQUE INDEX series_digest ON series (account, digest);
 
--- What entries add to the rollups and what these have not taken in yet: added, folded, never changed.
-CREATE TABLE delta (
-    account bigint NOT NULL,
-    number bigint NOT NULL,
-    cells integer NOT NULL,
-    body bytea NOT NULL,
-    PRIMARY KEY (account, number)
+-- Up to which of its entries the runs of an account count; what came later is summed up from its postings.
+CREATE TABLE folded (
+    account bigint PRIMARY KEY,
+    position bigint NOT NULL
 );
 
 CREATE TABLE run (
@@ -182,3 +179,16 @@ CREATE TABLE record (
 CREATE SEQUENCE entry_number;
 CREATE SEQUENCE series_number;
 CREATE SEQUENCE event_sequence;
+
+-- So many sequences in a row; nobody gets one in between.
+CREATE FUNCTION give_sequences(count bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    first bigint;
+BEGIN
+    PERFORM pg_advisory_lock(x'746c6c7905'::bigint);
+    first := nextval('event_sequence');
+    PERFORM setval('event_sequence', first + count - 1);
+    PERFORM pg_advisory_unlock(x'746c6c7905'::bigint);
+    RETURN first;
+END
+$$;
