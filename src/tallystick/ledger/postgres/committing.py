@@ -22,7 +22,7 @@ from tallystick.ledger.postgres.parts import Part
 from tallystick.ledger.postgres.pool import Again
 from tallystick.ledger.postgres.series import SeriesCache
 from tallystick.ledger.sqlite.changes import create_accounts
-from tallystick.ledger.sqlite.job import Job
+from tallystick.ledger.sqlite.job import Job, Strand
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
 from tallystick.ledger.sqlite.order import left, take_in_order
 from tallystick.ledger.sqlite.refusing import Refusing
@@ -220,6 +220,11 @@ class Committer:
             if version >= epoch:
                 used.setdefault(month, set()).add(labels)
         return used
+
+    @property
+    def warned(self) -> frozenset[tuple[Strand, int]]:
+        """The strands and months that were seen near a bound."""
+        return self._bound.warned
 
     def publish(self, kept: Kept) -> None:
         """Take in what is durable."""

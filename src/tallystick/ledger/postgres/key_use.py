@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tallystick.ledger.postgres.locks import Db
 
@@ -10,7 +10,9 @@ from tallystick.ledger.postgres.locks import Db
 class KeyUses:
     """`latest` is written by the loop alone, at every request, and read by anyone."""
 
-    def __init__(self, db: Db) -> None:
+    def __init__(self, db: Db, ids: Sequence[str]) -> None:
+        # The others are of keys that were revoked.
+        db.execute("DELETE FROM key_use WHERE key <> ALL(%s)", (list(ids),))
         self._stored: dict[str, int] = dict(db.execute("SELECT key, at FROM key_use").fetchall())
         self.latest = dict(self._stored)
 

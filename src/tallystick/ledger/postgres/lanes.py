@@ -18,7 +18,7 @@ from tallystick.ledger.postgres import server
 from tallystick.ledger.postgres.committing import Committer, Kept, Mark
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import RETRY_WAIT_S, TRIES_MAX, TURNED_AWAY, problem_of, unavailable
-from tallystick.ledger.sqlite.job import Job, set_results, tell
+from tallystick.ledger.sqlite.job import Job, Strand, set_results, tell
 from tallystick.ledger.vitals import Commits
 
 log = structlog.get_logger(__name__)
@@ -84,6 +84,11 @@ class Lane(threading.Thread):
         self._jobs: deque[Job] = deque()
         self._closing = False
         self._db: Db | None = None
+
+    @property
+    def warned(self) -> frozenset[tuple[Strand, int]]:
+        """The label sets that were seen near a bound, by strand and month."""
+        return self._committer.warned
 
     def submit(self, job: Job) -> None:
         """Hand over a job whose room was taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,7 +16,7 @@ from tallystick.errors import Code, Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import KeptEvent, Proof
 from tallystick.ledger.packed.segment import Damaged, unpack_columns
-from tallystick.ledger.postgres import audit, identities, reading, resource_tables, server
+from tallystick.ledger.postgres import audit, identities, listing, reading, resource_tables, server
 from tallystick.ledger.postgres.catalog_log import CatalogLog, Look
 from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.key_use import KeyUses
@@ -88,7 +89,7 @@ class PostgresLedger:
             server.migrate(db, url, clock())
             self._catalog.define_builtins(db, clock())
             self._secret = server.secret(db)
-            self._uses = KeyUses(db)
+            self._uses = KeyUses(db, [key.id for key in self.catalog.keys.values()])
         finally:
             db.close()
         self._readers = Pool(url, "reader", READERS)
@@ -249,7 +250,7 @@ class PostgresLedger:
         return await self._read(reading.moment)
 
     async def events(self, query: EventQuery) -> EventPage:
-        raise NotImplementedError
+        return await self._read(lambda db: listing.events(db, self._catalog, self._cache, query))
 
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         return await self._read(lambda db: self._event(db, account, source, id))
@@ -274,7 +275,20 @@ class PostgresLedger:
         raise Problem(Code.NOT_FOUND, "This ledger is a PostgreSQL database: back it up with pg_dump, or as a cluster.")
 
     def vitals(self) -> Vitals:
-        raise NotImplementedError
+        names = {account.number: account.name for account in self.catalog.accounts.values()}
+        warned = {strand for lane in self._lanes.values() for strand in lane.warned}
+        near = ((names.get(account), meter) for (account, meter), _ in warned)
+        tally = self._tally
+        return Vitals(
+            sequence=tally.sequence,
+            committed=tally.recorded if tally.sequence else None,
+            queued_bytes=self._room.bytes,
+            wal_bytes=0,
+            commits=tally.commits,
+            accepted={names[number]: events for number, events in dict(tally.accepted).items() if number in names},
+            label_set_warnings=Counter((name, meter) for name, meter in near if name is not None),
+            damaged_entries=0,
+        )
 
     async def close(self) -> None:
         if not self._closed:

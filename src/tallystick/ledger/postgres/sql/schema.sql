@@ -61,7 +61,10 @@ CREATE TABLE entry (
     PRIMARY KEY (account, number)
 );
 CREATE UNIQUE INDEX entry_position ON entry (account, position);
-CREATE INDEX entry_last ON entry (account, last) WHERE kind = 1;
+CREATE INDEX entry_of_first ON entry (account, first) WHERE kind IN (1, 4);
+CREATE INDEX entry_of_last ON entry (account, last) WHERE kind IN (1, 4);
+CREATE INDEX entry_first ON entry (first) WHERE kind = 1;
+CREATE INDEX entry_last ON entry (last) WHERE kind = 1;
 CREATE INDEX entry_time ON entry (account, time_min, time_max) WHERE kind IN (1, 4);
 
 -- The events of an entry as they were sent, packed; place is that of the first one in its entry.
