@@ -50,10 +50,11 @@ class CatalogLog:
         if last < known.entry:
             return _read(db, Known(0, GENESIS, Catalog(0, {})))
         newer = _read(db, known)
-        self._keep(newer)
+        self.take(newer)
         return newer
 
-    def _keep(self, newer: Known) -> None:
+    def take(self, newer: Known) -> None:
+        """Go by a newer catalog, once it is durable."""
         with self._changing:
             if newer.entry > self.known.entry:
                 self.known = newer
@@ -70,7 +71,7 @@ class CatalogLog:
             changes, result = decide(known.catalog)
             if changes:
                 known = logged(db, known, changes, actor, now)
-        self._keep(known)
+        self.take(known)
         return result
 
     def define_builtins(self, db: Db, now: int) -> None:

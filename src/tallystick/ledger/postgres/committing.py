@@ -164,25 +164,16 @@ class Committer:
     def _number(self, db: Db, live: Sequence[Job], sight: Sight) -> list[NewSeries]:
         """Give numbers to the series that have none, under the locks of their accounts."""
         accounts = sight.catalog.accounts
-        made: dict[tuple[int, str, int, object], NewSeries] = {}
         unknown = [(job, at) for job in live for at in job.number(sight.series, accounts).unknown]
         if not unknown:
             return []
-        numbers = iter(
-            number
-            for (number,) in db.execute(
-                "SELECT nextval('series_number') FROM generate_series(1, %s)", (len(unknown),)
-            ).fetchall()
-        )
-        for job, at in unknown:
-            each = job.batch.label_sets[at]
-            key = (accounts[each.account].number, each.meter, each.meter_version, each.labels)
-            if key not in made:
-                made[key] = NewSeries(next(numbers), key[0], each.meter, each.meter_version, each.labels)
+        sets = [job.batch.label_sets[at] for job, at in unknown]
+        keys = [(accounts[each.account].number, each.meter, each.meter_version, each.labels) for each in sets]
+        numbers, made = series.numbered(db, self._cache, keys)
+        for (job, at), number in zip(unknown, numbers.tolist(), strict=True):
             assert job.numbering is not None
-            job.numbering.table[at] = made[key].number
-        series.store(db, [*made.values()])
-        return [*made.values()]
+            job.numbering.table[at] = number
+        return made
 
     def _append(
         self,

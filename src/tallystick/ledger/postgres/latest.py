@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import msgspec
 import numpy as np
 
-from tallystick.ledger.packed.meter_entries import CorrectionHeader
 from tallystick.ledger.packed.segment import unpack_columns, unpack_frame
 from tallystick.ledger.packed.series import Selection
 from tallystick.ledger.postgres.locks import Db
-from tallystick.ledger.postgres.log import CORRECTED, EVENTS, read_header
+from tallystick.ledger.postgres.log import CORRECTED, EVENTS, read_header, read_recount
 from tallystick.ledger.sqlite.tail import source_and_id
 from tallystick.model import Catalog
 from tallystick.rollup import Cells, Ints
@@ -46,7 +44,7 @@ def _postings(db: Db, time: int, series: Ints, accounts: Ints) -> Iterator[tuple
         at = columns.posting_event
         chosen = (columns.time[at] == time) & np.isin(columns.posting_series, series)
         is_correction = kind == CORRECTED
-        said = msgspec.msgpack.decode(header, type=CorrectionHeader).events() if is_correction else None
+        said = read_recount(header).events() if is_correction else None
         sequences = read_header(header).sequence() if said is None else said
         for sequence, amount in zip(
             sequences[at[chosen]].tolist(), columns.posting_amount[chosen].tolist(), strict=True

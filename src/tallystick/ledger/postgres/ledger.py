@@ -16,13 +16,14 @@ from tallystick.errors import Code, Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import KeptEvent, Proof
 from tallystick.ledger.packed.segment import Damaged, unpack_columns
-from tallystick.ledger.postgres import audit, identities, listing, reading, resource_tables, server
+from tallystick.ledger.postgres import audit, identities, listing, reading, resource_tables, server, verify
 from tallystick.ledger.postgres.catalog_log import CatalogLog, Look
 from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.key_use import KeyUses
 from tallystick.ledger.postgres.lanes import Lane, Room, Tally
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import Pool, unavailable
+from tallystick.ledger.postgres.recounting import Recounter
 from tallystick.ledger.postgres.series import SeriesCache
 from tallystick.ledger.sqlite import changes, definitions, limiting
 from tallystick.ledger.sqlite.changes import Decide
@@ -94,12 +95,16 @@ class PostgresLedger:
             db.close()
         self._readers = Pool(url, "reader", READERS)
         self._changers = Pool(url, "changer", CHANGERS)
+        self._changers_beside = Pool(url, "changer-beside", CHANGERS)
+        self._behind = Pool(url, "behind", 1)
         self._cache = SeriesCache()
         self._room = Room(settings.queue_bytes_max)
         self._tally = Tally()
         self._lanes = {name: self._lane(name, url) for name in LANES}
         for lane in self._lanes.values():
             lane.start()
+        self._recounter = Recounter(self._behind, self._catalog, self._cache, clock)
+        self._recounter.start()
         self._asking = asyncio.Lock()
         self._next_answer: asyncio.Task[None] | None = None
 
@@ -171,9 +176,7 @@ class PostgresLedger:
     # What is counted
 
     async def put_meter(self, meter: Meter, *, actor: str, start: int | None = None) -> None:
-        problem = await self._change(definitions.put_meter(meter, start), actor)
-        if problem is not None:
-            raise problem
+        self._define(await self._change(definitions.put_meter(meter, start), actor))
 
     async def delete_meter(self, name: str, *, actor: str) -> bool:
         found = await self._change(definitions.delete_meter(name), actor)
@@ -182,10 +185,31 @@ class PostgresLedger:
         return found
 
     async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
-        raise NotImplementedError
+        change = definitions.RatesChange(table, rates, recount)
+
+        def look(db: Db, catalog: Catalog) -> None:
+            # In a snapshot of its own, of everything: nobody commits meanwhile.
+            def has_counted(query: UsageQuery) -> bool:
+                ask = [query]
+                tables = self._changers_beside.run(
+                    lambda beside: reading.usage(beside, self._catalog, self._cache, ask, 0, nothing_held)
+                )
+                return tables[0].total.count > 0
+
+            change.look(has_counted, catalog)
+
+        self._define(await self._change(change.decide, actor, look))
+
+    def _define(self, problem: Problem | None) -> None:
+        if problem is not None:
+            raise problem
+        self._recounter.wake()
 
     def replayed(self, name: str) -> tuple[int, int] | None:
-        raise NotImplementedError
+        replay = self.catalog.replays.get(name)
+        if replay is None:
+            return None
+        return self._recounter.progress.get((name, replay.meters[0].epoch), (0, self._tally.sequence))
 
     # Limits and holds
 
@@ -268,7 +292,8 @@ class PostgresLedger:
     # The whole
 
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
-        raise NotImplementedError
+        told = progress or (lambda done, total: None)
+        return await self._read(lambda db: verify.verify(db, self._secret, told))
 
     async def backup(self) -> IO[bytes]:
         self._check_open()
@@ -299,9 +324,11 @@ class PostgresLedger:
         # When keys were used is no part of the log: what cannot be written is forgotten.
         with suppress(Problem):
             self._changers.run(partial(self._uses.store, ids=[key.id for key in self.catalog.keys.values()]))
+        self._recounter.stop()
         for lane in self._lanes.values():
             lane.close()
-        for pool in (self._changers, self._readers):
+        self._recounter.join()
+        for pool in (self._changers, self._changers_beside, self._readers, self._behind):
             pool.close()
 
     def _check_open(self) -> None:

@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from tallystick.envelope import DELETED, UPSERTED, Unreadable, read, space_of
 from tallystick.ledger.packed import segment
-from tallystick.ledger.packed.meter_entries import CorrectionHeader
 from tallystick.ledger.packed.segment import (
     GENESIS,
     Columns,
@@ -25,7 +23,7 @@ from tallystick.ledger.packed.segment import (
 from tallystick.ledger.postgres import locks, reading
 from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.locks import Db
-from tallystick.ledger.postgres.log import CORRECTED, EVENTS, EntryHeader, read_header
+from tallystick.ledger.postgres.log import CORRECTED, EVENTS, EntryHeader, read_header, read_recount
 from tallystick.ledger.postgres.reading import View
 from tallystick.ledger.postgres.series import SeriesCache
 from tallystick.model import EventPage, EventQuery, EventRow, Posting
@@ -105,10 +103,10 @@ def _replayed(db: Db, now: View, found: Sequence[EventRow]) -> Mapping[int, Sequ
     statement = f"""SELECT e.header, p.body FROM entry e JOIN posting p USING (account, number)
         WHERE e.account = ANY(%s) AND e.kind = {CORRECTED} AND e.last >= %s AND e.first <= %s"""
     for packed, body in db.execute(statement, (accounts, int(wanted[0]), int(wanted[-1]))).fetchall():
-        header = msgspec.msgpack.decode(packed, type=CorrectionHeader)
+        header = read_recount(packed)
         if header.epoch in epochs:
             if columns_digest(body) != header.columns:
-                raise Damaged(f"entry {header.entry} of account {header.accounts} is not what was written")
+                raise Damaged(f"entry {header.position} of account {header.account} is not what was written")
             columns, sequences = unpack_columns(body), header.events()
             for event in np.flatnonzero(np.isin(sequences, wanted)).tolist():
                 postings = _postings(columns, event, now.series)

@@ -58,6 +58,33 @@ class EntryHeader(msgspec.Struct, frozen=True, array_like=True):
         return at
 
 
+class RecountHeader(msgspec.Struct, frozen=True, array_like=True):
+    """What the chain covers of postings that a replay gave: of an account's events after `after` to `through`.
+
+    `sequences` are those of the events in the entry's columns, each as the difference to the one before, as int64.
+    """
+
+    account: int
+    position: int
+    number: int
+    recorded: int
+    catalog_version: int
+    replay: str
+    epoch: int
+    after: int
+    through: int
+    sequences: bytes
+    time_min: int
+    time_max: int
+    columns: bytes
+    series: tuple[NewSeries, ...]
+
+    def events(self) -> Ints:
+        """Return the sequences of the events in the columns."""
+        return np.cumsum(np.frombuffer(self.sequences, "<i8").astype(np.int64))
+
+
+_recount = msgspec.msgpack.Decoder(RecountHeader)
 _header = msgspec.msgpack.Decoder(EntryHeader)
 
 
@@ -65,6 +92,14 @@ def read_header(packed: bytes) -> EntryHeader:
     """Return the header of an entry of events; raises Damaged when it is none."""
     try:
         return _header.decode(packed)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"the header of an entry: {error}") from error
+
+
+def read_recount(packed: bytes) -> RecountHeader:
+    """Return the header of an entry of a replay's postings; raises Damaged when it is none."""
+    try:
+        return _recount.decode(packed)
     except msgspec.MsgspecError as error:
         raise Damaged(f"the header of an entry: {error}") from error
 

@@ -173,8 +173,15 @@ def touching(db: Db, accounts: Ints, cut: Ints) -> Iterator[bytes]:
 def month_cells(db: Db, cache: SeriesCache, account: int, meter: str) -> Cells:
     """Return one account's cells of a meter per UTC month, in the present transaction."""
     numbers = np.array(cache.strands[account, meter].numbers, np.int64)
-    statement = "SELECT body FROM run WHERE account = %s AND meter = %s AND grain = %s"
-    found = [rollups.unpack(body) for (body,) in db.execute(statement, (account, meter, int(Grain.MONTH)))]
-    for cells in unfolded(db, np.array([account], np.int64), windows.INSTANT_MIN, windows.INSTANT_MAX + 1):
-        found.append(rollups.coarse(cells.take(np.isin(cells.series, numbers)), Grain.MONTH))
+    # One statement, because each of them sees a moment of its own here, and runs may be folded between two.
+    statement = f"""SELECT true, body FROM run WHERE account = %s AND meter = %s AND grain = {int(Grain.MONTH)}
+        UNION ALL
+        SELECT false, p.body FROM entry e JOIN posting p USING (account, number)
+        LEFT JOIN folded f ON f.account = e.account
+        WHERE e.account = %s AND e.position > coalesce(f.position, 0) AND e.{POSTED}"""
+    found = []
+    for is_run, body in db.execute(statement, (account, meter, account)).fetchall():
+        cells = rollups.unpack(body) if is_run else quarter_cells(unpack_columns(body))
+        some = cells.take(np.isin(cells.series, numbers))
+        found.append(some if is_run else rollups.coarse(some, Grain.MONTH))
     return rollup.merge(found) if found else rollup.nothing()

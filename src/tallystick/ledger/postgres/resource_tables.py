@@ -155,15 +155,18 @@ def _store_spaces(db: Db, living: Living) -> None:
     )
 
 
-def everything(db: Db) -> Living:
-    """Read all there is, for the proof."""
+def everything(db: Db, account: int) -> Living:
+    """Read all there is of an account, for the proof."""
     living = Living(partial(newer, db))
-    living.resources.update(map(_resource, db.execute(f"SELECT {COLUMNS} FROM resource")))
-    living.spaces.update(map(_space, db.execute("SELECT account, space, newest, closes, body FROM space")))
-    statement = "SELECT account, space, kind, id, meter, epoch, value FROM counted_once"
-    living.once.update(map(_counted, db.execute(statement)))
-    statement = "SELECT account, meter, epoch, time, source, event, space, kind, id, state FROM record"
-    for account, meter, epoch, *said in db.execute(statement):
+
+    def rows(columns: str, table: str) -> Iterator[tuple[Any, ...]]:
+        return iter(db.execute(f"SELECT {columns} FROM {table} WHERE account = %s", (account,)))
+
+    living.resources.update(map(_resource, rows(COLUMNS, "resource")))
+    living.spaces.update(map(_space, rows("account, space, newest, closes, body", "space")))
+    living.once.update(map(_counted, rows("account, space, kind, id, meter, epoch, value", "counted_once")))
+    kept = "meter, epoch, time, source, event, space, kind, id, state"
+    for meter, epoch, *said in rows(kept, "record"):
         record = _record(said)
         key = Recorded(account, meter, epoch, record.time, record.source, record.event)
         living.records[key] = Change(

@@ -14,8 +14,11 @@ from tallystick.ledger.packed.segment import NewSeries
 from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.postgres.locks import Db
 from tallystick.model import Labels
+from tallystick.rollup import Ints
 
 DIGEST_BYTES = 16
+Key = tuple[int, str, int, Labels]
+"""What a series stands for: account number, meter, meter version, labels."""
 _labels = msgspec.json.Decoder(Labels)
 
 
@@ -40,6 +43,14 @@ class SeriesCache(SeriesIndex):
 
     def describe(self, number: int) -> tuple[int, str, int, Labels]:
         return self._described[number]
+
+    def number(self, key: Key) -> int:
+        """Return the number of a series; 0 = none is known."""
+        return self._numbers.get(key, 0)
+
+    def numbers_of(self, account: int) -> list[int]:
+        """Return the numbers of an account's series that are known."""
+        return [number for number, key in self._described.items() if key[0] == account]
 
     def learn(self, some: Iterable[NewSeries]) -> None:
         """Take series in, those of an account ascending; what is known already is passed by."""
@@ -66,7 +77,20 @@ def _series(row: Sequence[Any]) -> NewSeries:
     return NewSeries(number, account, meter, version, _labels.decode(labels))
 
 
-def store(db: Db, made: Sequence[NewSeries]) -> None:
+def numbered(db: Db, cache: SeriesCache, keys: Sequence[Key]) -> tuple[Ints, list[NewSeries]]:
+    """Return the numbers of series, and those that were given just now and are written; the heads are locked."""
+    known = [cache.number(key) for key in keys]
+    unknown = list(dict.fromkeys(key for key, number in zip(keys, known, strict=True) if not number))
+    if not unknown:
+        return np.array(known, np.int64), []
+    given = db.execute("SELECT nextval('series_number') FROM generate_series(1, %s)", (len(unknown),)).fetchall()
+    made = [NewSeries(number, *key) for key, (number,) in zip(unknown, given, strict=True)]
+    _store(db, made)
+    numbers = {key: new.number for key, new in zip(unknown, made, strict=True)}
+    return np.array([n or numbers[key] for key, n in zip(keys, known, strict=True)], np.int64), made
+
+
+def _store(db: Db, made: Sequence[NewSeries]) -> None:
     """Write new series, as one statement; the heads of their accounts are locked."""
     labels = [msgspec.json.encode(new.labels).decode() for new in made]
     digests = [

@@ -135,7 +135,7 @@ def _replay_segment(
     if len(events.raws) != header.count or len(columns.time) != header.count:
         replay.fault(where, f"holds {len(events.raws)} events and {len(columns.time)} times, not {header.count}")
         return
-    _check_events(replay, header, columns, events, where)
+    check_events(replay, range(header.first, header.first + header.count), columns, events, where)
     if state is not None:
         _check_identities(db, replay, state, secret, header, events, where)
     replay.fold(quarter_cells(columns))
@@ -160,25 +160,25 @@ def _frames(db: apsw.Connection, replay: Replay, header: Header, where: str) -> 
     return FrameEvents(raws, accounts)
 
 
-def _check_events(replay: Replay, header: Header, columns: Columns, events: FrameEvents, where: str) -> None:
+def check_events(replay: Replay, sequences: Sequence[int], columns: Columns, events: FrameEvents, where: str) -> None:
     """Read every event anew and compare its time and its postings with what was kept."""
     names = {account.number: account.name for account in replay.catalog.accounts.values()}
-    starts = np.searchsorted(columns.posting_event, np.arange(header.count + 1)).tolist()
+    starts = np.searchsorted(columns.posting_event, np.arange(len(sequences) + 1)).tolist()
     series, amounts = columns.posting_series.tolist(), columns.posting_amount.tolist()
     for at, (raw, account, time) in enumerate(zip(events.raws, events.accounts, columns.time.tolist(), strict=True)):
         try:
             event = event_of(read(raw), names[account], time)
         except (Unreadable, KeyError, ValueError) as error:
-            replay.fault(where, f"event {header.first + at} cannot be read: {error}")
+            replay.fault(where, f"event {sequences[at]} cannot be read: {error}")
             continue
         if event.time != time or event.timed != bool(columns.timed[at]):
-            replay.fault(where, f"event {header.first + at} is kept under another time than its own")
+            replay.fault(where, f"event {sequences[at]} is kept under another time than its own")
         kept = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
         said = meter(event, replay.catalog, text_length_max=TEXT_LENGTH_ANY)
         if not isinstance(said, Verdict):
             said = _live(replay, account, event, said)
-        if isinstance(said, Verdict) or not _same_postings(replay.series, account, kept, said):
-            replay.fault(where, f"event {header.first + at} has other postings than its meters give")
+        if isinstance(said, Verdict) or not same_postings(replay.series, account, kept, said):
+            replay.fault(where, f"event {sequences[at]} has other postings than its meters give")
 
 
 def _live(replay: Replay, account: int, event: Event, said: Sequence[Posting]) -> tuple[Posting, ...]:
@@ -220,13 +220,13 @@ def _replay_correction(db: apsw.Connection, replay: Replay, where: str, logged: 
     series, amounts = columns.posting_series.tolist(), columns.posting_amount.tolist()
     for at, each in enumerate(found):
         postings = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
-        if not _same_postings(replay.series, each.account, postings, each.postings):
+        if not same_postings(replay.series, each.account, postings, each.postings):
             replay.fault(where, f"event {each.sequence} has other postings than its meters give")
     replay.postings += len(columns.posting_event)
     replay.fold(quarter_cells(columns))
 
 
-def _same_postings(index: SeriesIndex, account: int, kept: Sequence[tuple[int, int]], said: Sequence[Posting]) -> bool:
+def same_postings(index: SeriesIndex, account: int, kept: Sequence[tuple[int, int]], said: Sequence[Posting]) -> bool:
     found = sorted((*index.describe(number), amount) for number, amount in kept)
     due = sorted((account, p.meter, p.meter_version, p.labels, p.amount) for p in said)
     return found == due

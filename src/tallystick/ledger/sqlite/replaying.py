@@ -58,9 +58,9 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class KeptRows:
-    """Neighbouring kept events: their first sequence, accounts by number, times and bytes."""
+    """Kept events: their sequences, accounts by number, times and bytes."""
 
-    first: int
+    sequences: Sequence[int]
     accounts: Sequence[int]
     times: Sequence[int]
     raws: Sequence[bytes]
@@ -83,7 +83,7 @@ def counted(kept: KeptRows, replay: Replay, catalog: Catalog, names: Mapping[int
         postings = metered(event, replaying, text_length_max=TEXT_LENGTH_ANY)
         if postings:
             change = change_of(event, text_length_max=TEXT_LENGTH_ANY) if event.type == UPSERTED else None
-            yield Again(kept.first + at, account, time, postings, None if isinstance(change, Verdict) else change)
+            yield Again(kept.sequences[at], account, time, postings, None if isinstance(change, Verdict) else change)
 
 
 def once_of(again: Sequence[Again], catalog: Catalog) -> tuple[list[Named], list[Counted]]:
@@ -127,7 +127,7 @@ def kept_rows(db: apsw.Connection, first: int, through: int) -> Iterator[KeptRow
             if low < high:
                 some = slice(low, high)
                 here = times[at - start : at - start + len(events.raws)]
-                yield KeptRows(at + low, events.accounts[some], here[some], events.raws[some])
+                yield KeptRows(range(at + low, at + high), events.accounts[some], here[some], events.raws[some])
 
 
 class Replayer(threading.Thread):
