@@ -88,6 +88,9 @@ def logged(db: Db, known: Known, changes: Sequence[Change], actor: str, now: int
     made = [change.number for change in changes if isinstance(change, AccountPut)]
     if made:
         db.execute("INSERT INTO head (account) SELECT unnest(%s::bigint[]) ON CONFLICT DO NOTHING", (made,))
+        db.execute(
+            "INSERT INTO folded SELECT number, 0 FROM unnest(%s::bigint[]) number ON CONFLICT DO NOTHING", (made,)
+        )
     return Known(known.entry + 1, chained, apply(known.catalog, changes))
 
 

@@ -19,6 +19,7 @@ from tallystick.ledger.packed.segment import Damaged, unpack_columns
 from tallystick.ledger.postgres import audit, identities, listing, reading, resource_tables, server, verify
 from tallystick.ledger.postgres.catalog_log import CatalogLog, Look
 from tallystick.ledger.postgres.committing import Committer
+from tallystick.ledger.postgres.folding import Folder
 from tallystick.ledger.postgres.key_use import KeyUses
 from tallystick.ledger.postgres.lanes import Lane, Room, Tally
 from tallystick.ledger.postgres.locks import Db
@@ -104,7 +105,9 @@ class PostgresLedger:
         for lane in self._lanes.values():
             lane.start()
         self._recounter = Recounter(self._behind, self._catalog, self._cache, clock)
-        self._recounter.start()
+        self._folder = Folder(self._behind, self._cache)
+        for thread in (self._recounter, self._folder):
+            thread.start()
         self._asking = asyncio.Lock()
         self._next_answer: asyncio.Task[None] | None = None
 
@@ -325,9 +328,11 @@ class PostgresLedger:
         with suppress(Problem):
             self._changers.run(partial(self._uses.store, ids=[key.id for key in self.catalog.keys.values()]))
         self._recounter.stop()
+        self._folder.stop()
         for lane in self._lanes.values():
             lane.close()
         self._recounter.join()
+        self._folder.join()
         for pool in (self._changers, self._changers_beside, self._readers, self._behind):
             pool.close()
 
