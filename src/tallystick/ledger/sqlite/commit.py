@@ -15,12 +15,12 @@ import numpy as np
 from tallystick.errors import Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.counters import Counter as LimitCounter
+from tallystick.ledger.packed.counters import Counters
 from tallystick.ledger.packed.living import Living
 from tallystick.ledger.packed.segment import Frame, Header
 from tallystick.ledger.sqlite import resource_tables, series_table
 from tallystick.ledger.sqlite.admitting import HoldWork, Turn
-from tallystick.ledger.sqlite.counters import Counter as LimitCounter
-from tallystick.ledger.sqlite.counters import Counters
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.identity import MemoryRun
 from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, set_results, tell

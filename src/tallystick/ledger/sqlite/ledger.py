@@ -20,6 +20,8 @@ from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import Fault, KeptEvent, Proof
 from tallystick.ledger.packed import hold_entries
+from tallystick.ledger.packed.counters import Counters
+from tallystick.ledger.packed.deciding import Release, Renew, Reserve
 from tallystick.ledger.packed.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite import (
     audit,
@@ -37,10 +39,9 @@ from tallystick.ledger.sqlite import (
     resource_tables,
     verify,
 )
-from tallystick.ledger.sqlite.admitting import HoldWork, Release, Renew, Reserve
+from tallystick.ledger.sqlite.admitting import HoldWork
 from tallystick.ledger.sqlite.changes import CatalogWork, Decide
 from tallystick.ledger.sqlite.commit import Group
-from tallystick.ledger.sqlite.counters import Counters
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.judging import kept_events
@@ -521,7 +522,9 @@ class SqliteLedger:
         def count() -> None:
             tail = self._tail
             try:
-                told.set_result(list(self._counters.faults(some, tail, db, tail.book.open)))
+                told.set_result(
+                    list(self._counters.faults(some, tail.catalog, partial(reading.counted, db, tail), tail.book.open))
+                )
             except UNREADABLE as error:
                 told.set_exception(error)
 
