@@ -70,6 +70,8 @@ class Pool:
                 self.drop()
                 if tries:
                     raise problem_of(error) from error
+            except psycopg.ProgrammingError:
+                raise
             except psycopg.Error as error:
                 log.error("statement_failed", error=str(error))
                 raise problem_of(error) from error

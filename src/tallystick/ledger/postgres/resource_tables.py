@@ -37,6 +37,8 @@ def load(db: Db, wanted: Iterable[Named], once: Iterable[Counted]) -> Living:
     """Read resources and their spaces, and what was counted of resources; the heads of their accounts are locked."""
     living = Living(partial(newer, db))
     names = sorted(set(wanted))
+    if not names:
+        return living
     columns = ", ".join(f"r.{column}" for column in COLUMNS.split(", "))
     statement = f"""SELECT {columns} FROM unnest(%s::bigint[], %b::bytea[]) w (account, digest)
         JOIN resource r USING (account, digest)"""
