@@ -25,6 +25,8 @@ from tallystick.model import Verdict
 from tallystick.rollup import Ints
 
 SALTS_MAX = 64
+NOBODY = 0
+"""The number of no entry: what was claimed and given back, and has to stay because others were led past it."""
 
 
 def fingerprints(
@@ -98,31 +100,31 @@ def _round(db: Db, claims: Claims, pending: Ints, verdicts: dict[int, Verdict]) 
     order = order[np.argsort(claims.account[order], kind="stable")]
     same = (np.diff(claims.fingerprint[order]) == 0) & (np.diff(claims.account[order]) == 0)
     is_first = np.concatenate(([True], ~same))
-    firsts, strangers = order[is_first], []
+    firsts, strangers = order[is_first], set[int]()
     if not is_first.all():
         owner = firsts[np.cumsum(is_first) - 1]
         pairs = zip(order[~is_first].tolist(), owner[~is_first].tolist(), strict=True)
-        strangers = [row for row, first in pairs if claims.named(row) != claims.named(first)]
+        strangers = {row for row, first in pairs if claims.named(row) != claims.named(first)}
     if claims.claimed:
         own = {_key(claims, row) for rows in claims.claimed for row in rows.tolist()}
-        taken = [row for row in firsts.tolist() if _key(claims, row) in own]
-        strangers += taken
+        taken = [row for row in order.tolist() if _key(claims, row) in own]
+        strangers.update(taken)
         firsts = firsts[~np.isin(firsts, taken)]
     hits = _insert(db, claims, firsts)
     if hits:
-        found = kept.find(db, hits.values())
-        gone = set(strangers)
+        found = kept.find(db, [place for place in hits.values() if place[1] != NOBODY])
         for row in order.tolist():
-            key = _key(claims, row)
-            if key in hits and row not in gone:
-                verdict = _judged(claims, row, found[hits[key]])
+            place = hits.get(_key(claims, row))
+            if place is not None:
+                verdict = None if place[1] == NOBODY else _judged(claims, row, found[place])
                 if verdict is None:
-                    strangers.append(row)
+                    strangers.add(row)
                 else:
+                    strangers.discard(row)
                     verdicts[row] = verdict
         firsts = np.array([row for row in firsts.tolist() if _key(claims, row) not in hits], np.int64)
     claims.claimed.append(firsts)
-    return strangers
+    return sorted(strangers)
 
 
 def _key(claims: Claims, row: int) -> tuple[int, int]:
@@ -178,7 +180,14 @@ def give_back(db: Db, claims: Claims, is_kept: NDArray[np.bool_]) -> None:
             WHERE identity.account = w.account AND identity.fingerprint = w.fingerprint""",
             tuple(np.array(column, np.int64) for column in zip(*moved, strict=True)),
         )
-    if free:
+    if free and any(len(rows) for rows in claims.claimed[1:]):
+        db.execute(
+            f"""UPDATE identity SET number = {NOBODY}, place = 0 FROM unnest(%s::bigint[], %s::bigint[])
+                w (account, fingerprint)
+            WHERE identity.account = w.account AND identity.fingerprint = w.fingerprint""",
+            tuple(np.array(column, np.int64) for column in zip(*free, strict=True)),
+        )
+    elif free:
         db.execute(
             """DELETE FROM identity USING unnest(%s::bigint[], %s::bigint[]) w (account, fingerprint)
             WHERE identity.account = w.account AND identity.fingerprint = w.fingerprint""",
@@ -194,6 +203,8 @@ def find(db: Db, secret: int, account: int, name: str, source: str, id: str) -> 
         places = db.execute(statement, (account, print)).fetchall()
         if not places:
             return None
+        if places[0][1] == NOBODY:
+            continue
         ((_, found),) = kept.find(db, [(a, number, place) for a, number, place in places]).items()
         if source_and_id([found.raw]) == ([source], [id]):
             return found

@@ -140,29 +140,28 @@ class AccountProof:
             found = {
                 one: (number, place) for one, number, place in self.db.execute(statement, (prints, header.account))
             }
-            own = [
-                at
-                for at, one in zip(left, prints.tolist(), strict=True)
-                if found.get(one) == (header.number, places[at])
-            ]
-            others = {
-                at: (header.account, *found[one])
-                for at, one in zip(left, prints.tolist(), strict=True)
-                if one in found and at not in set(own)
-            }
-            kept_there = kept.find(self.db, others.values())
-            for at in set(left) - set(own) - set(others):
+            at_print = dict(zip(left, prints.tolist(), strict=True))
+            own = {at for at, one in at_print.items() if found.get(one) == (header.number, places[at])}
+            others = {at: found[one] for at, one in at_print.items() if one in found and at not in own}
+            for at in sorted(set(left) - own - set(others)):
                 self.replay.fault(where, f"event {sequences[at]} is not in the identity index")
-            for at, place in others.items():
-                if source_and_id([kept_there[place].raw]) == ([sources[at]], [ids[at]]):
+            named = self._named(others)
+            for at in sorted(others):
+                if named.get(at) == (sources[at], ids[at]):
                     self.replay.fault(where, f"event {sequences[at]} has the identity of another: it counts twice")
-            left = [
-                at
-                for at, place in others.items()
-                if source_and_id([kept_there[place].raw]) != ([sources[at]], [ids[at]])
-            ]
+            left = [at for at in sorted(others) if named.get(at) != (sources[at], ids[at])]
             if not left:
                 return
+
+    def _named(self, others: Mapping[int, tuple[int, int]]) -> Mapping[int, tuple[str, str]]:
+        """Return the sources and ids of events by their places, where there are events."""
+        places = {at: (self.account.number, *place) for at, place in others.items() if place[0] != identities.NOBODY}
+        found = kept.find(self.db, places.values())
+        named = {}
+        for at, place in places.items():
+            (source,), (id,) = source_and_id([found[place].raw])
+            named[at] = (source, id)
+        return named
 
     def _recount(self, where: str, row: Sequence[Any]) -> None:
         """Count again what a replay counted, from the events that it was for, and compare."""
@@ -207,10 +206,10 @@ class AccountProof:
         self._rollups()
         self._living()
         number, replay = self.account.number, self.replay
-        for table, due in (("identity", replay.events), ("posting", replay.entries)):
-            (count,) = self.db.execute(f"SELECT count(*) FROM {table} WHERE account = %s", (number,)).fetchall()[0]
-            if table == "identity" and count != due:
-                replay.fault(self.of, f"has {count} identities for {due} events")
+        statement = f"SELECT count(*) FROM identity WHERE account = %s AND number <> {identities.NOBODY}"
+        (count,) = self.db.execute(statement, (number,)).fetchall()[0]
+        if count != replay.events:
+            replay.fault(self.of, f"has {count} identities for {replay.events} events")
 
     def _head(self) -> None:
         head = log.heads(self.db, [self.account.number]).get(self.account.number)

@@ -109,7 +109,10 @@ class Recounter(threading.Thread):
         self._woken.set()
 
     def run(self) -> None:
+        # What is under way when a process starts goes on in a moment; requests come first.
+        wait = LOOK_EVERY_S
         while not self._closing.is_set():
+            self._woken.wait(wait)
             self._woken.clear()
             wait = LOOK_EVERY_S
             try:
@@ -121,7 +124,6 @@ class Recounter(threading.Thread):
             except Exception:
                 logs.exception("replay_failed")
                 wait = 1.0
-            self._woken.wait(wait)
 
     def _step(self, db: Db, name: str, replay: Replay) -> bool:
         """Count one slice, or put the meters in force; false if another process is at it."""

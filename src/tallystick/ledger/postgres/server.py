@@ -21,6 +21,7 @@ VERSION_MIN = 15
 FORMAT = 1
 CONNECT_S_MAX = 10
 APPLICATION = "tallystick"
+SHOWN = ("fsync", "synchronous_commit", "server_encoding", "transaction_read_only")
 INT8, INT8_ARRAY = 20, 1016
 
 _ITEM = np.dtype([("length", ">i4"), ("value", ">i8")])
@@ -82,7 +83,7 @@ def _check(db: Db, url: str) -> None:
         # Two statements in one transaction: a pooler that takes them apart cannot be used.
         with db.transaction():
             (number,) = _row(db, "SELECT pg_current_xact_id()::text")
-            shown = {name: _row(db, f"SHOW {name}")[0] for name in ("fsync", "synchronous_commit", "server_encoding")}
+            shown = {name: _row(db, f"SHOW {name}")[0] for name in SHOWN}
             if _row(db, "SELECT pg_current_xact_id()::text") != (number,):
                 raise psycopg.OperationalError("two statements were in two transactions")
     except psycopg.errors.ReadOnlySqlTransaction as error:
@@ -94,6 +95,8 @@ def _check(db: Db, url: str) -> None:
             f"The database {named(url)} does not run transactions ({_first_line(error)}). A pooler such as pgbouncer "
             "must pool by transaction or by session, not by statement."
         ) from error
+    if shown["transaction_read_only"] == "on":
+        raise LedgerError(f"The database {named(url)} is read-only, perhaps a replica. Name the primary in url.")
     for name in ("fsync", "synchronous_commit"):
         if shown[name] == "off":
             raise LedgerError(
@@ -136,7 +139,8 @@ def _statements(name: str) -> Any:
 
 def _format(db: Db) -> int:
     """Return the format of a database; 0 where there is no ledger yet."""
-    (there,) = _row(db, "SELECT to_regclass('ledger') IS NOT NULL")
+    # Asked of the catalog's rows: names that were looked up before may be remembered as unknown.
+    (there,) = _row(db, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'ledger'")
     return int(_row(db, "SELECT value FROM ledger WHERE name = 'format'")[0]) if there else 0
 
 
