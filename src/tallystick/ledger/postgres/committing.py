@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
+from tallystick.ledger.packed.counters import Counter as LimitCounter
 from tallystick.ledger.packed.living import Counted, Living, Named
 from tallystick.ledger.packed.segment import NewSeries
-from tallystick.ledger.postgres import identities, locks, log, parts, reading, series
+from tallystick.ledger.postgres import admitting, identities, locks, log, parts, reading, series
+from tallystick.ledger.postgres.admitting import Turn
 from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.identities import Claims
 from tallystick.ledger.postgres.locks import Db
@@ -21,6 +23,7 @@ from tallystick.ledger.postgres.log import Head
 from tallystick.ledger.postgres.parts import Part
 from tallystick.ledger.postgres.pool import Again
 from tallystick.ledger.postgres.series import SeriesCache
+from tallystick.ledger.sqlite.admitting import HoldWork
 from tallystick.ledger.sqlite.changes import create_accounts
 from tallystick.ledger.sqlite.job import Job, Strand
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
@@ -50,12 +53,32 @@ class Mark:
 
 @dataclass(slots=True)
 class Kept:
-    """What a transaction kept: how many events of each account, and its new series."""
+    """What a transaction kept: how many events of each account, and its new series; `clock` is what holds went by."""
 
     events: Counter[int]
     made: Sequence[NewSeries]
     sequence: int = 0
     recorded: int = 0
+    clock: int = 0
+
+
+@dataclass(slots=True)
+class _Task:
+    """What a transaction has judged so far; `marked` is told where one of its entries is."""
+
+    db: Db
+    sight: Sight
+    judged: Sequence[Job]
+    claims: Claims
+    rows_of: Sequence[Ints]
+    number: int
+    marked: Callable[[int, int], None] = lambda account, number: None
+
+    @property
+    def accounts(self) -> list[int]:
+        """The accounts of its events, by number."""
+        found: list[int] = np.unique(self.claims.account).tolist()
+        return found
 
 
 class Committer:
@@ -98,48 +121,87 @@ class Committer:
             current.append(job)
         return current
 
-    def write(self, db: Db, jobs: Sequence[Job], marked: Callable[[Mark], None]) -> Kept:
-        """Judge the events of jobs and keep those that are left, inside a transaction that has just begun.
+    def write(self, db: Db, jobs: Sequence[Job], calls: Sequence[HoldWork], marked: Callable[[Mark], None]) -> Kept:
+        """Decide calls about holds, judge the events of jobs and keep those that are left, then end settled holds.
 
-        `marked` is told how to find out what became of it.
+        Inside a transaction that has just begun; `marked` is told how to find out what became of it.
         """
         self._db = db
         locks.hold(db, locks.CATALOG, shared=True)
         catalog = self._catalog.refresh(db).catalog
         current = [job for job in jobs if _is_current(job, catalog)]
-        if not any(len(job.rows) for job in current):
+        judged = [job for job in current if len(job.rows)]
+        settling = [job for job in current if job.settles is not None]
+        if not (judged or settling or calls):
             return Kept(Counter(), ())
         number, transaction = db.execute("SELECT nextval('entry_number'), pg_current_xact_id()::text").fetchall()[0]
-        sight = Sight(catalog, self._cache)
-        judged = [job for job in current if len(job.rows)]
         claims = Claims.of(judged, number)
-        accounts = np.unique(claims.account).tolist()
         rows_of = [job.rows for job in judged]
-        _judge(claims, identities.claim(db, claims, self._secret))
-        live = left(judged)
-        if not live:
+        if judged:
+            _judge(claims, identities.claim(db, claims, self._secret))
+        owners = admitting.owners_of(catalog, calls, [*left(judged), *settling])
+        if not (left(judged) or settling or calls):
             return Kept(Counter(), ())
-        heads, is_locked = self._heads(db, live, accounts, sight)
-        living = take_in_order(
-            live, sight, self._bound, Refusing({}, self._clock()), lambda *asked: self._load(db, *asked)
-        )
-        is_kept, places = _left(judged, rows_of, claims)
-        identities.give_back(db, claims, is_kept)
+        task = _Task(db, Sight(catalog, self._cache), judged, claims, rows_of, number)
+        task.marked = lambda account, number: marked(Mark(transaction, account, number))
+        if not owners and not calls and not settling:
+            return self._keep(task, None, {})
+        return self._admit(task, owners, calls, settling, current)
+
+    def _admit(
+        self,
+        task: _Task,
+        owners: Sequence[int],
+        calls: Sequence[HoldWork],
+        settling: Sequence[Job],
+        current: Sequence[Job],
+    ) -> Kept:
+        """Keep what is left of a task where limits and holds have to be looked at, with all its heads locked."""
+        accounts = sorted({*owners, *task.accounts})
+        heads = log.heads(task.db, accounts, lock=True)
+        self._cache.refresh(task.db, {account: head.series for account, head in heads.items()})
+        self._bound.distrust()
+        now = max([self._clock(), *(max(head.recorded, head.clock) for head in heads.values())])
+        turn = Turn(task.db, task.sight.catalog, self._cache, owners, now)
+        turn.begin(calls, settling)
+        for call in calls:
+            turn.decide(call)
+        open_ones = [job for job in settling if not turn.refuse(job)]
+        kept = self._keep(task, turn, turn.watch(current))
+        for job in open_ones:
+            turn.settle(job)
+        written = turn.write()
+        if written is not None:
+            task.marked(*written)
+        return replace(kept, clock=now)
+
+    def _keep(self, task: _Task, turn: Turn | None, watched: Mapping[str, Sequence[LimitCounter]]) -> Kept:
+        """Judge the events of a task in order, and keep those that are left."""
+        db, sight = task.db, task.sight
+        live, heads = left(task.judged), None
+        if not task.judged:
+            return Kept(Counter(), ())
+        if turn is None:
+            heads = self._heads(db, live, task.accounts, sight)
+        now = self._clock() if turn is None else turn.now
+        living = take_in_order(live, sight, self._bound, Refusing(watched, now), lambda *asked: self._load(db, *asked))
+        is_kept, places = _left(task.judged, task.rows_of, task.claims)
+        identities.give_back(db, task.claims, is_kept)
         live = left(live)
         if not live:
             return Kept(Counter(), ())
+        if turn is not None:
+            turn.count(live, watched)
         made = self._number(db, live, sight)
         packed = parts.pack(live, places)
-        parts.store(db, packed, number)
+        parts.store(db, packed, task.number)
         if living is not None:
             self._store(db, living)
-        marked(Mark(transaction, packed[0].account, number))
-        return self._append(db, packed, number, catalog.version, made, None if is_locked else heads)
+        task.marked(packed[0].account, task.number)
+        return self._append(db, packed, task.number, sight.catalog.version, made, heads, now)
 
-    def _heads(
-        self, db: Db, live: Sequence[Job], accounts: Sequence[int], sight: Sight
-    ) -> tuple[dict[int, Head], bool]:
-        """Return the heads of the accounts, and whether they are locked: they are wherever more than their end counts.
+    def _heads(self, db: Db, live: Sequence[Job], accounts: Sequence[int], sight: Sight) -> dict[int, Head] | None:
+        """Return the heads of the accounts as they are; None = they are locked, as wherever more than their end counts.
 
         Whatever else is changed of an account is changed under its head's lock, so no two transactions can wait for
         each other.
@@ -147,11 +209,11 @@ class Committer:
         heads = dict(log.heads(db, accounts))
         self._cache.refresh(db, {account: head.series for account, head in heads.items()})
         if not self._needs_order(live, sight):
-            return heads, False
+            return heads
         heads = dict(log.heads(db, accounts, lock=True))
         self._cache.refresh(db, {account: head.series for account, head in heads.items()})
         self._bound.distrust()
-        return heads, True
+        return None
 
     def _needs_order(self, live: Sequence[Job], sight: Sight) -> bool:
         if any(job.batch.changes for job in live):
@@ -183,6 +245,7 @@ class Committer:
         version: int,
         made: Sequence[NewSeries],
         seen: dict[int, Head] | None,
+        now: int,
     ) -> Kept:
         """Place the parts behind their heads; `seen` are these as they were before, None = they are locked."""
         heads = log.heads(db, [part.account for part in packed], lock=True)
@@ -192,7 +255,7 @@ class Committer:
         locks.hold(db, locks.GIVING, shared=True)
         (first,) = db.execute("SELECT give_sequences(%s)", (count,)).fetchall()[0]
         # A clock that is set back takes nobody's time away, and gives none.
-        recorded = max([self._clock(), *(head.recorded for head in heads.values())])
+        recorded = max([now, *(max(head.recorded, head.clock) for head in heads.values())])
         rows = [part.placed(heads[part.account], number, first, recorded, version, made) for part in packed]
         log.append(db, number, recorded, rows)
         events = Counter({row.account: row.count for row in rows})

@@ -50,8 +50,9 @@ class Claims:
     @staticmethod
     def of(jobs: Sequence[Job], number: int) -> Claims:
         """Begin with the events of jobs, of which none is judged yet."""
-        account = np.concatenate([job.account.astype(np.int64) for job in jobs])
-        fingerprint = np.concatenate([job.fingerprint.view(np.int64) for job in jobs])
+        nothing = np.zeros(0, np.int64)
+        account = np.concatenate([nothing, *(job.account.astype(np.int64) for job in jobs)])
+        fingerprint = np.concatenate([nothing, *(job.fingerprint.view(np.int64) for job in jobs)])
         return Claims(jobs, number, account, fingerprint, _places(account))
 
     def at(self, row: int) -> tuple[Job, int]:

@@ -18,6 +18,7 @@ from tallystick.ledger.postgres import server
 from tallystick.ledger.postgres.committing import Committer, Kept, Mark
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import RETRY_WAIT_S, TRIES_MAX, TURNED_AWAY, problem_of, unavailable
+from tallystick.ledger.sqlite.admitting import HoldWork
 from tallystick.ledger.sqlite.job import Job, Strand, set_results, tell
 from tallystick.ledger.vitals import Commits
 
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 FOUND_OUT_S_MAX = 30.0
 FOUND_OUT_WAIT_S = 0.2
+Work = Job | HoldWork
 BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
@@ -58,6 +60,7 @@ class Tally:
         self.accepted: Counter[int] = Counter()
         self.sequence = 0
         self.recorded = 0
+        self.clock = 0
 
     def add(self, kept: Kept, seconds: float, size: int) -> None:
         """Count one commit."""
@@ -81,7 +84,7 @@ class Lane(threading.Thread):
         self._tally = tally
         self._group_bytes_max = group_bytes_max
         self._ready = threading.Condition()
-        self._jobs: deque[Job] = deque()
+        self._works: deque[Work] = deque()
         self._closing = False
         self._db: Db | None = None
 
@@ -90,10 +93,10 @@ class Lane(threading.Thread):
         """The label sets that were seen near a bound, by strand and month."""
         return self._committer.warned
 
-    def submit(self, job: Job) -> None:
-        """Hand over a job whose room was taken."""
+    def submit(self, work: Work) -> None:
+        """Hand over a job whose room was taken, or a call about a hold."""
         with self._ready:
-            self._jobs.append(job)
+            self._works.append(work)
             self._ready.notify()
 
     def close(self) -> None:
@@ -104,48 +107,48 @@ class Lane(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        while jobs := self._take():
-            self._commit(jobs)
-            self._room.give(sum(job.bytes for job in jobs))
+        while works := self._take():
+            self._commit(works)
+            self._room.give(sum(work.bytes for work in works))
         self._drop()
 
-    def _take(self) -> list[Job]:
+    def _take(self) -> list[Work]:
         with self._ready:
-            while not (self._jobs or self._closing):
+            while not (self._works or self._closing):
                 self._ready.wait()
-            jobs: list[Job] = []
+            works: list[Work] = []
             size = 0
-            while self._jobs and (not jobs or size + self._jobs[0].bytes <= self._group_bytes_max):
-                jobs.append(self._jobs.popleft())
-                size += jobs[-1].bytes
-            return jobs
+            while self._works and (not works or size + self._works[0].bytes <= self._group_bytes_max):
+                works.append(self._works.popleft())
+                size += works[-1].bytes
+            return works
 
-    def _commit(self, jobs: Sequence[Job]) -> None:
+    def _commit(self, works: Sequence[Work]) -> None:
         try:
-            done = self._tried(jobs)
+            done = self._tried(works)
         except Problem as problem:
-            fail(jobs, problem)
+            fail(works, problem)
         except Damaged as damage:
             detail = f"A kept event that this one must be compared with is damaged ({damage}). Run verify."
-            fail(jobs, Problem(Code.UNPROVEN, detail, retry_after_s=60))
+            fail(works, Problem(Code.UNPROVEN, detail, retry_after_s=60))
         except Exception as error:
             log.exception("commit_failed")
             self._drop()
-            if len(jobs) > 1:
+            if len(works) > 1:
                 # What one of them has in it must not be the others' loss.
-                for job in jobs:
-                    self._commit([job])
+                for work in works:
+                    self._commit([work])
                 return
             unforeseen = Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept.")
-            fail(jobs, problem_of(error) if isinstance(error, psycopg.Error) else unforeseen)
+            fail(works, problem_of(error) if isinstance(error, psycopg.Error) else unforeseen)
         else:
             answer(done)
 
-    def _tried(self, jobs: Sequence[Job]) -> Sequence[Job]:
+    def _tried(self, works: Sequence[Work]) -> Sequence[Work]:
         """Commit a group, again where others were in the way, or the connection was lost and nothing was kept."""
         started = time.perf_counter()
         for tries in range(TRIES_MAX):
-            anew = [Job(job.batch, job.create_accounts, job.future, job.bytes, job.settles) for job in jobs]
+            anew = [begun_anew(work) for work in works]
             marks: list[Mark] = []
             try:
                 kept = self._once(anew, marks.append)
@@ -161,20 +164,22 @@ class Lane(threading.Thread):
                 if tries >= 1 and not marks:
                     raise problem_of(error) from error
                 continue
+            self._tally.clock = max(self._tally.clock, kept.clock)
             if kept.events:
                 self._committer.publish(kept)
-                self._tally.add(kept, time.perf_counter() - started, sum(job.bytes for job in jobs))
+                self._tally.add(kept, time.perf_counter() - started, sum(work.bytes for work in works))
             return anew
         raise unavailable("Others were in the way, again and again. Send it again.")
 
-    def _once(self, jobs: Sequence[Job], marked: Callable[[Mark], None]) -> Kept:
+    def _once(self, works: Sequence[Work], marked: Callable[[Mark], None]) -> Kept:
         db = self._connection()
-        current = self._committer.prepare(db, jobs)
-        if not current:
+        calls = [work for work in works if isinstance(work, HoldWork)]
+        current = self._committer.prepare(db, [work for work in works if isinstance(work, Job)])
+        if not current and not calls:
             return Kept(Counter(), ())
         db.execute("BEGIN")
         try:
-            kept = self._committer.write(db, current, marked)
+            kept = self._committer.write(db, current, calls, marked)
             db.execute("COMMIT")
         except BaseException:
             if not db.closed and not db.broken:
@@ -209,16 +214,23 @@ class Lane(threading.Thread):
             self._db = None
 
 
-def fail(jobs: Sequence[Job], problem: Problem) -> None:
-    """Tell the callers of jobs that nothing of theirs was kept, as far as anybody knows."""
-    for job in jobs:
-        job.fail(problem)
+def begun_anew(work: Work) -> Work:
+    """Return a piece of work of which nothing is decided yet."""
+    if isinstance(work, HoldWork):
+        return HoldWork(work.account, work.id, work.call, work.future)
+    return Job(work.batch, work.create_accounts, work.future, work.bytes, work.settles)
 
 
-def answer(jobs: Sequence[Job]) -> None:
-    """Give the callers of jobs their verdicts."""
-    loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-    for job in jobs:
-        loops.setdefault(job.future.get_loop(), []).append(job)
+def fail(works: Sequence[Work], problem: Problem) -> None:
+    """Tell callers that nothing of theirs was kept, as far as anybody knows."""
+    for work in works:
+        work.fail(problem)
+
+
+def answer(works: Sequence[Work]) -> None:
+    """Give callers their verdicts and answers."""
+    loops: dict[asyncio.AbstractEventLoop, list[Work]] = {}
+    for work in works:
+        loops.setdefault(work.future.get_loop(), []).append(work)
     for loop, some in loops.items():
         tell(loop, set_results, some)

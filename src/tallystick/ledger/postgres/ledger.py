@@ -15,8 +15,20 @@ from tallystick.clock import Clock
 from tallystick.errors import Code, Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import KeptEvent, Proof
+from tallystick.ledger.packed import hold_entries
+from tallystick.ledger.packed.deciding import Call, Release, Renew, Reserve
 from tallystick.ledger.packed.segment import Damaged, unpack_columns
-from tallystick.ledger.postgres import audit, identities, listing, reading, resource_tables, server, verify
+from tallystick.ledger.postgres import (
+    audit,
+    hold_tables,
+    identities,
+    listing,
+    log,
+    reading,
+    resource_tables,
+    server,
+    verify,
+)
 from tallystick.ledger.postgres.catalog_log import CatalogLog, Look
 from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.folding import Folder
@@ -27,6 +39,8 @@ from tallystick.ledger.postgres.pool import Pool, unavailable
 from tallystick.ledger.postgres.recounting import Recounter
 from tallystick.ledger.postgres.series import SeriesCache
 from tallystick.ledger.sqlite import changes, definitions, limiting
+from tallystick.ledger.sqlite.admitting import HoldWork
+from tallystick.ledger.sqlite.book import held
 from tallystick.ledger.sqlite.changes import Decide
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ownership import Ownership
@@ -60,6 +74,7 @@ from tallystick.model import (
     UsageTable,
     Verdict,
 )
+from tallystick.precedence import precedence
 from tallystick.settings import Settings
 
 T = TypeVar("T")
@@ -92,6 +107,7 @@ class PostgresLedger:
             self._catalog.define_builtins(db, clock())
             self._secret = server.secret(db)
             self._uses = KeyUses(db, [key.id for key in self.catalog.keys.values()])
+            clock_seen = log.latest_clock(db)
         finally:
             db.close()
         self._readers = Pool(url, "reader", READERS)
@@ -101,6 +117,7 @@ class PostgresLedger:
         self._cache = SeriesCache()
         self._room = Room(settings.queue_bytes_max)
         self._tally = Tally()
+        self._tally.clock = clock_seen
         self._lanes = {name: self._lane(name, url) for name in LANES}
         for lane in self._lanes.values():
             lane.start()
@@ -195,7 +212,7 @@ class PostgresLedger:
             def has_counted(query: UsageQuery) -> bool:
                 ask = [query]
                 tables = self._changers_beside.run(
-                    lambda beside: reading.usage(beside, self._catalog, self._cache, ask, 0, nothing_held)
+                    lambda beside: reading.usage(beside, self._catalog, self._cache, ask, 0, self._held)
                 )
                 return tables[0].total.count > 0
 
@@ -217,10 +234,10 @@ class PostgresLedger:
     # Limits and holds
 
     async def put_limit(self, limit: Limit, *, actor: str) -> Outcome:
-        return await self._change(limiting.put_limit(limit), actor)
+        return await self._change(limiting.put_limit(limit), actor, partial(_forget, limit.id, crossings=False))
 
     async def delete_limit(self, id: str, *, actor: str) -> bool:
-        return await self._change(limiting.delete_limit(id), actor)
+        return await self._change(limiting.delete_limit(id), actor, partial(_forget, id, crossings=True))
 
     async def put_grant(self, grant: Grant, *, actor: str) -> Outcome:
         return await self._change(limiting.put_grant(grant), actor)
@@ -229,32 +246,66 @@ class PostgresLedger:
         return await self._change(limiting.delete_grant(limit, id), actor)
 
     async def reserve(self, hold: Hold, *, catalog_version: int) -> Answer:
-        raise NotImplementedError
+        return await self._call(hold.account, hold.id, Reserve(hold, catalog_version))
 
     async def renew(self, account: str, id: str, *, ttl: int | None, quantity: int | None) -> Answer:
-        raise NotImplementedError
+        return await self._call(account, id, Renew(ttl, quantity))
 
     async def release(self, account: str, id: str) -> Answer:
-        raise NotImplementedError
+        return await self._call(account, id, Release())
+
+    async def _call(self, account: str, id: str, call: Call) -> Answer:
+        self._check_open()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        with precedence.small():
+            self._lanes["urgent"].submit(HoldWork(account, id, call, future))
+            return await future
 
     async def settle(self, account: str, id: str, batch: Batch) -> Answer:
-        raise NotImplementedError
+        self._check_open()
+        size = sum(map(len, batch.raw))
+        self._room.take(size)
+        job = Job(batch, False, asyncio.get_running_loop().create_future(), size, settles=(account, id))
+        self._lanes["urgent"].submit(job)
+        answer: Answer = await job.future
+        return answer
 
     async def hold(self, account: str, id: str) -> Hold | None:
-        raise NotImplementedError
+        def one(db: Db, owner: int) -> list[Hold]:
+            kept = hold_tables.one(db, owner, id)
+            return [] if kept is None else [hold_entries.hold_of(kept, account)]
+
+        found = await self._of_account(account, one)
+        return found[0] if found else None
 
     async def hold_accounts(self, id: str) -> Sequence[str]:
-        raise NotImplementedError
+        owners = await self._read(lambda db: hold_tables.owners(db, id))
+        return sorted(account.name for account in self.catalog.accounts.values() if account.number in owners)
 
     async def holds(self, query: HoldQuery) -> Sequence[Hold]:
-        raise NotImplementedError
+        def some(db: Db, owner: int) -> list[Hold]:
+            return hold_tables.page(db, owner, query, max(self.now, log.latest_clock(db, [owner])))
+
+        return await self._of_account(query.account, some)
 
     @property
     def now(self) -> int:
-        return self._clock()
+        return max(self._clock(), self._tally.clock, self._tally.recorded)
 
     async def crossings(self, limit: str) -> Sequence[Crossing]:
-        raise NotImplementedError
+        known = (await self.current()).limits.get(limit)
+        if known is None:
+            return ()
+        return await self._of_account(known.account, lambda db, owner: hold_tables.crossings(db, owner, limit))
+
+    def _held(self, db: Db, catalog: Catalog, some: Sequence[Limit | None]) -> Sequence[int]:
+        """Say what is held of limits, in the present snapshot."""
+        numbers = {each.account: catalog.accounts[each.account].number for each in some if each is not None}
+        now = max(self.now, log.latest_clock(db, [*numbers.values()]))
+        holds: dict[int, list[Hold]] = {}
+        for owner, kept in hold_tables.open_at(db, [*numbers.values()], now):
+            holds.setdefault(owner, []).append(hold_entries.hold_of(kept, ""))
+        return [0 if each is None else held(each, holds.get(numbers[each.account], ()), now) for each in some]
 
     # Events and what they come to
 
@@ -271,7 +322,7 @@ class PostgresLedger:
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
         now = self.now
-        return await self._read(lambda db: reading.usage(db, self._catalog, self._cache, queries, now, nothing_held))
+        return await self._read(lambda db: reading.usage(db, self._catalog, self._cache, queries, now, self._held))
 
     async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
         return await self._read(reading.moment)
@@ -385,6 +436,8 @@ class PostgresLedger:
             raise unavailable(f"The ledger could not be read: {error}.") from error
 
 
-def nothing_held(db: Db, catalog: Catalog, limits: Sequence[Limit | None]) -> Sequence[int]:
-    """Say what is held of limits."""
-    return [0] * len(limits)
+def _forget(id: str, db: Db, catalog: Catalog, *, crossings: bool) -> None:
+    """Forget what is remembered of a limit that is about to change, if it is there."""
+    limit = catalog.limits.get(id)
+    if limit is not None:
+        hold_tables.forget(db, catalog.accounts[limit.account].number, id, crossings=crossings)

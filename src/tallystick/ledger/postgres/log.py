@@ -114,6 +114,7 @@ class Head:
     sequence: int
     recorded: int
     series: int
+    clock: int
     link: bytes
 
 
@@ -137,7 +138,7 @@ class Row:
 
 def heads(db: Db, accounts: Sequence[int], *, lock: bool = False) -> Mapping[int, Head]:
     """Return the heads of accounts, locked in their order until the end of the transaction where that is asked for."""
-    statement = """SELECT account, entries, events, sequence, recorded, series, link FROM head
+    statement = """SELECT account, entries, events, sequence, recorded, series, clock, link FROM head
         WHERE account = ANY(%s) ORDER BY account"""
     found = db.execute(statement + (" FOR UPDATE" if lock else ""), (sorted(accounts),))
     return {row[0]: Head(*row) for row in found}
@@ -198,3 +199,36 @@ def append(db: Db, number: int, recorded: int, rows: Sequence[Row]) -> None:
 def chained(head: Head, header: bytes) -> bytes:
     """Return the link of the entry behind a head."""
     return segment.link(head.link, header)
+
+
+def append_admission(db: Db, number: int, recorded: int, rows: Sequence[tuple[int, int, int, bytes, bytes]]) -> None:
+    """Write entries about holds, (account, position, changes, header, link), and move the heads; both locked before."""
+    accounts, positions, counts = (np.array([row[at] for row in rows], np.int64) for at in range(3))
+    headers, links = [row[3] for row in rows], [row[4] for row in rows]
+    db.execute(
+        """INSERT INTO entry (account, number, position, kind, first, last, count, recorded, time_min, time_max, header,
+            link)
+        SELECT account, %s, position, %s, 0, 0, count, %s, 0, 0, header, link
+        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[], %b::bytea[])
+            w (account, position, count, header, link)""",
+        (number, ADMISSION, recorded, accounts, positions, counts, headers, links),
+    )
+    db.execute(
+        """UPDATE head SET entries = w.position, link = w.link
+        FROM unnest(%s::bigint[], %s::bigint[], %b::bytea[]) w (account, position, link)
+        WHERE head.account = w.account""",
+        (accounts, positions, links),
+    )
+
+
+def move_clocks(db: Db, accounts: Sequence[int], now: int) -> None:
+    """Note that holds of accounts were looked at as of an instant: nobody goes by an earlier one from now on."""
+    db.execute("UPDATE head SET clock = greatest(clock, %s) WHERE account = ANY(%s)", (now, [*accounts]))
+
+
+def latest_clock(db: Db, accounts: Sequence[int] | None = None) -> int:
+    """Return the latest clock that any commit of some accounts (None = all) has seen."""
+    which = "" if accounts is None else " WHERE account = ANY(%s)"
+    statement = "SELECT coalesce(max(greatest(clock, recorded)), 0) FROM head" + which
+    ((found,),) = db.execute(statement, () if accounts is None else ([*accounts],)).fetchall()
+    return int(found)

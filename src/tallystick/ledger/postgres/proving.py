@@ -10,17 +10,18 @@ import numpy as np
 
 from tallystick import rollup
 from tallystick.ledger.packed import rollups, segment
+from tallystick.ledger.packed.hold_entries import hold_of
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import FrameEvents
-from tallystick.ledger.postgres import identities, kept, log, recounting, resource_tables
+from tallystick.ledger.postgres import hold_tables, identities, kept, log, reading, recounting, resource_tables
 from tallystick.ledger.postgres.locks import Db
-from tallystick.ledger.postgres.log import CORRECTED, EVENTS, EntryHeader, read_header, read_recount
-from tallystick.ledger.postgres.reading import unfolded
+from tallystick.ledger.postgres.log import ADMISSION, CORRECTED, EVENTS, EntryHeader, read_header, read_recount
+from tallystick.ledger.postgres.reading import View, unfolded
 from tallystick.ledger.postgres.series import SeriesCache
-from tallystick.ledger.sqlite.proving import Replay, check_events, same_postings
+from tallystick.ledger.sqlite.proving import AdmissionRow, Replay, check_events, replay_admission, same_postings
 from tallystick.ledger.sqlite.replaying import counted, sift
 from tallystick.ledger.sqlite.tail import quarter_cells, source_and_id
-from tallystick.model import Account, Catalog
+from tallystick.model import Account, AsOf, Catalog
 from tallystick.model import Replay as Counting
 from tallystick.windows import INSTANT_MAX, INSTANT_MIN
 
@@ -29,10 +30,16 @@ FAULTY_CELLS_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Catalogs:
-    """The catalog at each of its versions, and every replay there ever was, by its name and epoch."""
+    """The catalog at each of its versions, every replay there ever was, by its name and epoch, and deleted limits."""
 
     by_version: Mapping[int, Catalog]
     replays: Mapping[tuple[str, int], Counting]
+    deleted_limits: frozenset[str] = frozenset()
+
+    @property
+    def latest(self) -> Catalog:
+        """The catalog in force."""
+        return self.by_version[max(self.by_version)]
 
 
 @dataclass(slots=True)
@@ -68,6 +75,8 @@ class AccountProof:
             self._events(where, row)
         elif kind == CORRECTED:
             self._recount(where, row)
+        elif kind == ADMISSION:
+            replay_admission(replay, where, AdmissionRow(position, row[5], row[6], header))
         else:
             replay.fault(where, f"is of kind {kind}, which this version does not write")
 
@@ -205,6 +214,7 @@ class AccountProof:
         self._series()
         self._rollups()
         self._living()
+        self._holds()
         number, replay = self.account.number, self.replay
         statement = f"SELECT count(*) FROM identity WHERE account = %s AND number <> {identities.NOBODY}"
         (count,) = self.db.execute(statement, (number,)).fetchall()[0]
@@ -267,3 +277,29 @@ class AccountProof:
             for key in [*found, *(key for key in said if key not in found)]:
                 if found.get(key) != said.get(key):
                     self.replay.fault("resources", f"{what} {', '.join(map(str, key))} is not what the log says")
+
+    def _holds(self) -> None:
+        """Compare holds, crossed thresholds, and the counters of limits, which are counted again."""
+        have, crossed = hold_tables.everything(self.db, self.account.number)
+        for owner, id in [*have, *(name for name in self.replay.holds if name not in have)]:
+            if have.get((owner, id)) != self.replay.holds.get((owner, id)):
+                self.replay.fault("holds", f"hold {id!r} of account {owner} is not what the log says")
+        # Those of a limit that was deleted went with it, and which came before the log of the account does not tell.
+        gone = self.catalogs.deleted_limits
+        due = [each for each in self.replay.crossed if each.limit not in gone]
+        if [each for each in crossed if each.limit not in gone] != due or not {*crossed} <= {*self.replay.crossed}:
+            self.replay.fault("holds", "the crossed thresholds are not what the log says")
+        self._counters()
+
+    def _counters(self) -> None:
+        catalog = self.catalogs.latest
+        counters = hold_tables.load(self.db, [self.account.number], catalog).counters
+        now = View(catalog, self.series, AsOf(0, 0))
+        holds = {
+            id: hold_of(kept, self.account.name) for id, kept in hold_tables.counted_by_id(self.db, self.account.number)
+        }
+        wrong = counters.faults(
+            counters.names, catalog, lambda query: reading.counted(self.db, now, query), {self.account.number: holds}
+        )
+        for id in wrong:
+            self.replay.fault("limits", f"the counter of limit {id!r} is not what the log says")

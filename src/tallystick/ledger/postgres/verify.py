@@ -12,6 +12,7 @@ from tallystick.errors import LedgerError
 from tallystick.ledger.base import Fault, Proof
 from tallystick.ledger.packed import segment
 from tallystick.ledger.packed.entries import CatalogHeader, apply
+from tallystick.ledger.packed.limit_entries import LimitDeleted
 from tallystick.ledger.packed.segment import GENESIS, Damaged
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.proving import AccountProof, Catalogs
@@ -81,6 +82,7 @@ def _catalogs(db: Db, faults: list[Fault]) -> tuple[Catalogs, list[Account], int
     catalog, link, entries = Catalog(0, {}), GENESIS, 0
     by_version: dict[int, Catalog] = {0: catalog}
     replays: dict[tuple[str, int], Counting] = {}
+    deleted: set[str] = set()
     statement = "SELECT entry, recorded, header, link FROM catalog_entry ORDER BY entry"
     for entry, recorded, header, chained in db.execute(statement).fetchall():
         where = f"catalog entry {entry}"
@@ -97,7 +99,8 @@ def _catalogs(db: Db, faults: list[Fault]) -> tuple[Catalogs, list[Account], int
             continue
         if (said.entry, said.recorded) != (entry, recorded):
             faults.append(Fault(where, "its columns are not what its header says"))
+        deleted |= {change.id for change in said.changes if isinstance(change, LimitDeleted)}
         by_version[catalog.version] = catalog
         replays.update(((name, each.meters[0].epoch), each) for name, each in catalog.replays.items())
     accounts = sorted(catalog.accounts.values(), key=lambda account: account.number)
-    return Catalogs(by_version, replays), accounts, entries, link
+    return Catalogs(by_version, replays, frozenset(deleted)), accounts, entries, link

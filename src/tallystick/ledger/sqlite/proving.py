@@ -95,16 +95,27 @@ def replay_entry(
         if gone:
             replay.crossed = [each for each in replay.crossed if each.limit not in gone]
     elif kind == ADMISSION:
-        _replay_admission(replay, where, logged)
+        replay_admission(replay, where, AdmissionRow(entry, count, recorded, header))
     elif kind == CORRECTED:
         _replay_correction(db, replay, where, logged)
     else:
         replay.fault(where, f"is of kind {kind}, which this version does not write")
 
 
-def _replay_admission(replay: Replay, where: str, logged: Sequence[Any]) -> None:
-    header = msgspec.msgpack.decode(logged[7], type=AdmissionHeader)
-    if (header.entry, header.recorded, len(header.changes)) != (logged[0], logged[4], logged[3]):
+@dataclass(frozen=True, slots=True)
+class AdmissionRow:
+    """An entry about holds, as its row has it."""
+
+    entry: int
+    count: int
+    recorded: int
+    header: bytes
+
+
+def replay_admission(replay: Replay, where: str, row: AdmissionRow) -> None:
+    """Replay what an entry says of holds and of crossed thresholds."""
+    header = msgspec.msgpack.decode(row.header, type=AdmissionHeader)
+    if (header.entry, header.recorded, len(header.changes)) != (row.entry, row.recorded, row.count):
         replay.fault(where, "its columns are not what its header says")
     for change in header.changes:
         if isinstance(change, Crossed):

@@ -17,3 +17,6 @@ SELECT create_distributed_table('resource', 'account', colocate_with => 'head');
 SELECT create_distributed_table('space', 'account', colocate_with => 'head');
 SELECT create_distributed_table('counted_once', 'account', colocate_with => 'head');
 SELECT create_distributed_table('record', 'account', colocate_with => 'head');
+SELECT create_distributed_table('hold', 'account', colocate_with => 'head');
+SELECT create_distributed_table('crossing', 'account', colocate_with => 'head');
+SELECT create_distributed_table('counter', 'account', colocate_with => 'head');

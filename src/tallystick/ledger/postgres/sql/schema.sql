@@ -24,7 +24,7 @@ CREATE TABLE key_use (
 -- Of accounts.
 
 -- The end of an account's log; whoever adds to that has this row locked until it is durable.
--- sequence: that of the last event. series: the number of the last series.
+-- sequence: that of the last event. series: the number of the last series. clock: the latest by which holds were looked at.
 CREATE TABLE head (
     account bigint PRIMARY KEY,
     entries bigint NOT NULL DEFAULT 0,
@@ -32,6 +32,7 @@ CREATE TABLE head (
     sequence bigint NOT NULL DEFAULT 0,
     recorded bigint NOT NULL DEFAULT 0,
     series bigint NOT NULL DEFAULT 0,
+    clock bigint NOT NULL DEFAULT 0,
     link bytea NOT NULL DEFAULT '\x0000000000000000000000000000000000000000000000000000000000000000'
 );
 
@@ -176,6 +177,42 @@ CREATE TABLE record (
     id text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL,
     PRIMARY KEY (account, meter, epoch, time, digest)
+);
+
+-- Holds. ends is the deadline for as long as counters have what is held.
+CREATE TABLE hold (
+    account bigint NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    ends bigint,
+    body text COLLATE "C" NOT NULL,
+    PRIMARY KEY (account, id)
+);
+CREATE INDEX hold_id ON hold (id);
+CREATE INDEX hold_ends ON hold (account, ends) WHERE ends IS NOT NULL;
+
+-- Thresholds of limits that were crossed. position is that of the entry which says so, place that of the crossing in it.
+CREATE TABLE crossing (
+    account bigint NOT NULL,
+    limit_id text COLLATE "C" NOT NULL,
+    threshold bigint NOT NULL,
+    start bigint NOT NULL,
+    position bigint NOT NULL,
+    place integer NOT NULL,
+    body text COLLATE "C" NOT NULL,
+    PRIMARY KEY (account, limit_id, threshold, start)
+);
+
+-- What is used and held of limits in a period; a memory of what the log says. definition is what the limit counts.
+CREATE TABLE counter (
+    account bigint NOT NULL,
+    limit_id text COLLATE "C" NOT NULL,
+    definition text COLLATE "C" NOT NULL,
+    start bigint NOT NULL,
+    ends bigint NOT NULL,
+    used numeric NOT NULL,
+    held numeric NOT NULL,
+    has_later boolean NOT NULL,
+    PRIMARY KEY (account, limit_id)
 );
 
 -- Numbers: of entries, which are kept in no order; of series and events, which are given with the account's head locked.
