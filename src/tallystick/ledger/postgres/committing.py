@@ -256,7 +256,13 @@ class Committer:
         (first,) = db.execute("SELECT give_sequences(%s)", (count,)).fetchall()[0]
         # A clock that is set back takes nobody's time away, and gives none.
         recorded = max([now, *(max(head.recorded, head.clock) for head in heads.values())])
-        rows = [part.placed(heads[part.account], number, first, recorded, version, made) for part in packed]
+        own: dict[int, tuple[NewSeries, ...]] = {}
+        for new in made:
+            own[new.account] = (*own.get(new.account, ()), new)
+        rows = [
+            part.placed(heads[part.account], number, first, recorded, version, own.get(part.account, ()))
+            for part in packed
+        ]
         log.append(db, number, recorded, rows)
         events = Counter({row.account: row.count for row in rows})
         return Kept(events, made, first + count - 1, recorded)

@@ -32,14 +32,13 @@ class Part:
     digest: bytes
 
     def placed(
-        self, head: Head, number: int, first: int, recorded: int, catalog_version: int, made: Sequence[NewSeries]
+        self, head: Head, number: int, first: int, recorded: int, catalog_version: int, made: tuple[NewSeries, ...]
     ) -> Row:
         """Return its entry behind a head; `first` is the sequence of the transaction's first event."""
         count = len(self.offsets)
         begins, ends = first + int(self.offsets[0]), first + int(self.offsets[-1])
         is_whole = ends - begins == count - 1
         as_they_are = int(self.places[-1]) == count - 1
-        series = tuple(new for new in made if new.account == self.account)
         starts = np.cumsum([0, *(frame.count for frame in self.frames[:-1])]).tolist()
         header = EntryHeader(
             account=self.account,
@@ -51,11 +50,11 @@ class Part:
             time_min=self.time_min,
             time_max=self.time_max,
             first=begins,
-            sequences=b"" if is_whole else np.diff(self.offsets, prepend=self.offsets[:1]).astype("<i8").tobytes(),
+            sequences=b"" if is_whole else _steps(self.offsets),
             places=b"" if as_they_are else self.places.astype("<i4").tobytes(),
             frames=tuple((start, frame.digest) for start, frame in zip(starts, self.frames, strict=True)),
             columns=self.digest,
-            series=series,
+            series=made,
         )
         packed = msgspec.msgpack.encode(header)
         return Row(
@@ -70,8 +69,15 @@ class Part:
             header=packed,
             link=log.chained(head, packed),
             events=count,
-            series=max((new.number for new in series), default=0),
+            series=max((new.number for new in made), default=0),
         )
+
+
+def _steps(ascending: Ints) -> bytes:
+    """Return numbers as differences to the one before, of the first one to itself."""
+    steps = np.zeros(len(ascending), "<i8")
+    np.subtract(ascending[1:], ascending[:-1], out=steps[1:])
+    return steps.tobytes()
 
 
 def pack(jobs: Sequence[Job], places: Ints) -> list[Part]:
