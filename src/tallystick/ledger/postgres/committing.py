@@ -109,6 +109,9 @@ class Committer:
         for job in jobs:
             if job.batch.catalog_version != self._catalog.known.catalog.version:
                 self._catalog.refresh(db)
+            if job.batch.catalog_version != self._catalog.known.catalog.version:
+                job.fail(CatalogStale())
+                continue
             # Again and again, because one may be deleted as soon as it is made.
             while job.create_accounts and (missing := _missing(job, self._catalog.known.catalog)):
                 self._catalog.change(db, create_accounts(missing), "event", self._clock())
