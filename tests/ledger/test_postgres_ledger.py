@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from tallystick.errors import LedgerError
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.postgres import folding, identities
+from tallystick.ledger.postgres import catalog_log, folding, identities
+from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.lanes import Lane
 from tallystick.ledger.postgres.ledger import PostgresLedger
 from tallystick.ledger.postgres.locks import Db
-from tallystick.model import Account, EventQuery, Key, Scope, Total
+from tallystick.model import Account, AuditQuery, EventQuery, Key, Scope, Total
 from tests.ledger.build import Desk, asynchronous, audio, listed, query, raw_of, text_of, total, usage
 from tests.ledger.conformance import CONFLICT, EXCEEDED
 
@@ -243,6 +244,34 @@ async def test_what_became_of_a_commit_is_found_out_when_the_connection_is_lost(
         assert await desk.send(ledger, audio("1"), audio("2")) == ["duplicate", "accepted"]
         assert (await total(ledger)).count == 2
         assert (await ledger.verify()).faults == ()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@asynchronous
+async def test_what_became_of_a_change_is_found_out_when_the_connection_is_lost(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """A key is deleted once, and the caller hears that it was, wherever the connection ended."""
+    lost: list[str] = []
+
+    def losing(name: str, true: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if lost == ["armed"]:
+                lost.append(name)
+                raise psycopg.OperationalError("the connection is lost")
+            return true(*arguments)
+
+        return call
+
+    # One comes before the transaction ends, the other when it has.
+    place: tuple[Any, str] = (CatalogLog, "take") if committed else (catalog_log, "logged")
+    async with desk.open() as ledger:
+        await ledger.put_key(Key("k", "aa" * 32, None, frozenset({Scope.REPORT}), 1), actor="test")
+        monkeypatch.setattr(*place, losing(place[1], getattr(*place)))
+        lost.append("armed")
+        assert await ledger.delete_key("k", actor="test")
+        assert lost == ["armed", place[1]]
+        assert [record.action for record in (await ledger.audit(AuditQuery(10))).records] == ["key.delete", "key.put"]
 
 
 @asynchronous

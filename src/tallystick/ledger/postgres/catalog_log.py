@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
@@ -29,6 +29,15 @@ class Known:
     entry: int
     link: bytes
     catalog: Catalog
+
+
+@dataclass(slots=True)
+class Tried(Generic[T]):
+    """A change that was written, and whose end was perhaps not heard of: its entry, and what it came to."""
+
+    entry: int = 0
+    link: bytes = b""
+    result: T | None = None
 
 
 class CatalogLog:
@@ -59,18 +68,32 @@ class CatalogLog:
             if newer.entry > self.known.entry:
                 self.known = newer
 
-    def change(self, db: Db, decide: Decide[T], actor: str, now: int, look: Look = lambda db, catalog: None) -> T:
-        """Decide, with nobody committing meanwhile, what to change, and make that durable; safe to repeat.
+    def change(
+        self,
+        db: Db,
+        decide: Decide[T],
+        actor: str,
+        now: int,
+        look: Look = lambda db, catalog: None,
+        tried: Tried[T] | None = None,
+    ) -> T:
+        """Decide, with nobody committing meanwhile, what to change, and make that durable.
 
-        `look` is for what has to be read first.
+        `look` is for what has to be read first. Safe to repeat with the same `tried` after a lost connection: the lock
+        is not to be had before the transaction that was lost has ended, and then its entry is there or is not.
         """
+        tried = tried or Tried()
         with db.transaction():
             locks.hold(db, locks.CATALOG)
             known = self.refresh(db)
+            there = "SELECT 1 FROM catalog_entry WHERE entry = %s AND link = %s"
+            if tried.entry and db.execute(there, (tried.entry, tried.link)).fetchall():
+                return cast("T", tried.result)
             look(db, known.catalog)
             changes, result = decide(known.catalog)
             if changes:
                 known = logged(db, known, changes, actor, now)
+                tried.entry, tried.link, tried.result = known.entry, known.link, result
         self.take(known)
         return result
 

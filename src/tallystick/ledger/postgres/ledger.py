@@ -29,7 +29,7 @@ from tallystick.ledger.postgres import (
     server,
     verify,
 )
-from tallystick.ledger.postgres.catalog_log import CatalogLog, Look
+from tallystick.ledger.postgres.catalog_log import CatalogLog, Look, Tried
 from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.folding import Folder
 from tallystick.ledger.postgres.key_use import KeyUses
@@ -394,7 +394,8 @@ class PostgresLedger:
     async def _change(self, decide: Decide[T], actor: str, look: Look = lambda db, catalog: None) -> T:
         self._check_open()
         now = self._clock()
-        work = self._changers.submit(lambda db: self._catalog.change(db, decide, actor, now, look))
+        tried: Tried[T] = Tried()
+        work = self._changers.submit(lambda db: self._catalog.change(db, decide, actor, now, look, tried))
         return await asyncio.shield(asyncio.wrap_future(work))
 
     async def _of_account(self, name: str, ask: Callable[[Db, int], list[T]]) -> list[T]:
