@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from tallystick.errors import LedgerError
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.postgres import catalog_log, folding, identities
+from tallystick.ledger.postgres import catalog_log, folding, identities, locks
 from tallystick.ledger.postgres.catalog_log import CatalogLog
+from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.lanes import Lane
 from tallystick.ledger.postgres.ledger import PostgresLedger
 from tallystick.ledger.postgres.locks import Db
@@ -288,6 +290,34 @@ async def test_a_server_that_ends_every_connection_loses_nothing(desk: Desk) -> 
             assert (await total(ledger)).count == 1 + turn
             assert await desk.send(ledger, audio(f"after {turn}")) == ["accepted"]
             assert (await ledger.current()).accounts.keys() == {"acme"}
+
+
+@asynchronous
+async def test_a_process_that_stands_still_in_a_commit_holds_nobody_up_for_long(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends what it had begun; whoever goes on later begins it anew, and each event counts once."""
+    monkeypatch.setattr(locks, "IDLE_S_MAX", 1)
+    stands, goes_on = threading.Event(), threading.Event()
+    true = Committer._append
+
+    def standing(self: Committer, *arguments: Any) -> Any:
+        kept = true(self, *arguments)
+        if not stands.is_set():
+            stands.set()
+            assert goes_on.wait(60)
+        return kept
+
+    async with desk.open() as one, desk.open() as other:
+        await desk.send(one, audio("0"))
+        monkeypatch.setattr(Committer, "_append", standing)
+        stopped = asyncio.ensure_future(desk.send(one, audio("1"), audio("2")))
+        await asyncio.to_thread(stands.wait)
+        assert await desk.send(other, audio("2"), audio("3")) == ["accepted", "accepted"]
+        goes_on.set()
+        assert await stopped == ["accepted", "duplicate"]
+        assert (await total(one)).count == 4
+        assert list((await other.verify()).faults) == []
 
 
 # Runs

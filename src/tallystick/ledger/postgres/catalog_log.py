@@ -83,7 +83,7 @@ class CatalogLog:
         is not to be had before the transaction that was lost has ended, and then its entry is there or is not.
         """
         tried = tried or Tried()
-        with db.transaction():
+        with locks.transaction(db):
             locks.hold(db, locks.CATALOG)
             known = self.refresh(db)
             there = "SELECT 1 FROM catalog_entry WHERE entry = %s AND link = %s"

@@ -17,6 +17,7 @@ from tallystick.errors import Problem
 from tallystick.ledger.packed import rollups
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import Damaged, unpack_columns
+from tallystick.ledger.postgres import locks
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import Pool
 from tallystick.ledger.postgres.reading import POSTED
@@ -89,7 +90,7 @@ def lagging(db: Db, entries: int) -> dict[int, int]:
 
 def fold(db: Db, cache: SeriesCache, account: int) -> bool:
     """Fold what an account has to fold; false if another process is at it."""
-    with db.transaction():
+    with locks.transaction(db):
         found = db.execute(
             "SELECT position FROM folded WHERE account = %s FOR UPDATE SKIP LOCKED", (account,)
         ).fetchall()

@@ -14,10 +14,10 @@ import structlog
 
 from tallystick.errors import Code, Problem
 from tallystick.ledger.packed.segment import Damaged
-from tallystick.ledger.postgres import server
+from tallystick.ledger.postgres import locks, server
 from tallystick.ledger.postgres.committing import Committer, Kept, Mark
 from tallystick.ledger.postgres.locks import Db
-from tallystick.ledger.postgres.pool import RETRY_WAIT_S, TRIES_MAX, TURNED_AWAY, problem_of, unavailable
+from tallystick.ledger.postgres.pool import BROKEN, RETRY_WAIT_S, TRIES_MAX, TURNED_AWAY, problem_of, unavailable
 from tallystick.ledger.sqlite.admitting import HoldWork
 from tallystick.ledger.sqlite.job import Job, Strand, set_results, tell
 from tallystick.ledger.vitals import Commits
@@ -27,7 +27,6 @@ log = structlog.get_logger(__name__)
 FOUND_OUT_S_MAX = 30.0
 FOUND_OUT_WAIT_S = 0.2
 Work = Job | HoldWork
-BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 class Room:
@@ -177,15 +176,8 @@ class Lane(threading.Thread):
         current = self._committer.prepare(db, [work for work in works if isinstance(work, Job)])
         if not current and not calls:
             return Kept(Counter(), ())
-        db.execute("BEGIN")
-        try:
-            kept = self._committer.write(db, current, calls, marked)
-            db.execute("COMMIT")
-        except BaseException:
-            if not db.closed and not db.broken:
-                db.execute("ROLLBACK")
-            raise
-        return kept
+        with locks.transaction(db):
+            return self._committer.write(db, current, calls, marked)
 
     def _was_committed(self, mark: Mark) -> bool:
         """Find out what became of a transaction whose end was not heard of; raises Problem when nobody can say."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import psycopg
@@ -16,6 +18,26 @@ GIVING: LiteralString = "746c6c7903"
 that no lower sequence than the last is still to appear."""
 REPLAYING: LiteralString = "746c6c7904"
 """Alone to the process that counts kept events anew."""
+IDLE_S_MAX = 5
+"""How long others wait for what a process has locked that stands still in the midst of a transaction."""
+
+
+def begin(db: Db) -> None:
+    """Begin a transaction, which the server ends, and the connection with it, when its process does not go on."""
+    db.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '" + str(IDLE_S_MAX) + "s'")
+
+
+@contextmanager
+def transaction(db: Db) -> Iterator[None]:
+    """Do all of the block or nothing, in a transaction that begins like others."""
+    begin(db)
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if not db.closed and not db.broken:
+            db.execute("ROLLBACK")
+        raise
 
 
 def hold(db: Db, lock: LiteralString, *, shared: bool = False) -> None:

@@ -29,6 +29,8 @@ class Again(Exception):
     """What a transaction went by has changed under it: it has to begin anew."""
 
 
+BROKEN = (psycopg.OperationalError, psycopg.InterfaceError, errors.IdleInTransactionSessionTimeout)
+"""The connection is of no use any more; what was not committed was rolled back."""
 TURNED_AWAY = (Again, errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 """The transaction was rolled back in favour of another one: the same again may well succeed."""
 
@@ -66,7 +68,7 @@ class Pool:
             except TURNED_AWAY as error:
                 log.info("transaction_repeated", error=str(error))
                 time.sleep(RETRY_WAIT_S * 2**tries * random.random())
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except BROKEN as error:
                 self.drop()
                 if tries:
                     raise problem_of(error) from error

@@ -128,7 +128,7 @@ class Recounter(threading.Thread):
     def _step(self, db: Db, name: str, replay: Replay) -> bool:
         """Count one slice, or put the meters in force; false if another process is at it."""
         key = (name, replay.meters[0].epoch)
-        with db.transaction():
+        with locks.transaction(db):
             if not locks.try_to_hold(db, locks.REPLAYING):
                 self._look(db, key)
                 self._catalog.refresh(db)
@@ -156,7 +156,7 @@ class Recounter(threading.Thread):
     def _finish(self, db: Db, key: Name, replay: Replay) -> None:
         """Count what came meanwhile, with nobody committing, and put the meters in force."""
         made: list[NewSeries] = []
-        with db.transaction():
+        with locks.transaction(db):
             locks.hold(db, locks.CATALOG)
             known = self._catalog.refresh(db)
             if known.catalog.replays.get(key[0]) != replay:
