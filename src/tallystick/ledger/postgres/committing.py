@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.packed.counters import Counter as LimitCounter
 from tallystick.ledger.packed.living import Counted, Living, Named
 from tallystick.ledger.packed.segment import NewSeries
-from tallystick.ledger.postgres import admitting, identities, locks, log, parts, reading, series
+from tallystick.ledger.postgres import admitting, identities, locks, log, parts, reading, screening, series
 from tallystick.ledger.postgres.admitting import Turn
 from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.identities import Claims
@@ -29,7 +27,7 @@ from tallystick.ledger.sqlite.job import Job, Strand
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
 from tallystick.ledger.sqlite.order import left, take_in_order
 from tallystick.ledger.sqlite.refusing import Refusing
-from tallystick.model import Catalog, Labels, Verdict
+from tallystick.model import Catalog, Labels
 from tallystick.rollup import Ints
 from tallystick.settings import Settings
 
@@ -113,14 +111,14 @@ class Committer:
                 job.fail(CatalogStale())
                 continue
             # Again and again, because one may be deleted as soon as it is made.
-            while job.create_accounts and (missing := _missing(job, self._catalog.known.catalog)):
-                self._catalog.change(db, create_accounts(missing), "event", self._clock())
+            while job.create_accounts and (lacking := screening.missing(job, self._catalog.known.catalog)):
+                self._catalog.change(db, create_accounts(lacking), "event", self._clock())
             catalog = self._catalog.known.catalog
             job.accounts_deleted = catalog.accounts_deleted
             if job.batch.catalog_version != catalog.version:
                 job.fail(CatalogStale())
                 continue
-            _resolve(job, catalog, self._secret)
+            screening.resolve(job, catalog, self._secret)
             current.append(job)
         return current
 
@@ -132,7 +130,7 @@ class Committer:
         self._db = db
         locks.hold(db, locks.CATALOG, shared=True)
         catalog = self._catalog.refresh(db).catalog
-        current = [job for job in jobs if _is_current(job, catalog)]
+        current = [job for job in jobs if screening.is_current(job, catalog)]
         judged = [job for job in current if len(job.rows)]
         settling = [job for job in current if job.settles is not None]
         if not (judged or settling or calls):
@@ -141,7 +139,7 @@ class Committer:
         claims = Claims.of(judged, number)
         rows_of = [job.rows for job in judged]
         if judged:
-            _judge(claims, identities.claim(db, claims, self._secret))
+            screening.judge(claims, identities.claim(db, claims, self._secret))
         owners = admitting.owners_of(catalog, calls, [*left(judged), *settling])
         if not (left(judged) or settling or calls):
             return Kept(Counter(), ())
@@ -188,7 +186,7 @@ class Committer:
             heads = self._heads(db, live, task.accounts, sight)
         now = self._clock() if turn is None else turn.now
         living = take_in_order(live, sight, self._bound, Refusing(watched, now), lambda *asked: self._load(db, *asked))
-        is_kept, places = _left(task.judged, task.rows_of, task.claims)
+        is_kept, places = screening.remaining(task.judged, task.rows_of, task.claims)
         identities.give_back(db, task.claims, is_kept)
         live = left(live)
         if not live:
@@ -292,53 +290,3 @@ class Committer:
     def publish(self, kept: Kept) -> None:
         """Take in what is durable."""
         self._cache.learn(kept.made)
-
-
-def _missing(job: Job, catalog: Catalog) -> list[str]:
-    """Return the accounts of a job that do not exist, in the order in which they come."""
-    batch, accounts = job.batch, catalog.accounts
-    names = batch.account if not batch.doomed else [n for at, n in enumerate(batch.account) if at not in batch.doomed]
-    return [name for name in dict.fromkeys(names) if name not in accounts]
-
-
-def _resolve(job: Job, catalog: Catalog, secret: int) -> None:
-    """Find the accounts and the fingerprints of a job's events; what has no account is refused."""
-    batch, accounts = job.batch, catalog.accounts
-    job.fingerprint = identities.fingerprints(secret, 0, batch.account, batch.source, batch.id)
-    numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
-    job.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
-    alive = job.account != 0
-    for row in np.flatnonzero(~alive).tolist():
-        doomed = batch.doomed.get(row)
-        job.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
-    if not alive.all():
-        job.keep(alive)
-
-
-def _is_current(job: Job, catalog: Catalog) -> bool:
-    if (job.batch.catalog_version, job.accounts_deleted) == (catalog.version, catalog.accounts_deleted):
-        return True
-    job.fail(CatalogStale())
-    return False
-
-
-def _judge(claims: Claims, found: Mapping[int, Verdict]) -> None:
-    """Give the events that are kept already their verdicts, and go on with the others."""
-    first = 0
-    for job in claims.jobs:
-        count = len(job.rows)
-        job.fingerprint = claims.fingerprint[first : first + count].view(np.uint64)
-        alive = np.ones(count, np.bool_)
-        for row in [row for row in found if first <= row < first + count] if found else ():
-            job.verdicts[int(job.rows[row - first])] = found[row]
-            alive[row - first] = False
-        first += count
-        if not alive.all():
-            job.keep(alive)
-
-
-def _left(judged: Sequence[Job], rows_of: Sequence[Ints], claims: Claims) -> tuple[NDArray[np.bool_], Ints]:
-    """Return which of all rows are left, and the places of those."""
-    masks = [np.isin(rows, job.rows, assume_unique=True) for job, rows in zip(judged, rows_of, strict=True)]
-    is_kept = np.concatenate(masks)
-    return is_kept, claims.place[is_kept]
