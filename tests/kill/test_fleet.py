@@ -129,7 +129,15 @@ class Client:
 
     def hold(self, id: str, *, settles: bool) -> None:
         """Ask for one unit of what all clients share."""
-        asked = {"id": id, "account": "shared", "meter": "vision_requests", "quantity": "1", "ttl": "PT1H"}
+        kind = {"type": "lens"}
+        asked = {
+            "id": id,
+            "account": "shared",
+            "meter": "vision_requests",
+            "labels": kind,
+            "quantity": "1",
+            "ttl": "PT1H",
+        }
         said = self.fleet.ask("POST", "/v1/holds", asked)
         if said.status == HTTPStatus.TOO_MANY_REQUESTS:
             self.refused += 1
@@ -137,7 +145,7 @@ class Client:
         assert said.status in (HTTPStatus.CREATED, HTTPStatus.OK), said.body
         self.admitted.append(id)
         if settles:
-            work = {**event(f"settles-{id}", "shared"), "type": "vision.request", "data": {"type": "lens"}}
+            work = {**event(f"settles-{id}", "shared"), "type": "vision.request", "data": kind}
             assert self.fleet.ask("POST", f"/v1/holds/{id}/settle", work).status == HTTPStatus.OK
             self.settled += 1
 
