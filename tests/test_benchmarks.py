@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks import decode, dialects, embedded, handwritten, meters, report, traffic
+from benchmarks import decode, dialects, distributed, embedded, handwritten, meters, report, traffic
 from tallystick.catalog import builtin
 from tallystick.dialects import NAMES
 from tallystick.ingest.prepare import prepare
@@ -174,3 +174,13 @@ def test_postgres_by_hand_is_durable(postgres: str) -> None:
     with psycopg.connect(postgres) as connection:
         for name in ("fsync", "synchronous_commit", "full_page_writes"):
             assert connection.execute("SELECT current_setting(%s)", (name,)).fetchone() == ("on",)
+
+
+@pytest.mark.slow
+def test_the_ledger_in_postgres_is_measured_with_one_process_and_with_two(tmp_path: Path, postgres: str) -> None:
+    """However many processes send a file, every event of it is kept once."""
+    path = traffic.write(tmp_path / "bodies", traffic.USUAL, 2_000, 250)
+    for processes in (1, 2):
+        assert distributed.events_per_s(path, postgres, 2, processes) > 0
+        with psycopg.connect(postgres) as connection:
+            assert connection.execute("SELECT sum(events) FROM head").fetchone() == (2_000,)

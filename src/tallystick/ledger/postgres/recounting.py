@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -111,13 +112,16 @@ class Recounter(threading.Thread):
     def run(self) -> None:
         # What is under way when a process starts goes on in a moment; requests come first.
         wait = LOOK_EVERY_S
-        while not self._closing.is_set():
+        while True:
             self._woken.wait(wait)
+            if self._closing.is_set():
+                return
             self._woken.clear()
             wait = LOOK_EVERY_S
             try:
                 for name, replay in self._catalog.known.catalog.replays.items():
-                    wait = 0.0 if self._pool.run(lambda db, n=name, r=replay: self._step(db, n, r)) else ELSEWHERE_S  # type: ignore[misc]
+                    is_ours = self._pool.run(partial(self._step, name=name, replay=replay))
+                    wait = 0.0 if is_ours else ELSEWHERE_S
             except (Problem, Damaged) as problem:
                 logs.warning("replay_postponed", error=str(problem))
                 wait = 1.0

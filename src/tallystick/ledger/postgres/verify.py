@@ -56,7 +56,7 @@ def verify(db: Db, secret: int, progress: Progress) -> Proof:
         replay.series = proof.series
         try:
             with snapshot(db):
-                _prove(proof, lambda done, before=events: progress(before + done, max(total, before + done)))  # type: ignore[misc]
+                _prove(proof, progress, events, total)
         except UNREADABLE as error:
             replay.fault(proof.of, f"cannot be read any further: {type(error).__name__}: {error}")
         events, postings, entries = events + replay.events, postings + replay.postings, entries + replay.entries
@@ -65,7 +65,8 @@ def verify(db: Db, secret: int, progress: Progress) -> Proof:
     return Proof(events, postings, entries, digest.hexdigest(), tuple(faults[:FAULTS_MAX]))
 
 
-def _prove(proof: AccountProof, progress: Callable[[int], None]) -> None:
+def _prove(proof: AccountProof, progress: Progress, before: int, total: int) -> None:
+    """Replay an account's log; `before` is how many events were replayed of others."""
     statement = """SELECT number, position, kind, first, last, count, recorded, time_min, time_max, header, link
         FROM entry WHERE account = %s AND position > %s ORDER BY position LIMIT %s"""
     at = 0
@@ -73,7 +74,8 @@ def _prove(proof: AccountProof, progress: Callable[[int], None]) -> None:
         for row in some:
             proof.entry(row)
             at = row[1]
-            progress(proof.replay.events)
+            done = before + proof.replay.events
+            progress(done, max(total, done))
     proof.end()
 
 
