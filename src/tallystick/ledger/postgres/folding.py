@@ -6,7 +6,7 @@ A run is per account, meter, grain and period. What an answer says does not depe
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -41,10 +41,14 @@ Place = tuple[str, int, int]
 
 
 class Folder(threading.Thread):
-    """Folds what is due, of any account, beside the work; every process has one, and they pass each other by."""
+    """Folds what is due, of any account, beside the work; every process has one, and they pass each other by.
 
-    def __init__(self, pool: Pool, cache: SeriesCache) -> None:
+    `also` is done at every look, and told how many there were.
+    """
+
+    def __init__(self, pool: Pool, cache: SeriesCache, also: Callable[[Db, int], None]) -> None:
         super().__init__(name="tallystick-folder", daemon=True)
+        self._also = also
         self._pool = pool
         self._cache = cache
         self._closing = threading.Event()
@@ -67,6 +71,7 @@ class Folder(threading.Thread):
     def look(self) -> None:
         """Fold the accounts that have much to fold, and now and then those that are quiet."""
         self._looks += 1
+        self._pool.run(lambda db: self._also(db, self._looks))
         for account in self._pool.run(lambda db: lagging(db, MANY_ENTRIES)):
             self._fold(account)
         if self._looks % QUIET_LOOKS == 0:

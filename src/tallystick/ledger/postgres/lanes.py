@@ -21,6 +21,7 @@ from tallystick.ledger.postgres.pool import BROKEN, RETRY_WAIT_S, TRIES_MAX, TUR
 from tallystick.ledger.sqlite.admitting import HoldWork
 from tallystick.ledger.sqlite.job import Job, Strand, set_results, tell
 from tallystick.ledger.vitals import Commits
+from tallystick.model import AsOf
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,12 @@ class Tally:
         self.sequence = 0
         self.recorded = 0
         self.clock = 0
+
+    def note(self, moment: AsOf) -> None:
+        """Take in how far the logs go, whoever wrote them."""
+        with self._changing:
+            self.sequence = max(self.sequence, moment.sequence)
+            self.recorded = max(self.recorded, moment.time)
 
     def add(self, kept: Kept, seconds: float, size: int) -> None:
         """Count one commit."""
@@ -185,8 +192,7 @@ class Lane(threading.Thread):
         while time.monotonic() < deadline:
             try:
                 db = self._connection()
-                (status,) = db.execute("SELECT pg_xact_status(%s::text::xid8)", (mark.transaction,)).fetchall()[0]
-                if status != "in progress":
+                if not _is_under_way(db, mark.transaction):
                     entry = "SELECT 1 FROM entry WHERE account = %s AND number = %s"
                     return bool(db.execute(entry, (mark.account, mark.number)).fetchall())
             except BROKEN as error:
@@ -204,6 +210,15 @@ class Lane(threading.Thread):
         if self._db is not None:
             self._db.close()
             self._db = None
+
+
+def _is_under_way(db: Db, transaction: str) -> bool:
+    try:
+        ((status,),) = db.execute("SELECT pg_xact_status(%s::text::xid8)", (transaction,)).fetchall()
+    except psycopg.DataError:
+        # The server came back without having heard of it.
+        return False
+    return bool(status == "in progress")
 
 
 def begun_anew(work: Work) -> Work:

@@ -80,6 +80,8 @@ from tallystick.settings import Settings
 T = TypeVar("T")
 READERS = 4
 CHANGERS = 1
+USES_EVERY_LOOKS = 60
+"""About a minute: how much a crash may forget of when keys were used."""
 LANES = ("urgent", "bulk")
 GROUP_BYTES_PER_MS = 512 * 1024
 """What one transaction may gather for each millisecond of commit_ms_max: a server is further away than a file."""
@@ -108,6 +110,7 @@ class PostgresLedger:
             self._secret = server.secret(db)
             self._uses = KeyUses(db, [key.id for key in self.catalog.keys.values()])
             clock_seen = log.latest_clock(db)
+            before = reading.moment(db)
         finally:
             db.close()
         self._readers = Pool(url, "reader", READERS)
@@ -117,12 +120,13 @@ class PostgresLedger:
         self._cache = SeriesCache()
         self._room = Room(settings.queue_bytes_max)
         self._tally = Tally()
+        self._tally.note(before)
         self._tally.clock = clock_seen
         self._lanes = {name: self._lane(name, url) for name in LANES}
         for lane in self._lanes.values():
             lane.start()
         self._recounter = Recounter(self._behind, self._catalog, self._cache, clock)
-        self._folder = Folder(self._behind, self._cache)
+        self._folder = Folder(self._behind, self._cache, self._look_around)
         for thread in (self._recounter, self._folder):
             thread.start()
         self._asking = asyncio.Lock()
@@ -140,6 +144,12 @@ class PostgresLedger:
         )
         group_bytes_max = self._settings.commit_ms_max * GROUP_BYTES_PER_MS
         return Lane(name, url, committer, self._room, self._tally, group_bytes_max)
+
+    def _look_around(self, db: Db, looks: int) -> None:
+        """Learn now and then what other processes have done, and let them know when keys were used."""
+        self._tally.note(reading.moment(db))
+        if looks % USES_EVERY_LOOKS == 0:
+            self._uses.store(db, [key.id for key in self.catalog.keys.values()])
 
     # The catalog
 
@@ -341,7 +351,11 @@ class PostgresLedger:
         return await self._of_account(query.account, lambda db, number: ask(db, number, query))
 
     async def records(self, query: RecordQuery) -> RecordPage:
-        return await self._read(lambda db: self._records(db, query))
+        def asked(db: Db) -> RecordPage:
+            with reading.snapshot(db):
+                return self._records(db, query)
+
+        return await self._read(asked)
 
     # The whole
 
@@ -402,8 +416,9 @@ class PostgresLedger:
         """Ask about one account; nothing is known of one that does not exist."""
 
         def asked(db: Db) -> list[T]:
-            account = self._catalog.refresh(db).catalog.accounts.get(name)
-            return [] if account is None else ask(db, account.number)
+            with reading.snapshot(db):
+                account = self._catalog.refresh(db).catalog.accounts.get(name)
+                return [] if account is None else ask(db, account.number)
 
         return await self._read(asked)
 

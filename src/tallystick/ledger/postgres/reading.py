@@ -161,13 +161,17 @@ def _cut(db: Db, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
 
 
 def touching(db: Db, accounts: Ints, cut: Ints) -> Iterator[bytes]:
-    """Yield the postings of entries whose range of times touches one of these quarters."""
-    starts, ends = windows.quarter_start(cut), windows.quarter_start(cut + 1)
-    statement = f"""SELECT p.body FROM entry e JOIN posting p USING (account, number)
-        WHERE e.account = ANY(%s) AND e.{POSTED} AND EXISTS (
-            SELECT FROM unnest(%s::bigint[], %s::bigint[]) c (starts, ends)
-            WHERE e.time_min < c.ends AND e.time_max >= c.starts)"""
-    return (body for (body,) in db.execute(statement, (accounts, starts, ends)))
+    """Yield the postings of entries whose range of times touches one of these quarters (ascending)."""
+    statement = f"""SELECT account, number, time_min, time_max FROM entry
+        WHERE account = ANY(%s) AND {POSTED} AND time_min < %s AND time_max >= %s"""
+    start, end = int(windows.quarter_start(cut[:1])[0]), int(windows.quarter_start(cut[-1:] + 1)[0])
+    ranges = np.array(db.execute(statement, (accounts, end, start)).fetchall(), np.int64).reshape(-1, 4)
+    found = ranges[any_between(cut, windows.quarter(ranges[:, 2]), windows.quarter(ranges[:, 3]))]
+    if len(found):
+        statement = """SELECT p.body FROM unnest(%s::bigint[], %s::bigint[]) w (account, number)
+            JOIN posting p USING (account, number)"""
+        for (body,) in db.execute(statement, (found[:, 0], found[:, 1])).fetchall():
+            yield bytes(body)
 
 
 def month_cells(db: Db, cache: SeriesCache, account: int, meter: str) -> Cells:
