@@ -227,7 +227,7 @@ async def test_what_became_of_a_commit_is_found_out_when_the_connection_is_lost(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._db, name)
 
-        def execute(self, statement: Any, *arguments: Any) -> Any:
+        def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
             nonlocal lost
             if statement == "COMMIT" and lost == 0:
                 lost = 1
@@ -235,7 +235,7 @@ async def test_what_became_of_a_commit_is_found_out_when_the_connection_is_lost(
                     self._db.execute("COMMIT")
                 self._db.close()
                 raise psycopg.OperationalError("the connection is lost")
-            return self._db.execute(statement, *arguments)
+            return self._db.execute(statement, *arguments, **options)
 
     true: Callable[[Lane], Db] = Lane._connection
     monkeypatch.setattr(Lane, "_connection", lambda lane: Losing(true(lane)))

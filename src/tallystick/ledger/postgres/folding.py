@@ -107,7 +107,7 @@ def fold(db: Db, cache: SeriesCache, account: int) -> bool:
         statement = f"""SELECT e.position, p.body FROM entry e JOIN posting p USING (account, number)
             WHERE e.account = %s AND e.position > %s AND e.position <= %s AND e.{POSTED}
             ORDER BY e.position LIMIT {ENTRIES_AT_ONCE}"""
-        entries = db.execute(statement, (account, position, through)).fetchall()
+        entries = db.execute(statement, (account, position, through), binary=True).fetchall()
         if len(entries) == ENTRIES_AT_ONCE:
             through = entries[-1][0]
         cells = [quarter_cells(unpack_columns(body)) for _, body in entries]
@@ -167,7 +167,7 @@ def _bodies(db: Db, account: int, runs: Sequence[tuple[str, int, int, int]]) -> 
         JOIN run r ON r.account = %s AND r.meter = w.meter AND r.grain = w.grain AND r.period = w.period
             AND r.number = w.number"""
     found: dict[Place, list[Cells]] = {}
-    for meter, grain, period, body in db.execute(statement, (*_columns(runs), account)).fetchall():
+    for meter, grain, period, body in db.execute(statement, (*_columns(runs), account), binary=True).fetchall():
         found.setdefault((meter, grain, period), []).append(rollups.unpack(body))
     return found
 

@@ -54,7 +54,8 @@ def _headers(db: Db, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int],
     statement = """SELECT e.account, e.number, e.header FROM unnest(%s::bigint[], %s::bigint[]) w (account, number)
         JOIN entry e USING (account, number)"""
     return {
-        (account, number): read_header(header) for account, number, header in db.execute(statement, (accounts, numbers))
+        (account, number): read_header(header)
+        for account, number, header in db.execute(statement, (accounts, numbers), binary=True)
     }
 
 
@@ -69,7 +70,7 @@ def _frames(
             SELECT * FROM frame WHERE account = w.account AND number = w.number AND place <= w.at
             ORDER BY place DESC LIMIT 1
         ) f"""
-    for account, number, place, body in db.execute(statement, tuple(columns)):
+    for account, number, place, body in db.execute(statement, tuple(columns), binary=True):
         yield (account, number), place, body
 
 

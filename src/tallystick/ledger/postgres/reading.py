@@ -129,7 +129,7 @@ def _runs(db: Db, meter: str, accounts: Ints, grain: Grain, ranges: Ranges) -> I
     statement = """SELECT body FROM run WHERE account = ANY(%s) AND meter = %s AND grain = %s
         AND period BETWEEN %s AND %s"""
     bounds = (accounts, meter, int(grain), int(periods[0]), int(periods[-1]))
-    for (body,) in db.execute(statement, bounds):
+    for (body,) in db.execute(statement, bounds, binary=True):
         yield rollups.unpack(body)
 
 
@@ -139,7 +139,7 @@ def unfolded(db: Db, accounts: Ints, start: int, end: int) -> Iterator[Cells]:
         LEFT JOIN folded f ON f.account = e.account
         WHERE e.account = ANY(%s) AND e.position > coalesce(f.position, 0) AND e.{POSTED}
         AND e.time_min < %s AND e.time_max >= %s"""
-    for (body,) in db.execute(statement, (accounts, end, start)):
+    for (body,) in db.execute(statement, (accounts, end, start), binary=True):
         yield quarter_cells(unpack_columns(body))
 
 
@@ -170,7 +170,7 @@ def touching(db: Db, accounts: Ints, cut: Ints) -> Iterator[bytes]:
     if len(found):
         statement = """SELECT p.body FROM unnest(%s::bigint[], %s::bigint[]) w (account, number)
             JOIN posting p USING (account, number)"""
-        for (body,) in db.execute(statement, (found[:, 0], found[:, 1])).fetchall():
+        for (body,) in db.execute(statement, (found[:, 0], found[:, 1]), binary=True).fetchall():
             yield bytes(body)
 
 
@@ -184,7 +184,7 @@ def month_cells(db: Db, cache: SeriesCache, account: int, meter: str) -> Cells:
         LEFT JOIN folded f ON f.account = e.account
         WHERE e.account = %s AND e.position > coalesce(f.position, 0) AND e.{POSTED}"""
     found = []
-    for is_run, body in db.execute(statement, (account, meter, account)).fetchall():
+    for is_run, body in db.execute(statement, (account, meter, account), binary=True).fetchall():
         cells = rollups.unpack(body) if is_run else quarter_cells(unpack_columns(body))
         some = cells.take(np.isin(cells.series, numbers))
         found.append(some if is_run else rollups.coarse(some, Grain.MONTH))
