@@ -14,12 +14,13 @@ import pytest
 
 from tallystick.errors import LedgerDamaged, Problem
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.sqlite import file, identity, keeper, proving, reading, series_table, verify
+from tallystick.ledger.sqlite import file, identity, keeper, proving, reading, replaying, series_table, verify
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.writer import Lane, Task
 from tallystick.model import Account
 from tests.ledger.build import Desk, asynchronous, audio, spoken, total, usage
+from tests.ledger.conformance_metering import seen_in_one_moment
 
 
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,3 +396,10 @@ async def test_a_long_wal_is_begun_anew_once(tmp_path: Path) -> None:
             # Everything is moved before the next commit comes, which begins the WAL anew by itself.
             assert restarts <= 1, asked
             db.close()
+
+
+@asynchronous
+async def test_a_replay_of_many_slices_is_seen_when_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slices that were there already were added to what the earlier definition had counted."""
+    monkeypatch.setattr(replaying, "SLICE_EVENTS", 20)
+    await seen_in_one_moment(Desk(tmp_path / "ledger"))

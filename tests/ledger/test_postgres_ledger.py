@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tallystick.errors import LedgerError
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.postgres import catalog_log, folding, identities, locks
+from tallystick.ledger.postgres import catalog_log, folding, identities, locks, recounting
 from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.lanes import Lane
@@ -24,6 +24,7 @@ from tallystick.ledger.postgres.locks import Db
 from tallystick.model import Account, AuditQuery, EventQuery, Key, Scope, Total
 from tests.ledger.build import Desk, asynchronous, audio, listed, query, raw_of, text_of, total, usage
 from tests.ledger.conformance import CONFLICT, EXCEEDED
+from tests.ledger.conformance_metering import seen_in_one_moment
 
 
 @pytest.fixture
@@ -318,6 +319,16 @@ async def test_a_process_that_stands_still_in_a_commit_holds_nobody_up_for_long(
         assert await stopped == ["accepted", "duplicate"]
         assert (await total(one)).count == 4
         assert list((await other.verify()).faults) == []
+
+
+# Replays
+
+
+@asynchronous
+async def test_a_replay_of_many_slices_is_seen_when_it_is_over(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then the earlier definition counts and answers, in reports and in listings."""
+    monkeypatch.setattr(recounting, "SLICE_EVENTS", 20)
+    await seen_in_one_moment(desk)
 
 
 # Runs

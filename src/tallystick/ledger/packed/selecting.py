@@ -13,6 +13,11 @@ SELECTIONS_MAX = 32
 """Groupings remembered per account and meter."""
 
 
+def counts(meter: Meter, version: int) -> bool:
+    """Say whether what was posted under a version is usage of the meter in force; a replay's is not before its end."""
+    return meter.epoch <= version <= meter.version
+
+
 def select(query: UsageQuery, catalog: Catalog, index: SeriesIndex) -> Selection:
     """Find the series of a query and group them by its labels."""
     accounts, meter = catalog.accounts, catalog.meters.get(query.meter)
@@ -21,12 +26,12 @@ def select(query: UsageQuery, catalog: Catalog, index: SeriesIndex) -> Selection
     names = list(accounts if query.accounts is None else (a for a in dict.fromkeys(query.accounts) if a in accounts))
     strand = index.strands.get((accounts[names[0]].number, query.meter)) if len(names) == 1 else None
     if strand is None:
-        return _group(query, meter.epoch, names, accounts, index)
+        return _group(query, meter, names, accounts, index)
     # What reports and limits ask again and again; it holds until the account meets a new label set.
-    size, key = len(strand.numbers), (meter.epoch, query.group_by, frozenset(query.where.items()))
+    size, key = len(strand.numbers), ((meter.epoch, meter.version), query.group_by, frozenset(query.where.items()))
     found = strand.selections.get(key)
     if found is None or found[0] != size:
-        found = (size, _group(query, meter.epoch, names, accounts, index))
+        found = (size, _group(query, meter, names, accounts, index))
         if len(strand.selections) >= SELECTIONS_MAX:
             strand.selections.clear()
         strand.selections[key] = found
@@ -39,7 +44,7 @@ def _known(meter: Meter) -> set[str]:
 
 
 def _group(
-    query: UsageQuery, epoch: int, names: Sequence[str], accounts: Mapping[str, Account], index: SeriesIndex
+    query: UsageQuery, meter: Meter, names: Sequence[str], accounts: Mapping[str, Account], index: SeriesIndex
 ) -> Selection:
     numbers: list[int] = []
     groups: list[tuple[str | None, ...]] = []
@@ -50,7 +55,7 @@ def _group(
             continue
         read.append(accounts[name].number)
         for number, labels, version in zip(strand.numbers, strand.labels, strand.versions, strict=False):
-            if version < epoch:
+            if not counts(meter, version):
                 continue
             # Said in the quickest way: an account may have ten thousand label sets.
             values = dict(labels)

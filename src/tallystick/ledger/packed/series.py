@@ -11,8 +11,8 @@ from tallystick.ledger.packed.segment import NewSeries
 from tallystick.model import VALUE, Account, Labels, LabelSet
 from tallystick.rollup import Ints
 
-Sought = tuple[int, tuple[str, ...], frozenset[tuple[str, frozenset[str]]]]
-"""An epoch, labels, and of labels the values that are wanted."""
+Sought = tuple[tuple[int, int], tuple[str, ...], frozenset[tuple[str, frozenset[str]]]]
+"""The first and the last version that count, labels, and of labels the values that are wanted."""
 
 MEMO_MAX = 200_000
 

@@ -12,6 +12,7 @@ from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.packed.counters import Counter as LimitCounter
 from tallystick.ledger.packed.living import Counted, Living, Named
 from tallystick.ledger.packed.segment import NewSeries
+from tallystick.ledger.packed.selecting import counts
 from tallystick.ledger.postgres import admitting, identities, locks, log, parts, reading, screening, series
 from tallystick.ledger.postgres.admitting import Turn
 from tallystick.ledger.postgres.catalog_log import CatalogLog
@@ -274,11 +275,11 @@ class Committer:
         if (account, meter) not in self._cache.strands:
             return used
         assert self._db is not None, "label sets are counted inside a transaction"
-        epoch = self._catalog.known.catalog.meters[meter].epoch
+        in_force = self._catalog.known.catalog.meters[meter]
         cells = reading.month_cells(self._db, self._cache, account, meter)
         for number, month in zip(cells.series.tolist(), cells.bucket.tolist(), strict=True):
             _, _, version, labels = self._cache.describe(number)
-            if version >= epoch:
+            if counts(in_force, version):
                 used.setdefault(month, set()).add(labels)
         return used
 

@@ -20,6 +20,7 @@ from tallystick.ledger.packed.segment import (
     unpack_columns,
     unpack_events,
 )
+from tallystick.ledger.packed.selecting import counts
 from tallystick.ledger.postgres import locks, reading
 from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.locks import Db
@@ -89,7 +90,7 @@ def fed(db: Db, now: View, found: Sequence[EventRow]) -> Sequence[EventRow]:
     shown = []
     for each in found:
         postings = [*each.postings, *again.get(each.sequence, ())]
-        in_force = (p for p in postings if p.meter in meters and p.meter_version >= meters[p.meter].epoch)
+        in_force = (p for p in postings if p.meter in meters and counts(meters[p.meter], p.meter_version))
         shown.append(replace(each, postings=tuple(sorted(in_force, key=lambda p: (p.meter, p.labels)))))
     return shown
 

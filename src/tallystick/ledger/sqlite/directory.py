@@ -23,6 +23,7 @@ from tallystick.ledger.packed.segment import (
     unpack_columns,
     unpack_events,
 )
+from tallystick.ledger.packed.selecting import counts
 from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
 from tallystick.ledger.sqlite.replaying import SLICE_EVENTS
@@ -90,7 +91,7 @@ def fed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Sequence[E
     shown = []
     for each in found:
         postings = [*each.postings, *again.get(each.sequence, ())]
-        in_force = (p for p in postings if p.meter in meters and p.meter_version >= meters[p.meter].epoch)
+        in_force = (p for p in postings if p.meter in meters and counts(meters[p.meter], p.meter_version))
         shown.append(replace(each, postings=tuple(sorted(in_force, key=lambda p: (p.meter, p.labels)))))
     return shown
 

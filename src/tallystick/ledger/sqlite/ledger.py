@@ -23,6 +23,7 @@ from tallystick.ledger.packed import hold_entries
 from tallystick.ledger.packed.counters import Counters
 from tallystick.ledger.packed.deciding import Release, Renew, Reserve
 from tallystick.ledger.packed.segment import Damaged, unpack_columns
+from tallystick.ledger.packed.selecting import counts
 from tallystick.ledger.sqlite import (
     audit,
     backup,
@@ -490,13 +491,13 @@ class SqliteLedger:
         used: dict[int, set[Labels]] = {}
         if (account, meter) not in tail.series.strands:
             return used
-        epoch = tail.catalog.meters[meter].epoch
+        in_force = tail.catalog.meters[meter]
         db = self._connect_reader()
         cells = reading.month_cells(db, tail.published, tail.series, account, meter)
         db.close()
         for number, month in zip(cells.series.tolist(), cells.bucket.tolist(), strict=True):
             _, _, version, labels = tail.series.describe(number)
-            if version >= epoch:
+            if counts(in_force, version):
                 used.setdefault(month, set()).add(labels)
         return used
 
