@@ -716,7 +716,10 @@ class LiveSpace:
 
 @dataclass(frozen=True, slots=True)
 class ResourceQuery:
-    """Which live resources of an account, ordered by (space, kind, id) in code points, those behind `after`."""
+    """Which live resources of an account, ordered by (space, kind, id) in code points, those behind `after`.
+
+    `names` are the only ones that are meant, each by these three; None = any.
+    """
 
     account: str
     space: str | None = None
@@ -724,6 +727,7 @@ class ResourceQuery:
     id: str | None = None
     after: tuple[str, str, str] | None = None
     limit: int = 1000
+    names: Sequence[tuple[str, str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

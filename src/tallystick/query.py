@@ -204,6 +204,28 @@ def invalid(parameter: str, detail: str) -> Problem:
     return Problem(Code.PARAMETER_INVALID, detail, (Flaw(parameter, detail),))
 
 
+class Quoted(dict[str | None, str]):
+    """Texts as JSON has them, None as null; each is written once, for reports that say the same thousands of times."""
+
+    def __missing__(self, text: str | None) -> str:
+        """Write a text that was not asked for yet."""
+        written = self[text] = msgspec.json.encode(text).decode()
+        return written
+
+
+class Decimals(dict[int, str]):
+    """Amounts at a scale as `decimal_text` writes them, each of them once."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self._scale = scale
+
+    def __missing__(self, amount: int) -> str:
+        """Write an amount that was not asked for yet."""
+        written = self[amount] = decimal_text(amount, self._scale)
+        return written
+
+
 def decimal_number(amount: int, scale: int) -> Number:
     """Return what `decimal_text` writes, as a number of a JSON document."""
     return msgspec.Raw(decimal_text(amount, scale).encode())
@@ -211,6 +233,8 @@ def decimal_number(amount: int, scale: int) -> Number:
 
 def decimal_text(amount: int, scale: int) -> str:
     """Write an amount at a scale as plain decimal text: no exponent, no trailing zeros."""
-    whole, part = divmod(abs(amount), 10**scale)
-    text = f"{whole}.{part:0{scale}d}".rstrip("0") if part else str(whole)
+    unit = 10**scale
+    whole, part = divmod(amount if amount >= 0 else -amount, unit)
+    # One more digit in front keeps the zeros behind the point.
+    text = f"{whole}.{str(unit + part)[1:].rstrip('0')}" if part else str(whole)
     return f"-{text}" if amount < 0 else text

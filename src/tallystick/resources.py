@@ -7,7 +7,7 @@ the order of arrival plays no part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -219,6 +219,13 @@ def _counters(kind: str, state: Mapping[str, Any]) -> tuple[str, ...]:
             return ()
 
 
+def containers_of(closes: Sequence[int], made_in: Mapping[str, Mapping[int, int]]) -> frozenset[str]:
+    """Return what there is now of a name, from when it was deleted and what made it."""
+    if not closes:
+        return frozenset(made_in)
+    return frozenset(container for container, made in made_in.items() if max(made.values()) > closes[-1])
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """A named part of an account, with counters of what is in it now and of what was in it when it was last closed.
@@ -238,10 +245,7 @@ class Space:
     @property
     def containers(self) -> frozenset[str]:
         """What there is of this name now."""
-        last = self.closes[-1] if self.closes else None
-        return frozenset(
-            container for container, made in self.made_in.items() if last is None or max(made.values()) > last
-        )
+        return containers_of(self.closes, self.made_in)
 
     def after(self, before: Resource, now: Resource) -> Space:
         """Return the space with one of its resources changed."""

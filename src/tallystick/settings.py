@@ -109,6 +109,9 @@ class Settings:
     identity_bytes_max: int = setting(
         512 * MIB, "Most memory for the identity index; what does not fit is read from disk."
     )
+    rollup_bytes_max: int = setting(
+        64 * MIB, "Most memory for rollups that reports read lately; what is not in it is unpacked again."
+    )
     disk_free_bytes_min: int = setting(64 * MIB, "Free space below which events are refused with 507; reads go on.")
 
     verify_bytes_per_s: int = setting(

@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import IO
 
 import apsw
 import pytest
@@ -205,6 +210,40 @@ def test_verify_says_what_was_compared(where: list[str]) -> None:
     assert done.stdout.endswith("No faults.\n")
     proof = json.loads(tallystick_command("verify", *where, "--format", "json").stdout)
     assert (proof["events"], proof["faults"]) == (4, [])
+
+
+def test_verify_shows_on_a_terminal_how_far_it_is(where: list[str]) -> None:
+    """On stderr, at the beginning and at the end; stdout is the same as anywhere."""
+    ours, theirs = pty.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        command = [sys.executable, "-m", "tallystick", "verify", *where, "--format", "json"]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=False)
+        finally:
+            os.close(theirs)
+        shown = _everything(terminal).decode()
+    assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 4)
+    assert "of 4 events" in shown
+    assert "verify: 4 events in " in shown.splitlines()[-1]
+    assert shown.splitlines()[-1].endswith("/s")
+
+
+def _everything(terminal: IO[bytes]) -> bytes:
+    """Read what was written to a terminal that nobody holds any more; Linux says so with an error."""
+    found = b""
+    while True:
+        try:
+            part = terminal.read(4096)
+        except OSError:
+            return found
+        if not part:
+            return found
+        found += part
+
+
+def test_verify_says_nothing_of_it_elsewhere(where: list[str]) -> None:
+    """A log of a timer has no use for it."""
+    assert "events in" not in tallystick_command("verify", *where).stderr
 
 
 def test_a_folder_that_a_server_holds_is_not_opened(tmp_path: Path) -> None:

@@ -1106,6 +1106,31 @@ class LiveResources:
             assert (dict(found.live), dict(found.closed)) == ({}, {"identity": (2, 0)})
 
     @asynchronous
+    async def test_resources_may_be_asked_for_by_name(self, desk: Desk) -> None:
+        """Those that exist of the named ones, each once and in order; a container that its contents made is one too."""
+        async with desk.open() as ledger:
+            await desk.send(
+                ledger,
+                upsert("1", "widget", "a", space="lab", at=1),
+                upsert("2", "identity", "a", space="lab", at=2),
+                upsert("3", "identity", "b", space="lab", at=3),
+                upsert("4", "identity", "a", space="den", at=4),
+            )
+            names = [
+                ("lab", "space", "lab"),
+                ("lab", "identity", "a"),
+                ("lab", "identity", "c"),
+                ("lab", "identity", "a"),
+                ("lab", "dataset", "lab"),
+                ("attic", "space", "attic"),
+                ("den", "widget", "a"),
+            ]
+            assert await resources(ledger, names=names) == [("lab", "identity", "a"), ("lab", "space", "lab")]
+            assert await resources(ledger, names=names, kind="space") == [("lab", "space", "lab")]
+            assert await resources(ledger, names=names, after=("lab", "identity", "a")) == [("lab", "space", "lab")]
+            assert await resources(ledger, names=names, limit=1) == [("lab", "identity", "a")]
+            assert await resources(ledger, names=[]) == []
+
     async def test_any_upsert_creates_its_space_or_dataset(self, desk: Desk) -> None:
         """An image makes a dataset, anything else a space; what is late or failed makes them too."""
         async with desk.open() as ledger:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -147,10 +146,9 @@ async def _records(call: Call, account: str) -> Reply:
     return records.render(request, plan, page, await _existing(call, records.references(plan, page)))
 
 
-async def _existing(call: Call, wanted: Sequence[ResourceQuery]) -> Sequence[LiveResource]:
+async def _existing(call: Call, wanted: ResourceQuery) -> Sequence[LiveResource]:
     """Return those of the resources that exist, in order."""
-    found = await asyncio.gather(*(call.app.ledger.resources(query) for query in wanted))
-    return [resource for one in found for resource in one]
+    return await call.app.ledger.resources(wanted) if wanted.names else ()
 
 
 def _of_owner(call: Call) -> Request:

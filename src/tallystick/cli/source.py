@@ -48,7 +48,7 @@ class Answer:
 class Question:
     """A request, whoever answers it; a reply that is no error goes to `sink` part by part, where there is one.
 
-    `scheme` is the word behind which the key is shown.
+    `scheme` is the word behind which the key is shown; `accept` is the media type that is wanted, "" for any.
     """
 
     method: str
@@ -56,11 +56,13 @@ class Question:
     body: bytes = b""
     media_type: str = JSON
     scheme: str = BEARER
+    accept: str = ""
     sink: Sink | None = None
 
     def headers(self, key: str | None) -> dict[str, str]:
         """Return what to send beside the body."""
         headers = {"Content-Type": self.media_type} if self.body else {}
+        headers |= {"Accept": self.accept} if self.accept else {}
         return {**headers, "Authorization": f"{self.scheme} {key}"}
 
 
@@ -93,13 +95,15 @@ class Place:
         scheme: str = BEARER,
         *,
         document: Any = None,
+        accept: str = "",
         sink: Sink | None = None,
     ) -> Answer:
         """Ask once: the server, or the data folder where none was named; which is said on stderr."""
         import asyncio
 
         body = b"" if document is None else json.dumps(document).encode()
-        return asyncio.run(self._once(Question(method, target_of(path, query), body, scheme=scheme, sink=sink)))
+        question = Question(method, target_of(path, query), body, scheme=scheme, accept=accept, sink=sink)
+        return asyncio.run(self._once(question))
 
     def rows(self, path: str, member: str, query: Query = ()) -> list[dict[str, Any]]:
         """Return everything that a listing has, page after page."""
@@ -276,7 +280,8 @@ class _Server:
 def _read(reply: Any, sink: Sink | None) -> bytes:
     if sink is None:
         return bytes(reply.read())
-    while part := reply.read(READ_BYTES):
+    # What has come, without waiting for more of it.
+    while part := reply.read1(READ_BYTES):
         sink(part)
     return b""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tallystick.cli import options, output, source
+from tallystick.cli.progress import Progress
 from tallystick.errors import Problem
 from tallystick.settings import Settings
 
@@ -21,6 +23,8 @@ ADVICE = (
     "can be sent again by whoever has them: those that the backup has are duplicates."
 )
 
+NDJSON = "application/x-ndjson"
+
 
 @click.command()
 @options.format_flag("table", "json")
@@ -28,10 +32,10 @@ ADVICE = (
 def verify(form: str, **flags: Any) -> None:
     """Replay the log from nothing and compare everything kept with it; ends with 1 if anything differs.
 
-    Through --server it needs a key of the operator with the scope admin.
+    On a terminal it shows how far it is. Through --server it needs a key of the operator with the scope admin.
     """
     place = source.place_of(flags)
-    proof = of_folder(place.settings) if place.server is None else output.document(place.ask("POST", "/v1/verify"))
+    proof = of_folder(place.settings) if place.server is None else _of_server(place)
     write_proof(form, proof)
     sys.exit(1 if proof["faults"] else 0)
 
@@ -50,15 +54,61 @@ async def _verified(settings: Settings) -> dict[str, Any]:
     from tallystick.api.proofs import document_of
 
     app = await source.open_folder(settings)
+    shown = _Shown() if sys.stderr.isatty() else None
     try:
-        proof = await app.ledger.verify(_show_progress if sys.stderr.isatty() else None)
+        proof = await app.ledger.verify(None if shown is None else shown.note)
         return {**document_of(proof)}
     finally:
+        if shown is not None:
+            shown.end()
         await app.close()
 
 
-def _show_progress(done: int, all: int) -> None:
-    click.echo(f"\r{done} of {all} events", err=True, nl=done == all)
+def _of_server(place: source.Place) -> dict[str, Any]:
+    """Return the proof of a server; only somebody at a terminal is told how far it is."""
+    if not sys.stderr.isatty():
+        return {**output.document(place.ask("POST", "/v1/verify"))}
+    told = _Told(_Shown())
+    try:
+        output.succeeded(place.ask("POST", "/v1/verify", accept=NDJSON, sink=told.read))
+    finally:
+        told.shown.end()
+    return told.last
+
+
+class _Shown:
+    """How far a verify is, on a terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def note(self, done: int, all: int) -> None:
+        """Show so many events of all."""
+        if self._progress is None:
+            self._progress = Progress("events", all)
+        self._progress.note(done, done / all if all else None)
+
+    def end(self) -> None:
+        """Say what it came to, if it came to anything."""
+        if self._progress is not None:
+            self._progress.end("verify")
+
+
+@dataclasses.dataclass(slots=True)
+class _Told:
+    """Lines of JSON as they come from a server: how far it is, and at last the proof."""
+
+    shown: _Shown
+    last: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _begun: bytes = b""
+
+    def read(self, part: bytes) -> None:
+        """Take what came, and show what it says."""
+        *lines, self._begun = (self._begun + part).split(b"\n")
+        for line in lines:
+            self.last = json.loads(line)
+            if "done" in self.last:
+                self.shown.note(self.last["done"], self.last["of"])
 
 
 def write_proof(form: str, proof: dict[str, Any]) -> None:

@@ -15,7 +15,17 @@ from tallystick import limits, windows
 from tallystick.dialect import STATUSES, Dialect, Report
 from tallystick.errors import Problem
 from tallystick.model import Labels, Limit, LimitQuery, Property, UsageQuery
-from tallystick.query import Answers, LimitRow, Number, Questions, Reply, Request, decimal_number
+from tallystick.query import (
+    Answers,
+    Decimals,
+    LimitRow,
+    Number,
+    Questions,
+    Quoted,
+    Reply,
+    Request,
+    decimal_number,
+)
 from tallystick.windows import Period
 
 METER = "audio"
@@ -177,21 +187,24 @@ def parse_consumptions(request: Request) -> Plan:
 
 
 def render_consumptions(request: Request, plan: Plan, answers: Answers) -> Reply:
-    """Write one item per label set that has a technology; an empty vendor or operation is none."""
-    scale = request.scale_of(METER)
-    sums: defaultdict[Values, int] = defaultdict(int)
+    """Write one item per label set that has a technology; an empty vendor or operation is none.
+
+    Items are written as text at once, a `Consumed` each: there may be ten thousand.
+    """
+    sums: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     for row in answers.usage[0].rows:
         technology, vendor, operation = row.labels
         if technology:
-            sums[technology, vendor or None, operation or None] += row.total.sum
-    items = [_consumed(values, sums[values], scale) for values in sorted(sums, key=_order)]
-    document: Consumptions = {"items": items}
-    return Reply(200, msgspec.json.encode(document))
+            sums[technology, vendor or "", operation or ""] += row.total.sum
+    quoted, seconds = Quoted(), Decimals(request.scale_of(METER))
+    items = [_consumed(values, seconds[amount], quoted) for values, amount in sorted(sums.items())]
+    return Reply(200, f'{{"items":[{",".join(items)}]}}'.encode())
 
 
-def _consumed(values: Values, amount: int, scale: int) -> Consumed:
-    consumption: Consumption = {"property": PROPERTY, "consumption": decimal_number(amount, scale)}
-    return {"labels": _labels(values), "consumptions": [consumption]}
+def _consumed(values: Sequence[str], seconds: str, quoted: Quoted) -> str:
+    said = zip(KEYS, values, strict=True)
+    labels = ",".join([f'{{"key":"{key}","value":{quoted[value]}}}' for key, value in said if value])
+    return f'{{"labels":[{labels}],"consumptions":[{{"property":"{PROPERTY}","consumption":{seconds}}}]}}'
 
 
 # What both have in common

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import msgspec
 import numpy as np
@@ -15,20 +15,13 @@ from tallystick import windows
 from tallystick.dialect import STATUSES, Dialect, Parameter, Report
 from tallystick.errors import Problem
 from tallystick.model import UsageQuery, UsageTable
-from tallystick.query import Answers, Number, Questions, Reply, Request, decimal_number, invalid
+from tallystick.query import Answers, Number, Questions, Quoted, Reply, Request, decimal_text, invalid
 from tallystick.windows import DAY
 
 METER = "audio"
 MODE = "batch"
 DAY_MIN = 0
 """1970-01-01, where the report's calendar begins: no earlier day can be asked for, and none is counted."""
-
-
-class UsageLabels(TypedDict, total=False):
-    """What `details` are also told apart by; a key is absent where the jobs have no such label."""
-
-    language: str
-    operating_point: str
 
 
 class UsageEntry(TypedDict):
@@ -71,14 +64,13 @@ class Plan:
     questions: Questions
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the report; a label that the jobs do not have is None."""
+class Line(NamedTuple):
+    """One line of the report, in the order of its lines; a label that the jobs do not have is ""."""
 
+    negative_count: int
     type: str
-    language: str | None
-    operating_point: str | None
-    count: int
+    language: str
+    operating_point: str
     amount: int
 
 
@@ -95,16 +87,18 @@ def parse(request: Request) -> Plan:
 
 
 def render(request: Request, plan: Plan, answers: Answers) -> Reply:
-    """Write the vendor's report, null where it is empty."""
+    """Write the vendor's report, null where it is empty.
+
+    Its lines are written as text at once, a `UsageEntry` each: there may be ten thousand.
+    """
     details = _details(answers.usage)
-    scale = request.scale_of(METER)
-    document: UsageReport = {
-        "since": windows.format_day(_since(plan, answers.usage)),
-        "until": windows.format_day(plan.until),
-        "summary": [_entry(line, scale) for line in _summary(details)] or None,
-        "details": [_entry(line, scale) for line in details] or None,
-    }
-    return Reply(200, msgspec.json.encode(document))
+    since, until = windows.format_day(_since(plan, answers.usage)), windows.format_day(plan.until)
+    quoted, scale = Quoted(), request.scale_of(METER)
+    lists = ",".join(
+        f'"{name}":[{",".join([_entry(line, scale, quoted) for line in lines])}]' if lines else f'"{name}":null'
+        for name, lines in (("summary", _summary(details)), ("details", details))
+    )
+    return Reply(200, f'{{"since":"{since}","until":"{until}",{lists}}}'.encode())
 
 
 def problem(problem: Problem) -> Reply:
@@ -154,44 +148,38 @@ def _since(plan: Plan, tables: Sequence[UsageTable]) -> int:
 
 def _details(tables: Sequence[UsageTable]) -> list[Line]:
     """Gather the jobs that have a type; an empty language or operating point is none."""
-    totals: defaultdict[tuple[str, str | None, str | None], list[int]] = defaultdict(lambda: [0, 0])
+    totals: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
     for row in tables[0].rows if tables else ():
         type_, language, operating_point = row.labels
         if type_:
-            total = totals[type_, language or None, operating_point or None]
-            total[0] += row.total.count
+            total = totals[type_, language or "", operating_point or ""]
+            total[0] -= row.total.count
             total[1] += row.total.sum
-    return _ordered(Line(*key, *total) for key, total in totals.items())
+    return sorted([Line(count, *key, amount) for key, (count, amount) in totals.items()])
 
 
 def _summary(details: Sequence[Line]) -> list[Line]:
     totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for line in details:
         total = totals[line.type]
-        total[0] += line.count
+        total[0] += line.negative_count
         total[1] += line.amount
-    return _ordered(Line(type_, None, None, *total) for type_, total in totals.items())
+    return sorted([Line(count, type_, "", "", amount) for type_, (count, amount) in totals.items()])
 
 
-def _ordered(lines: Iterable[Line]) -> list[Line]:
-    # No label is empty here, so "" puts the absent first.
-    return sorted(lines, key=lambda line: (-line.count, line.type, line.language or "", line.operating_point or ""))
+def _entry(line: Line, scale: int, quoted: Quoted) -> str:
+    negative_count, type_, language, operating_point, amount = line
+    labels = f'"language":{quoted[language]},' if language else ""
+    if operating_point:
+        labels += f'"operating_point":{quoted[operating_point]},'
+    hours = _hours(amount, scale)
+    return f'{{"mode":"{MODE}","type":{quoted[type_]},{labels}"count":{-negative_count},"duration_hrs":{hours}}}'
 
 
-def _entry(line: Line, scale: int) -> UsageEntry:
-    labels: UsageLabels = {}
-    if line.language is not None:
-        labels["language"] = line.language
-    if line.operating_point is not None:
-        labels["operating_point"] = line.operating_point
-    hours = _hours(line.amount, scale)
-    return {"mode": MODE, "type": line.type, **labels, "count": line.count, "duration_hrs": hours}
-
-
-def _hours(amount: int, scale: int) -> Number:
+def _hours(amount: int, scale: int) -> str:
     """Write seconds at a scale as hours, rounded half up to two decimals."""
     hundredth = 36 * 10**scale
-    return decimal_number((2 * amount + hundredth) // (2 * hundredth), 2)
+    return decimal_text((2 * amount + hundredth) // (2 * hundredth), 2)
 
 
 DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypedDict
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypedDict
 
 import msgspec
 import numpy as np
@@ -16,7 +18,7 @@ from tallystick import windows
 from tallystick.dialect import STATUSES, Dialect, Parameter, Report
 from tallystick.errors import Problem
 from tallystick.model import UsageQuery, UsageTable
-from tallystick.query import Answers, Questions, Reply, Request, decimal_number, invalid
+from tallystick.query import Answers, Questions, Quoted, Reply, Request, decimal_text, invalid
 from tallystick.windows import DAY
 
 METER = "audio"
@@ -49,42 +51,11 @@ class Plan:
     questions: Questions
 
 
-class Row(NamedTuple):
-    """What was counted under one set of labels; one that is absent is ""."""
+Row = tuple[str, str, str, str, int, int]
+"""What was counted under one set of LABELS, "" where one is absent: their values, streams, and the amount."""
 
-    license: str
-    billing: str
-    model: str
-    tags: str
-    streams: int
-    amount: int
-
-    def value(self, label: str) -> str:
-        """Return the value of a label."""
-        value: str = getattr(self, label)
-        return value
-
-
-Leaf = tuple[str, str, str]
-"""The values of KEYS."""
-
-
-@dataclass(slots=True)
-class Cell:
-    """Hours, as an integer at SCALE, and streams."""
-
-    hours: int = 0
-    streams: int = 0
-
-    def add(self, other: Cell) -> None:
-        self.hours += other.hours
-        self.streams += other.streams
-
-    def shown(self) -> tuple[msgspec.Raw, int]:
-        return decimal_number(self.hours, SCALE), self.streams
-
-
-Leaves = Mapping[Leaf, Cell]
+Leaf = tuple[str, str, str, int, int]
+"""What was counted under one set of KEYS: their values, hours as an integer at SCALE, and streams."""
 
 
 def parse(request: Request, report: str) -> Plan:
@@ -99,15 +70,15 @@ def parse(request: Request, report: str) -> Plan:
 def render(request: Request, plan: Plan, answers: Answers) -> Reply:
     """Write the vendor's report."""
     if plan.report == "usagekeys":
-        return _reply(KEYS)
+        return Reply(200, msgspec.json.encode(KEYS))
     scale = request.scale_of(METER)
     everything = _rows(answers.usage)
     rows = _matching(everything, plan.filter)
     if plan.report == "usagelicense":
-        return _reply(_by_license(everything, rows, scale))
+        return Reply(200, _by_license(everything, rows, scale).encode())
     write = _WRITERS.get(plan.report)
     leaves = _leaves(rows, scale)
-    return _reply(_by_key(leaves, KEY_OF_REPORT[plan.report]) if write is None else write(leaves))
+    return Reply(200, (_by_key(leaves, KEY_OF_REPORT[plan.report]) if write is None else write(leaves)).encode())
 
 
 def problem(problem: Problem) -> Reply:
@@ -115,10 +86,6 @@ def problem(problem: Problem) -> Reply:
     status = STATUSES.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     document: Refusal = {"error": problem.detail}
     return Reply(status.value, msgspec.json.encode(document))
-
-
-def _reply(document: Any) -> Reply:
-    return Reply(200, msgspec.json.encode(document))
 
 
 # The question
@@ -150,12 +117,12 @@ def _day(request: Request, parameter: str) -> int | None:
 
 def _rows(tables: Sequence[UsageTable]) -> list[Row]:
     """Return the rows that have a model, be it an empty one: the rest is other vendors' usage."""
-    rows = []
-    for row in tables[0].rows if tables else ():
-        license, billing, model, tags = row.labels
-        if model is not None:
-            rows.append(Row(license or "", billing or "", model, tags or "", row.total.count, row.total.sum))
-    return rows
+    labelled = [(row.labels, row.total) for row in (tables[0].rows if tables else ())]
+    return [
+        (license or "", billing or "", model, tags or "", total.count, total.sum)
+        for (license, billing, model, tags), total in labelled
+        if model is not None
+    ]
 
 
 def _matching(rows: Sequence[Row], filter: str | None) -> Sequence[Row]:
@@ -167,81 +134,105 @@ def _matching(rows: Sequence[Row], filter: str | None) -> Sequence[Row]:
 
 
 def _having(rows: Sequence[Row], label: str, value: str) -> Sequence[Row]:
-    return [row for row in rows if row.value(label) == value]
+    place = LABELS.index(label)
+    return [row for row in rows if row[place] == value]
 
 
-def _leaves(rows: Iterable[Row], scale: int) -> Leaves:
+def _leaves(rows: Iterable[Row], scale: int) -> list[Leaf]:
     """Sum what has the same billing, model and tags; only then are hours rounded, and all sums are of rounded hours."""
-    sums: defaultdict[Leaf, list[int]] = defaultdict(lambda: [0, 0])
-    for row in rows:
-        total = sums[row.billing, row.model, row.tags]
-        total[0] += row.amount
-        total[1] += row.streams
-    return {leaf: Cell(_hours(amount, scale), streams) for leaf, (amount, streams) in sorted(sums.items())}
-
-
-def _hours(amount: int, scale: int) -> int:
-    """Turn seconds at a scale into hours at SCALE, rounded half up."""
-    hour = 3600 * 10**scale
-    rounded: int = (2 * amount * 10**SCALE + hour) // (2 * hour)
-    return rounded
-
-
-# The reports
-
-
-def _by_key(leaves: Leaves, key: str) -> Mapping[str, Any]:
-    place, cells, total = KEYS.index(key), defaultdict[str, Cell](Cell), Cell()
-    for leaf, cell in leaves.items():
-        cells[leaf[place]].add(cell)
-        total.add(cell)
-    return {**{value: cells[value].shown() for value in sorted(cells)}, "total": total.shown()}
-
-
-def _full(leaves: Leaves) -> Mapping[str, Any]:
-    tree: dict[str, Any] = {}
-    for (billing, model, tags), cell in leaves.items():
-        tree.setdefault(billing, {}).setdefault(model, {})[tags] = cell
-    return _level(tree, 0)[0]
-
-
-def _level(tree: Mapping[str, Any], depth: int) -> tuple[Mapping[str, Any], Cell]:
-    """Return the values of one dimension with what is below each, their total and the dimension's name; and the total.
-
-    What is below a value of the last dimension is a cell.
-    """
-    document: dict[str, Any] = {}
-    total = Cell()
-    for value, below in tree.items():
-        if isinstance(below, Cell):
-            document[value], part = below.shown(), below
+    sums: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for _, billing, model, tags, streams, amount in rows:
+        keys = billing, model, tags
+        if keys in sums:
+            before = sums[keys]
+            sums[keys] = before[0] + streams, before[1] + amount
         else:
-            document[value], part = _level(below, depth + 1)
-        total.add(part)
-    return {**document, "total": total.shown(), "key": KEYS[depth]}, total
+            sums[keys] = streams, amount
+    unit, hour = 2 * 10**SCALE, 3600 * 10**scale
+    # Rounded half up.
+    return [(*keys, (unit * amount + hour) // (2 * hour), streams) for keys, (streams, amount) in sorted(sums.items())]
 
 
-def _raw(leaves: Leaves) -> Mapping[str, Any]:
-    return {_raw_key(leaf): cell.shown() for leaf, cell in leaves.items()}
+# The reports, written as text at once: there may be ten thousand leaves
 
 
-def _raw_key(leaf: Leaf) -> str:
-    return ",".join(f"{key}={_escaped(value)}" for key, value in zip(KEYS, leaf, strict=True) if value)
+def _cell(hours: int, streams: int) -> str:
+    return f"[{decimal_text(hours, SCALE)},{streams}]"
 
 
-def _escaped(value: str) -> str:
-    return value.replace("%", "%25").replace(",", "%2C").replace("=", "%3D")
+def _by_key(leaves: Sequence[Leaf], key: str) -> str:
+    place = KEYS.index(key)
+    cells: dict[str, tuple[int, int]] = {}
+    for leaf in leaves:
+        value = (leaf[0], leaf[1], leaf[2])[place]
+        hours, streams = cells.get(value, (0, 0))
+        cells[value] = hours + leaf[3], streams + leaf[4]
+    quoted = Quoted()
+    members = [f"{quoted[value]}:{_cell(*cells[value])}," for value in sorted(cells)]
+    total = _cell(sum([leaf[3] for leaf in leaves]), sum([leaf[4] for leaf in leaves]))
+    return f'{{{"".join(members)}"total":{total}}}'
 
 
-def _by_license(everything: Sequence[Row], rows: Sequence[Row], scale: int) -> Mapping[str, Any]:
+def _full(leaves: Sequence[Leaf]) -> str:
+    return _level(leaves, 0, Quoted())[0]
+
+
+def _level(leaves: Iterable[Leaf], depth: int, quoted: Quoted) -> tuple[str, int, int]:
+    """Write the values of one dimension with what is below each, their total and the dimension's name.
+
+    What is below a value of the last dimension is a cell. Returns the hours and streams of the total too.
+    """
+    members: list[str] = []
+    total_hours = total_streams = 0
+    if depth == len(KEYS) - 1:
+        for _, _, tags, hours, streams in leaves:
+            members.append(f"{quoted[tags]}:{_cell(hours, streams)},")
+            total_hours += hours
+            total_streams += streams
+    else:
+        for value, below in groupby(leaves, key=itemgetter(depth)):
+            text, hours, streams = _level(below, depth + 1, quoted)
+            members.append(f"{quoted[value]}:{text},")
+            total_hours += hours
+            total_streams += streams
+    members.append(f'"total":{_cell(total_hours, total_streams)},"key":"{KEYS[depth]}"')
+    return f"{{{''.join(members)}}}", total_hours, total_streams
+
+
+def _raw(leaves: Sequence[Leaf]) -> str:
+    billings, models, all_tags = map(_Part, KEYS)
+    members = []
+    for billing, model, tags, hours, streams in leaves:
+        parts = ",".join(filter(None, (billings[billing], models[model], all_tags[tags])))
+        members.append(f'"{parts}":{_cell(hours, streams)}')
+    return f"{{{','.join(members)}}}"
+
+
+class _Part(dict[str, str]):
+    """What the values of a key give to a raw key, as it stands within a text of JSON; an empty one gives nothing."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__({"": ""})
+        self._key = key
+
+    def __missing__(self, value: str) -> str:
+        escaped = value.replace("%", "%25").replace(",", "%2C").replace("=", "%3D")
+        part = self[value] = msgspec.json.encode(f"{self._key}={escaped}").decode()[1:-1]
+        return part
+
+
+def _by_license(everything: Sequence[Row], rows: Sequence[Row], scale: int) -> str:
     """Tell licences apart where several are in use, whatever of them the filter leaves."""
-    if len({row.license for row in everything}) < 2:
+    if len({row[0] for row in everything}) < 2:
         return _raw(_leaves(rows, scale))
-    licenses = sorted({row.license for row in rows})
-    return {license: _raw(_leaves(_having(rows, "license", license), scale)) for license in licenses}
+    of: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        of[row[0]].append(row)
+    quoted = Quoted()
+    return f"{{{','.join(f'{quoted[license]}:{_raw(_leaves(of[license], scale))}' for license in sorted(of))}}}"
 
 
-_WRITERS: Mapping[str, Callable[[Leaves], Mapping[str, Any]]] = {"usagefull": _full, "usageraw": _raw}
+_WRITERS: Mapping[str, Callable[[Sequence[Leaf]], str]] = {"usagefull": _full, "usageraw": _raw}
 
 
 # What is said of them

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal, NotRequired, TypedDict, cast
+from typing import Literal, NamedTuple, NotRequired, TypedDict, cast
 
 import msgspec
 import numpy as np
@@ -15,8 +15,29 @@ import numpy as np
 from tallystick import limits, windows
 from tallystick.dialect import Dialect, Parameter, Report
 from tallystick.errors import Code, Problem
-from tallystick.model import RATE_SCALE, Catalog, Counts, LimitQuery, LiveQuery, LiveSpace, Property, UsageQuery
-from tallystick.query import Answers, LimitRow, Number, Questions, Reply, Request, decimal_number, invalid
+from tallystick.model import (
+    RATE_SCALE,
+    Catalog,
+    Counts,
+    LimitQuery,
+    LiveQuery,
+    LiveSpace,
+    Property,
+    UsageQuery,
+    UsageTable,
+)
+from tallystick.query import (
+    Answers,
+    Decimals,
+    LimitRow,
+    Number,
+    Questions,
+    Quoted,
+    Reply,
+    Request,
+    decimal_number,
+    invalid,
+)
 from tallystick.windows import SECOND, Period
 
 CREDITS, REQUESTS, IMAGES = "vision_credits", "vision_requests", "images"
@@ -154,13 +175,13 @@ def _nearest(now: int, period: tuple[int, int]) -> int:
 
 
 def render(request: Request, plan: Plan, answers: Answers) -> Reply:
-    """Write the vendor's report."""
+    """Write the vendor's report; its datasets are written as text at once, for there may be thousands."""
     datasets = _datasets(request.scale_of(CREDITS), answers)
     document: UsageReport = {
         "status": "ok",
         "usage": {
             "credits": _credits(request, plan, answers),
-            "datasets": datasets,
+            "datasets": cast(dict[str, DatasetUsage], _written(datasets)),
             "images": _images(plan, answers, datasets),
             "lastUpdated": windows.format_instant(request.now // SECOND * SECOND),
             "requestCredits": _multipliers(request.catalog, min(request.now, plan.end - 1)),
@@ -174,13 +195,9 @@ def render(request: Request, plan: Plan, answers: Answers) -> Reply:
 
 def _credits(request: Request, plan: Plan, answers: Answers) -> CreditUsage:
     scale = request.scale_of(CREDITS)
-    live = {space.space: space for space in answers.live[0]}
     month, counts_all = windows.month_of(plan.end - 1), bool(request.settings.get(DELETED_COUNTED))
-    used = sum(
-        row.total.sum
-        for row in answers.usage[0].rows
-        if counts_all or not _was_deleted(live.get(row.labels[0] or ""), month)
-    )
+    deleted = {space.space for space in answers.live[0] if not counts_all and _was_deleted(space, month)}
+    used = sum([row.total.sum for row in answers.usage[0].rows if (row.labels[0] or "") not in deleted])
     members = {"month": plan.month, "used": decimal_number(used, scale), "year": plan.year}
     return cast(CreditUsage, _by_name({**_limited(_binding(answers.limits[0]), used, scale), **members}))
 
@@ -215,9 +232,9 @@ def _by_name(members: Mapping[str, object]) -> Mapping[str, object]:
     return dict(sorted(members.items()))
 
 
-def _was_deleted(space: LiveSpace | None, month: int) -> bool:
+def _was_deleted(space: LiveSpace, month: int) -> bool:
     """Say whether a dataset was deleted by the end of a month, and not made again by then."""
-    if space is None or not space.closed_in or not _is_dataset(space):
+    if not space.closed_in or not _is_dataset(space):
         return False
     closed = _last(space.closed_in, month)
     made = _last(space.made_in.get("dataset", {}), month)
@@ -244,44 +261,70 @@ def _multipliers(catalog: Catalog, at: int) -> dict[str, Number]:
 # Datasets and images
 
 
-def _datasets(scale: int, answers: Answers) -> dict[str, DatasetUsage]:
+class Dataset(NamedTuple):
+    """A dataset: its images, whether it was deleted, and its requests by type, a `RequestUsage` each as JSON."""
+
+    images: int
+    deleted: bool
+    usage: Sequence[str]
+
+
+def _datasets(scale: int, answers: Answers) -> dict[str, Dataset]:
     """Return every dataset that exists, and every name with requests; requests without a dataset are under ""."""
     usage = _requests(scale, answers)
     live = {space.space: space for space in answers.live[0]}
     existing = {
         name for name, space in live.items() if "dataset" in space.containers or (not name and _count(space.live))
     }
-    return {name: _dataset(live.get(name), usage.get(name, [])) for name in sorted(existing | usage.keys())}
+    return {name: _dataset(live.get(name), usage.get(name, ())) for name in sorted(existing | usage.keys())}
 
 
-def _dataset(space: LiveSpace | None, usage: list[RequestUsage]) -> DatasetUsage:
+def _dataset(space: LiveSpace | None, usage: Sequence[str]) -> Dataset:
     if space is None:
-        return {"images": 0, "usage": usage}
+        return Dataset(0, False, usage)
     if "dataset" not in space.containers and space.closed_in and _is_dataset(space):
-        return {"images": _count(space.closed), "usage": usage, "deleted": True}
-    return {"images": _count(space.live), "usage": usage}
+        return Dataset(_count(space.closed), True, usage)
+    return Dataset(_count(space.live), False, usage)
+
+
+def _written(datasets: Mapping[str, Dataset]) -> msgspec.Raw:
+    """Write a `DatasetUsage` under each name."""
+    quoted, end = Quoted(), ("", ',"deleted":true')
+    members = [
+        f'{quoted[name]}:{{"images":{images},"usage":[{",".join(usage)}]{end[deleted]}}}'
+        for name, (images, deleted, usage) in datasets.items()
+    ]
+    return msgspec.Raw(f"{{{','.join(members)}}}".encode())
 
 
 def _count(counts: Counts) -> int:
     return counts.get("image", (0, 0))[0]
 
 
-def _requests(scale: int, answers: Answers) -> Mapping[str, list[RequestUsage]]:
+def _requests(scale: int, answers: Answers) -> Mapping[str, Sequence[str]]:
     """Return requests and credits by dataset, ordered by type."""
-    sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for place, table in enumerate(answers.usage[:2]):
-        for row in table.rows:
-            name, type = (label or "" for label in row.labels)
-            sums[name, type][place] += row.total.sum
-    found: defaultdict[str, list[RequestUsage]] = defaultdict(list)
-    for (name, type), (amount, requests) in sorted(sums.items()):
-        found[name].append({"credits": decimal_number(amount, scale), "requests": requests, "type": type})
+    amounts, counts = (_sums(table) for table in answers.usage[:2])
+    quoted, credits = Quoted(), Decimals(scale)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for names in sorted(amounts.keys() | counts.keys()):
+        name, type = names
+        amount, requests = credits[amounts.get(names, 0)], counts.get(names, 0)
+        found[name].append(f'{{"credits":{amount},"requests":{requests},"type":{quoted[type]}}}')
     return found
 
 
-def _images(plan: Plan, answers: Answers, datasets: Mapping[str, DatasetUsage]) -> ImageUsage:
+def _sums(table: UsageTable) -> Mapping[tuple[str, str], int]:
+    """Return the sums by dataset and type; absent is ""."""
+    sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for row in table.rows:
+        name, type = row.labels
+        sums[name or "", type or ""] += row.total.sum
+    return sums
+
+
+def _images(plan: Plan, answers: Answers, datasets: Mapping[str, Dataset]) -> ImageUsage:
     processed = answers.usage[2].total.sum
-    total = sum(dataset["images"] for dataset in datasets.values() if not dataset.get("deleted", False))
+    total = sum(dataset.images for dataset in datasets.values() if not dataset.deleted)
     members = {"processed": processed, "total": total, "year": plan.year}
     return cast(ImageUsage, _by_name({**_limited(_binding(answers.limits[1]), processed, 0), **members}))
 

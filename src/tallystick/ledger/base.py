@@ -322,7 +322,7 @@ class Ledger(Protocol):
     async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
         """Replay the log from nothing and compare everything kept with it. Changes nothing; others go on meanwhile.
 
-        `progress` is called with (events done, events in all). Faults are data, not errors.
+        `progress` is called with (events done, events in all), from any thread. Faults are data, not errors.
         """
 
     async def backup(self) -> IO[bytes]:

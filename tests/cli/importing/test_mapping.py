@@ -12,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.catalog import builtin
-from tallystick.cli.importing.mapping import Unfit, json_drafter, mapping_of, row_drafter, seconds_of, time_of, with_id
+from tallystick.cli.importing.drafts import with_id
+from tallystick.cli.importing.json_drafts import json_drafter
+from tallystick.cli.importing.mapping import mapping_of
 from tallystick.cli.importing.records import Record
+from tallystick.cli.importing.row_drafts import row_drafter
+from tallystick.cli.importing.values import Unfit, seconds_of, time_of
 from tallystick.cli.options import Failure
 from tallystick.envelope import label_text, parse_time
 from tallystick.ingest.validate import validate
@@ -34,12 +38,12 @@ def event_of(draft: Any) -> dict[str, Any]:
 
 def row(columns: str, cells: str, maps: Sequence[str] = (), sets: Sequence[str] = (), zone: str = "UTC") -> Any:
     draft = row_drafter(columns.split(","), mapping_of(maps, sets, zone))
-    (found,) = draft([Record(2, cells.encode("utf-8", "surrogateescape"), cells.split(","))])
+    (found,) = draft([Record(2, cells.encode("utf-8", "surrogateescape"))], [[cell] for cell in cells.split(",")])
     return event_of(found)
 
 
 def line(raw: str, maps: Sequence[str] = (), sets: Sequence[str] = (), zone: str = "UTC") -> Any:
-    (found,) = json_drafter(mapping_of(maps, sets, zone))([Record(1, raw.encode())])
+    (found,) = json_drafter(mapping_of(maps, sets, zone))([Record(1, raw.encode())], ())
     return event_of(found)
 
 
@@ -143,7 +147,7 @@ def test_a_time_with_a_unit_counts_from_1970() -> None:
 def test_json_is_sent_as_it_came_where_nothing_has_to_be_changed() -> None:
     """To the byte: spaces, order and digits."""
     raw = b'{ "id" :"1","source":"s","data":{"duration":1.50} }'
-    assert json_drafter(mapping_of((), (), "UTC"))([Record(1, raw)]) == [(raw, None)]
+    assert json_drafter(mapping_of((), (), "UTC"))([Record(1, raw)], ()) == [(raw, None)]
 
 
 @pytest.mark.parametrize(
@@ -218,3 +222,28 @@ def test_flags_that_cannot_be_meant_are_refused(maps: list[str], sets: list[str]
     """Each with what is wrong."""
     with pytest.raises(Failure, match=said):
         row("a,b", "1,2", maps, sets)
+
+
+CELLS = st.one_of(
+    st.sampled_from(["", "0", "-1.5", "1.50", "007", "2024-05-01T10:00:00Z", "2024-05-01 10:00:00.5", "2024-05-01"]),
+    st.sampled_from(['"', "\\", "a\nb", "1\n2", "\udcff", "é", "\x01", "2024-05-01 10:00:00\n2024-05-01 10:00:00"]),
+    st.integers().map(str),
+    st.text(max_size=4),
+)
+KINDS = st.sampled_from([CELLS, st.integers().map(str), st.text(st.sampled_from("ab,é"), max_size=6)])
+
+
+@given(st.integers(16, 40), st.sampled_from(["UTC", "Europe/Prague"]), st.data())
+def test_rows_together_become_what_each_becomes_alone(size: int, zone: str, data: st.DataObject) -> None:
+    """However a column is written in one go, to the byte: numbers, times, texts, and what is none of them."""
+    columns = [data.draw(st.lists(data.draw(KINDS), min_size=size, max_size=size)) for _ in range(4)]
+    columns += [[f"2024-05-01 10:{at:02}:00.{at}" for at in range(size)], [f"{at}.5" for at in range(size)]]
+    draft = row_drafter(["id", "source", "data.any", "billing", "time", "quantity"], mapping_of((), (), zone))
+    records = [Record(at, b"line %d" % at) for at in range(size)]
+    together = draft(records, columns)
+    alone = [draft([record], [[column[at]] for column in columns])[0] for at, record in enumerate(records)]
+    assert [shown(each) for each in together] == [shown(each) for each in alone]
+
+
+def shown(draft: Any) -> Any:
+    return (draft.code, draft.pointer, draft.detail) if isinstance(draft, Unfit) else draft

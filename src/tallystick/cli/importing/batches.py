@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tallystick.cli.importing.mapping import Drafter, Plan, Unfit, json_drafter, row_drafter, with_id
+from tallystick.cli.importing.drafts import Drafter, with_id
+from tallystick.cli.importing.json_drafts import json_drafter
+from tallystick.cli.importing.mapping import Plan
 from tallystick.cli.importing.opened import UNREADABLE, Opened
 from tallystick.cli.importing.ordinals import Ordinals
 from tallystick.cli.importing.records import (
@@ -19,11 +21,14 @@ from tallystick.cli.importing.records import (
     Broken,
     Record,
     Records,
+    RowBlock,
     Rows,
     elements_of,
     form_of,
     lines_of,
 )
+from tallystick.cli.importing.row_drafts import row_drafter
+from tallystick.cli.importing.values import Unfit
 from tallystick.errors import Code
 
 BATCH_EVENTS = 20_000
@@ -54,18 +59,19 @@ class Batch:
     broken: str | None = None
     _unnamed: list[tuple[int, bytes]] = field(default_factory=list)
 
-    def add(self, records: Records, draft: Drafter) -> None:
+    def add(self, block: RowBlock, draft: Drafter) -> None:
         """Append records as events; those without an id get it when the batch is complete."""
-        fit = [record for record in records if record.flaw is None]
-        for record in records if len(fit) < len(records) else ():
-            if record.flaw is not None:
-                self._refuse(record, Code.NOT_JSON if record.cells is None else Code.NOT_OBJECT, "", record.flaw)
-        drafts = draft(fit)
-        for record, drafted in zip(fit, drafts, strict=True):
-            if isinstance(drafted, Unfit):
-                self._refuse(record, drafted.code, drafted.pointer, drafted.detail)
-        self.records += [record for record, drafted in zip(fit, drafts, strict=True) if isinstance(drafted, tuple)]
+        fit, columns, flawed = block
+        for record in flawed:
+            self._refuse(record, Code.NOT_OBJECT if record.is_row else Code.NOT_JSON, "", record.flaw or "")
+        drafts = draft(fit, columns)
+        if any(isinstance(drafted, Unfit) for drafted in drafts):
+            for record, drafted in zip(fit, drafts, strict=True):
+                if isinstance(drafted, Unfit):
+                    self._refuse(record, drafted.code, drafted.pointer, drafted.detail)
+            fit = [record for record, drafted in zip(fit, drafts, strict=True) if isinstance(drafted, tuple)]
         kept = [drafted for drafted in drafts if isinstance(drafted, tuple)]
+        self.records += fit
         self._unnamed += [(at, digest) for at, (_, digest) in enumerate(kept, len(self.events)) if digest is not None]
         events = [event for event, _ in kept]
         self.events += events
@@ -117,9 +123,16 @@ def batches_of(file: Opened, plan: Plan, form: str | None, delimiter: str | None
             return
 
 
-def _reader(file: Opened, plan: Plan, form: str, delimiter: str | None) -> tuple[Iterator[Records], Drafter]:
+def _reader(file: Opened, plan: Plan, form: str, delimiter: str | None) -> tuple[Iterator[RowBlock], Drafter]:
     if form in (CSV, TSV):
         rows = Rows(file.content, delimiter or DELIMITERS[form])
         return iter(rows), row_drafter(rows.columns, plan)
     assert form in (NDJSON, JSON)
-    return (lines_of if form == NDJSON else elements_of)(file.content), json_drafter(plan)
+    return _parted((lines_of if form == NDJSON else elements_of)(file.content)), json_drafter(plan)
+
+
+def _parted(chunks: Iterator[Records]) -> Iterator[RowBlock]:
+    """Tell records that can be looked at from those that cannot; they have no columns."""
+    for records in chunks:
+        flawed = [record for record in records if record.flaw is not None]
+        yield RowBlock([record for record in records if record.flaw is None] if flawed else records, (), flawed)

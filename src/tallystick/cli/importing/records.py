@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count, repeat
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,31 +19,42 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 BOM = b"\xef\xbb\xbf"
-CR = 13
 SPACE = b" \t\r\n"
 RECORD_BYTES_MAX = 16 << 20
 """Past this nothing is an event any more: it is refused without being held."""
 BLOCK_BYTES = 1 << 18
 LOOK_BYTES = 1 << 14
 LAST_CUTS = 8
+_SPECIAL = '"\r\0'
+"""What may make a cell of a table more than the text between two delimiters."""
 NDJSON, JSON, CSV, TSV = FORMS = ("ndjson", "json", "csv", "tsv")
 FORM_OF_SUFFIX = {".ndjson": NDJSON, ".jsonl": NDJSON, ".json": JSON, ".csv": CSV, ".tsv": TSV, ".tab": TSV}
 DELIMITERS = {CSV: ",", TSV: "\t"}
 
 
 class Record(NamedTuple):
-    """One record: the number of the line it begins on, its bytes, and its cells where it is a row.
+    """One record: the number of the line it begins on, and its bytes.
 
-    `flaw` says why it cannot even be looked at; the bytes of what is too long are only its beginning.
+    `flaw` says why it cannot even be looked at; the bytes of what is too long are only its beginning. `is_row` is true
+    where it was read as a row all the same.
     """
 
     line: int
     raw: bytes
-    cells: list[str] | None = None
     flaw: str | None = None
+    is_row: bool = False
 
 
 Records = list[Record]
+Columns = Sequence[Sequence[str]]
+
+
+class RowBlock(NamedTuple):
+    """Rows that were read together, the cells of each column of theirs, and the records that are no rows."""
+
+    rows: Records
+    columns: Columns
+    flawed: Records
 
 
 class Broken(Exception):
@@ -152,7 +163,7 @@ class Rows:
         if twice is not None:
             raise Failure(f"The header names the column {twice!r} twice: nobody can tell which one is meant.")
 
-    def __iter__(self) -> Iterator[Records]:
+    def __iter__(self) -> Iterator[RowBlock]:
         """Yield the rows that are not blank; raises Broken behind a quote that never ends."""
         blocks = chain([self._rest] if self._rest.text else [], self._blocks)
         for block in blocks:
@@ -166,23 +177,28 @@ class Rows:
     def _reader(self, lines: Iterable[str]) -> Reader:
         return csv.reader(lines, delimiter=self._delimiter, strict=True)
 
-    def _plain_rows(self, block: _Block) -> Records | None:
+    def _plain_rows(self, block: _Block) -> RowBlock | None:
         """Return the rows of a block in which each line is one; None for any other."""
         raws = block.text.split(b"\n")
+        text = block.text.decode("utf-8", "surrogateescape")
+        lines, size = text.split("\n"), len(self.columns)
+        if block.flaw is None and not any(map(text.__contains__, _SPECIAL)) and "" not in lines:
+            # Then each line is a row that nothing but the delimiter parts.
+            delimiter = self._delimiter
+            if set(map(str.count, lines, repeat(delimiter))) == {size - 1}:
+                cells = text.replace("\n", delimiter).split(delimiter)
+                records = list(map(Record._make, zip(count(block.first), raws, repeat(None), repeat(False))))
+                return RowBlock(records, [cells[at::size] for at in range(size)], [])
         try:
-            rows = list(self._reader(block.text.decode("utf-8", "surrogateescape").split("\n")))
+            rows = list(self._reader(lines))
         except csv.Error:
             return None
         if len(rows) != len(raws) or block.flaw is not None:
             return None
-        size = len(self.columns)
-        return [
-            Record(number, raw, cells) if len(cells) == size and raw[-1] != CR else self._record(number, raw, cells)
-            for number, raw, cells in zip(range(block.first, block.first + len(raws)), raws, rows, strict=True)
-            if cells
-        ]
+        numbered = zip(count(block.first), raws, rows, strict=False)
+        return self._block([(number, raw, cells) for number, raw, cells in numbered if cells])
 
-    def _slowly(self, blocks: Iterator[_Block]) -> Iterator[Records]:
+    def _slowly(self, blocks: Iterator[_Block]) -> Iterator[RowBlock]:
         pulled: list[bytes] = []
         number = 0
 
@@ -205,18 +221,29 @@ class Rows:
                 cells = next(reader, None)
             except csv.Error as error:
                 first = number - len(pulled) + 1
-                yield [Record(first, b"\n".join(pulled).rstrip(b"\r"), flaw=f"The row cannot be read: {error}.")]
+                flaw = f"The row cannot be read: {error}."
+                yield RowBlock([], [], [Record(first, b"\n".join(pulled).rstrip(b"\r"), flaw)])
                 continue
             if cells is None:
                 return
             if cells:
-                yield [self._record(number - len(pulled) + 1, b"\n".join(pulled), cells)]
+                yield self._block([(number - len(pulled) + 1, b"\n".join(pulled), cells)])
 
-    def _record(self, line: int, raw: bytes, cells: list[str]) -> Record:
-        flaw = None
-        if len(cells) != len(self.columns):
-            flaw = f"The row has {len(cells)} cells and the header {len(self.columns)}: see its quotes and separators."
-        return Record(line, raw.rstrip(b"\r"), cells, flaw)
+    def _block(self, rows: Sequence[tuple[int, bytes, list[str]]]) -> RowBlock:
+        """Put rows together, but for those that have not a cell for each column."""
+        size = len(self.columns)
+        fit = [row for row in rows if len(row[2]) == size]
+        columns = [[cells[at] for _, _, cells in fit] for at in range(size)]
+        flawed = [
+            Record(line, raw.rstrip(b"\r"), _wrong_size(len(cells), size), is_row=True)
+            for line, raw, cells in rows
+            if len(cells) != size
+        ]
+        return RowBlock([Record(line, raw.rstrip(b"\r")) for line, raw, _ in fit], columns, flawed)
+
+
+def _wrong_size(cells: int, columns: int) -> str:
+    return f"The row has {cells} cells and the header {columns}: see its quotes and separators."
 
 
 # JSON

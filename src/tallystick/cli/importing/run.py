@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,12 +18,12 @@ from tallystick.cli.importing.batches import Batch, Refusal, batches_of
 from tallystick.cli.importing.mapping import Plan
 from tallystick.cli.importing.opened import Opened, opened
 from tallystick.cli.options import Failure
+from tallystick.cli.progress import Progress
 from tallystick.cli.source import Answer, Door, Question
 
 UNDER_WAY_MAX = 3
 RETRY_S_MAX = 60
 """How long a door that does not answer, or has no room, is asked again."""
-SHOWN_TERMINAL_S, SHOWN_LOG_S = 0.5, 10.0
 REFUSALS_SHOWN = 5
 WAITING = (503, 507)
 TOO_LARGE = 413
@@ -83,42 +82,6 @@ class Rejects:
 
 
 @dataclass(slots=True)
-class Progress:
-    """Says on stderr how far it is, how fast and for how much longer: often on a terminal, seldom in a log."""
-
-    size: int | None
-    lines: int = 0
-    read: int = 0
-    started: float = field(default_factory=time.monotonic)
-    _shown: float = field(default_factory=time.monotonic)
-
-    def add(self, lines: int, read: int) -> None:
-        """Note what is done."""
-        self.lines += lines
-        self.read = read
-        on_terminal = sys.stderr.isatty()
-        now = time.monotonic()
-        if now - self._shown >= (SHOWN_TERMINAL_S if on_terminal else SHOWN_LOG_S):
-            self._shown = now
-            click.echo(f"\r{self.text(now)}\x1b[K" if on_terminal else self.text(now), err=True, nl=not on_terminal)
-
-    def text(self, now: float) -> str:
-        """Write it in one line."""
-        seconds = max(now - self.started, 1e-9)
-        rate = self.lines / seconds
-        if not self.size or not self.read:
-            return f"{self.lines:,} lines, {rate:,.0f}/s"
-        left = seconds * (self.size - self.read) / self.read
-        return f"{self.lines:,} lines, {self.read / self.size:.0%}, {rate:,.0f}/s, ETA {left:,.0f} s"
-
-    def end(self, name: str) -> None:
-        """Say what it came to."""
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        start = "\r\x1b[K" if sys.stderr.isatty() else ""
-        click.echo(f"{start}{name}: {self.lines:,} lines in {seconds:,.1f} s, {self.lines / seconds:,.0f}/s", err=True)
-
-
-@dataclass(slots=True)
 class Import:
     """What to import, and how; `answered` once the door is known to answer."""
 
@@ -146,13 +109,14 @@ class Import:
         return tallies, whole
 
     async def _file(self, door: Door, file: Opened) -> tuple[Tally, str | None]:
-        tally, progress, broken = Tally(file.name), Progress(file.size), None
+        tally, progress, broken = Tally(file.name), Progress("lines"), None
         under_way: deque[tuple[Batch, asyncio.Task[list[Refusal]]]] = deque()
 
         async def settle() -> None:
             batch, sending = under_way.popleft()
             self.rejects.add(file.name, sorted([*batch.refused, *await sending], key=lambda refusal: refusal.line))
-            progress.add(len(batch.events) + len(batch.refused), batch.read)
+            lines = progress.count + len(batch.events) + len(batch.refused)
+            progress.note(lines, batch.read / file.size if file.size else None)
 
         batches = self._batches(file)
         try:

@@ -17,7 +17,7 @@ from tallystick.dialects.hiya.references import (
     listed,
     owner_of,
     page_of,
-    query_of,
+    query_of_all,
     reference,
     space_reference,
     text_of,
@@ -83,11 +83,11 @@ def parse(request: Request, account: str) -> Plan:
     return Plan(kind, page, RecordQuery(account, METERS[kind], start, end, page.offset, page.size))
 
 
-def references(plan: Plan, page: RecordPage) -> Sequence[ResourceQuery]:
+def references(plan: Plan, page: RecordPage) -> ResourceQuery:
     """Ask what there still is of what the records are about: each resource once, and each space."""
     things = dict.fromkeys((record.space, record.kind, record.id) for record in page.records)
     spaces = dict.fromkeys((record.space, "space", record.space) for record in page.records if record.space)
-    return [query_of(plan.query.account, *name) for name in (*things, *spaces)]
+    return query_of_all(plan.query.account, [*things, *spaces])
 
 
 def render(request: Request, plan: Plan, page: RecordPage, found: Sequence[LiveResource]) -> Reply:

@@ -137,3 +137,8 @@ def owner_of(request: Request, account: str) -> Owner:
 def query_of(account: str, space: str, kind: str, id: str) -> ResourceQuery:
     """Ask for one resource."""
     return ResourceQuery(account, space, kind, id, limit=1)
+
+
+def query_of_all(account: str, names: Sequence[tuple[str, str, str]]) -> ResourceQuery:
+    """Ask for several resources together, by (space, kind, id)."""
+    return ResourceQuery(account, names=names, limit=len(names))

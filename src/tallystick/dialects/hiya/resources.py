@@ -17,6 +17,7 @@ from tallystick.dialects.hiya.references import (
     owner_of,
     page_of,
     query_of,
+    query_of_all,
     reference,
     space_reference,
     text_of,
@@ -60,10 +61,11 @@ def parse(request: Request, kind: str) -> ResourceQuery:
     return query_of(request.path["owner"], request.path["space"], kind, request.path[kind])
 
 
-def audio_query(request: Request, found: Sequence[LiveResource]) -> Sequence[ResourceQuery]:
-    """Ask for the audio of a verification."""
+def audio_query(request: Request, found: Sequence[LiveResource]) -> ResourceQuery:
+    """Ask for the audio of a verification, if it has one."""
     parent = text_of(found[0].state, "parent") if found else None
-    return [] if parent is None else [query_of(request.path["owner"], request.path["space"], "audio", parent)]
+    names = [] if parent is None else [(request.path["space"], "audio", parent)]
+    return query_of_all(request.path["owner"], names)
 
 
 def render_verification(request: Request, found: Sequence[LiveResource], audio: Sequence[LiveResource]) -> Reply:
@@ -101,11 +103,11 @@ def parse_spaces(request: Request, account: str) -> SpacesPlan:
     return SpacesPlan(page_of(request), LiveQuery(account))
 
 
-def names_on(plan: SpacesPlan, spaces: Sequence[LiveSpace]) -> tuple[Sequence[ResourceQuery], int]:
+def names_on(plan: SpacesPlan, spaces: Sequence[LiveSpace]) -> tuple[ResourceQuery, int]:
     """Ask for the spaces on a page; returned with how many there are in all."""
     names = [space.space for space in spaces if space.space and "space" in space.containers]
     page = names[plan.page.offset : plan.page.offset + plan.page.size]
-    return [query_of(plan.query.account, name, "space", name) for name in page], len(names)
+    return query_of_all(plan.query.account, [(name, "space", name) for name in page]), len(names)
 
 
 def render_spaces(request: Request, plan: SpacesPlan, found: Sequence[LiveResource], total: int) -> Reply:

@@ -77,6 +77,7 @@ def live_resources(changes: Sequence[Change], query: ResourceQuery) -> list[Live
         and query.kind in (None, resource.kind)
         and query.id in (None, resource.id)
         and (query.after is None or place_of(resource) > query.after)
+        and (query.names is None or place_of(resource) in query.names)
     ]
     return wanted[: query.limit]
 

@@ -1,9 +1,10 @@
-"""Which rollups a report reads: the coarsest that fill its buckets, and the events of quarters that an edge cuts."""
+"""Which cells fill the buckets of a query exactly: whole months, days and quarter hours, and what an edge cuts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from tallystick.ledger.packed.rollups import Grain
 from tallystick.rollup import Ints
 
 QUARTERS_PER_DAY = 96
+REMEMBERED_EDGES_MAX = 64
+"""Up to so many edges, plans are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,7 @@ class Ranges:
         return inside, self.bucket[at[inside]]
 
     def periods(self, grain: Grain) -> Ints:
-        """Return the periods under which cells of these ranges may be kept."""
-        if len(self.start) == 0:
-            return self.start
+        """Return the periods under which cells of these ranges, of which there is one at least, may be kept."""
         apart = np.flatnonzero(self.start[1:] != self.end[:-1])
         first = rollups.period(self.start[np.concatenate(([0], apart + 1))], grain)
         last = rollups.period(self.end[np.concatenate((apart, [len(self.end) - 1]))] - 1, grain)
@@ -44,17 +45,28 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a query reads: whole months, days and quarters from rollups, and events of quarters that an edge cuts."""
+    """What a query reads: whole months, days and quarters from rollups, and events of quarters that an edge cuts.
 
-    months: Ranges
-    days: Ranges
-    quarters: Ranges
+    `rollups` has a grain's ranges, where there are any, and the periods under which their cells may be kept.
+    """
+
+    rollups: Sequence[tuple[Grain, Ranges, Ints]]
     all_quarters: Ranges
     cut: Ints
 
 
 def plan(edges: Ints) -> Plan:
     """Split the buckets between ascending edges into the coarsest grains that fill them exactly."""
+    # Limits and reports ask about the same few periods again and again.
+    return _remembered(edges.tobytes()) if len(edges) <= REMEMBERED_EDGES_MAX else _plan(edges)
+
+
+@lru_cache(maxsize=256)
+def _remembered(edges: bytes) -> Plan:
+    return _plan(np.frombuffer(edges, np.int64))
+
+
+def _plan(edges: Ints) -> Plan:
     floor = windows.quarter(edges)
     off = windows.quarter_start(floor) != edges
     start, end = (floor + off)[:-1], floor[1:]
@@ -71,7 +83,9 @@ def plan(edges: Ints) -> Plan:
     inner = [windows.day(windows.month_start(m)) for m in (month_start, month_end)]
     days = _around(start, end, inner[0], inner[1], has_months, bucket)
     months = _ranges([(month_start[has_months], month_end[has_months], bucket[has_months])])
-    return Plan(months, days, quarters, all_quarters, np.unique(floor[off]))
+    grains = ((Grain.MONTH, months), (Grain.DAY, days), (Grain.QUARTER, quarters))
+    kept = [(grain, ranges, ranges.periods(grain)) for grain, ranges in grains if len(ranges.start)]
+    return Plan(kept, all_quarters, np.unique(floor[off]))
 
 
 def _around(start: Ints, end: Ints, inner_start: Ints, inner_end: Ints, has: Ints, bucket: Ints) -> Ranges:

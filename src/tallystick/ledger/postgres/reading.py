@@ -11,7 +11,7 @@ import numpy as np
 from tallystick import rollup, windows
 from tallystick.ledger.packed import rollups
 from tallystick.ledger.packed.answering import answer, distinct, placed, valued
-from tallystick.ledger.packed.planning import Ranges, any_between, plan
+from tallystick.ledger.packed.planning import any_between, plan
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import unpack_columns
 from tallystick.ledger.packed.selecting import select
@@ -109,8 +109,8 @@ def counted(db: Db, now: View, query: UsageQuery) -> UsageTable:
 def parts(db: Db, query: UsageQuery, chosen: Selection) -> Iterator[Cells]:
     """Yield everything that counts, as cells under (bucket of the query, group)."""
     reads = plan(query.edges)
-    for grain, ranges in ((Grain.MONTH, reads.months), (Grain.DAY, reads.days), (Grain.QUARTER, reads.quarters)):
-        for cells in _runs(db, query.meter, chosen.accounts, grain, ranges):
+    for grain, ranges, periods in reads.rollups:
+        for cells in _runs(db, query.meter, chosen.accounts, grain, periods):
             yield placed(cells, ranges, chosen)
     if len(reads.all_quarters.start):
         start = int(windows.quarter_start(reads.all_quarters.start[:1])[0])
@@ -121,10 +121,7 @@ def parts(db: Db, query: UsageQuery, chosen: Selection) -> Iterator[Cells]:
         yield from _cut(db, query.edges, reads.cut, chosen)
 
 
-def _runs(db: Db, meter: str, accounts: Ints, grain: Grain, ranges: Ranges) -> Iterator[Cells]:
-    periods = ranges.periods(grain)
-    if len(periods) == 0:
-        return
+def _runs(db: Db, meter: str, accounts: Ints, grain: Grain, periods: Ints) -> Iterator[Cells]:
     # Periods are neighbours, mostly: what lies between is left out when cells are placed.
     statement = """SELECT body FROM run WHERE account = ANY(%s) AND meter = %s AND grain = %s
         AND period BETWEEN %s AND %s"""

@@ -212,10 +212,12 @@ def live_resources(db: Db, account: int, query: ResourceQuery) -> list[LiveResou
     statement = f"""SELECT {columns} FROM resource r LEFT JOIN space s USING (account, space)
         WHERE account = %s{"".join(f" AND r.{name} = %s" for name in named)} AND (r.space, r.kind, r.id) > (%s, %s, %s)
             AND (r.space, r.kind, left(r.id, {PREFIX})) >= (%s, %s, left(%s, {PREFIX}))
+            {"" if query.names is None else "AND r.digest = ANY(%b::bytea[])"}
             AND r.time IS NOT NULL AND r.ends = '{{}}'
             AND r.time > coalesce(s.closes[cardinality(s.closes)], r.time - 1)
         ORDER BY r.space, r.kind, left(r.id, {PREFIX}), r.id LIMIT %s"""
-    bounds = (account, *named.values(), *after, *after, query.limit)
+    digests = [] if query.names is None else [[digest(*name) for name in query.names]]
+    bounds = (account, *named.values(), *after, *after, *digests, query.limit)
     found = {
         (name.space, name.kind, name.id): LiveResource(
             name.space, name.kind, name.id, resource.latest[0], resource.state
@@ -235,10 +237,15 @@ def _made(db: Db, account: int, query: ResourceQuery) -> Iterator[LiveResource]:
     after, count = query.after or ("", "", ""), 0
     # A container is its own space.
     named = [name for name in (query.space, query.id) if name is not None]
+    wanted = None if query.names is None else set(query.names)
+    among = "" if wanted is None else " AND space = ANY(%s)"
     statement = f"""SELECT account, space, newest, closes, body FROM space
-        WHERE account = %s AND space >= %s{" AND space = %s" * len(named)} AND is_shown ORDER BY space"""
-    for (_, name), space in map(_space, db.execute(statement, (account, after[0], *named))):
+        WHERE account = %s AND space >= %s{" AND space = %s" * len(named)}{among} AND is_shown ORDER BY space"""
+    spaces = [] if wanted is None else [sorted({name for name, _, _ in wanted})]
+    for (_, name), space in map(_space, db.execute(statement, (account, after[0], *named, *spaces))):
         for kind in sorted(space.containers):
+            if wanted is not None and (name, kind, name) not in wanted:
+                continue
             if (name, kind, name) > after and query.kind in (None, kind) and count < query.limit:
                 count += 1
                 yield LiveResource(name, kind, name, max(space.made_in[kind].values()), {})

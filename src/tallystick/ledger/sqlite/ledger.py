@@ -52,6 +52,7 @@ from tallystick.ledger.sqlite.ownership import Ownership
 from tallystick.ledger.sqlite.replaying import Replayer
 from tallystick.ledger.sqlite.screener import Screener
 from tallystick.ledger.sqlite.scrub import EVERYONE
+from tallystick.ledger.sqlite.source import Unpacked
 from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
 from tallystick.ledger.sqlite.writer import Lane, Task, Work, Writer, unavailable
 from tallystick.ledger.vitals import Vitals
@@ -171,6 +172,7 @@ class SqliteLedger:
         )
         self._replayer = Replayer(connect=self._connect_reader, writer=self._writer, tail=self._now, clock=clock)
         self._local = threading.local()
+        self._unpacked = Unpacked(settings.rollup_bytes_max)
         self._readers = ThreadPoolExecutor(READERS, "tallystick-reader")
         for thread in (self._writer, *self._screeners.values(), self._keeper, self._replayer):
             thread.start()
@@ -194,7 +196,11 @@ class SqliteLedger:
         return verdicts
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
-        return await self._read(lambda db: reading.usage(db, self._now, self._keeper.scrub.damaged, queries, self.now))
+        return await self._read(
+            lambda db: reading.usage(
+                db, self._now, self._keeper.scrub.damaged, queries, self.now, self._unpacked.unpack
+            )
+        )
 
     async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
         return await self._of_account(query.account, lambda db, number: resource_tables.live_spaces(db, number, query))

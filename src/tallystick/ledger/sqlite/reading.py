@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tallystick import rollup, windows
 from tallystick.ledger.packed import rollups
-from tallystick.ledger.packed.answering import answer, distinct, placed, valued
-from tallystick.ledger.packed.planning import Ranges, any_between, plan
+from tallystick.ledger.packed.answering import answer, distinct, valued
+from tallystick.ledger.packed.planning import any_between, plan
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import unpack_columns
 from tallystick.ledger.packed.selecting import select
@@ -20,17 +20,10 @@ from tallystick.ledger.packed.series import Selection, SeriesIndex
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
 from tallystick.ledger.sqlite.latest import latest
 from tallystick.ledger.sqlite.scrub import refuse_damaged
+from tallystick.ledger.sqlite.source import Source, Unpack, asked_again
 from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.model import AsOf, UsageQuery, UsageTable
 from tallystick.rollup import Cells, Ints
-
-QUARTERS_PER_DAY = 96
-CELLS_HELD_MIN = 500_000
-"""From so many on, cells of a report are merged before more are read."""
-VALUES_MAX = 5_000_000
-"""Rows of single values that are looked at for one report of how many there are."""
-SELECTIONS_MAX = 32
-"""Groupings remembered per account and meter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +59,7 @@ def usage(
     damaged: frozenset[int],
     queries: Sequence[UsageQuery],
     at: int = 0,
+    unpack: Unpack = rollups.unpack,
 ) -> list[UsageTable]:
     """Answer queries from one read transaction and the state that belongs to it; `at` is the instant of the question.
 
@@ -84,26 +78,18 @@ def usage(
             chosen = [select(query, state.catalog, index) for query in asked]
             for each in chosen:
                 refuse_damaged(damaged, each.accounts.tolist())
-            pairs = zip(asked, chosen, strict=True)
-            tables = [_answer(db, state, done, index, query, selection) for query, selection in pairs]
+            pairs = list(zip(asked, chosen, strict=True))
+            source = Source(db, unpack, asked_again((query, each.accounts) for query, each in pairs))
+            tables = [_answer(source, state, done, index, query, selection) for query, selection in pairs]
             told = zip(queries, tables, held, strict=True)
             return [replace(distinct(query, table), held=amount) for query, table, amount in told]
-
-
-def _answer(
-    db: apsw.Connection, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
-) -> UsageTable:
-    def latest_of(cells: Cells, selection: Selection) -> list[int]:
-        return latest(db, state, cells, selection)
-
-    parts = _parts(db, state, done, index, query, chosen)
-    return answer(query, chosen, parts, latest_of, AsOf(state.sequence, state.recorded))
 
 
 def counted(db: apsw.Connection, tail: Tail, query: UsageQuery) -> UsageTable:
     """Answer one query as of what is published, for the writer thread, inside its transaction."""
     state = tail.published
-    return _answer(db, state, folded(db), tail.series, query, select(query, state.catalog, tail.series))
+    source = Source(db, rollups.unpack)
+    return _answer(source, state, folded(db), tail.series, query, select(query, state.catalog, tail.series))
 
 
 def as_of(now: Tail, damaged: frozenset[int], queries: Sequence[UsageQuery]) -> AsOf:
@@ -115,19 +101,29 @@ def as_of(now: Tail, damaged: frozenset[int], queries: Sequence[UsageQuery]) -> 
     return AsOf(state.sequence, state.recorded)
 
 
+def _answer(
+    source: Source, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
+) -> UsageTable:
+    def latest_of(cells: Cells, selection: Selection) -> list[int]:
+        return latest(source.db, state, cells, selection)
+
+    parts = _parts(source, state, done, index, query, chosen)
+    return answer(query, chosen, parts, latest_of, AsOf(state.sequence, state.recorded))
+
+
 def _parts(
-    db: apsw.Connection, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
+    source: Source, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
 ) -> Iterator[Cells]:
     """Yield everything that counts, as cells under (bucket of the query, group)."""
     reads = plan(query.edges)
-    for grain, ranges in ((Grain.MONTH, reads.months), (Grain.DAY, reads.days), (Grain.QUARTER, reads.quarters)):
-        for cells in _kept(db, query.meter, chosen.accounts, grain, ranges):
-            yield placed(cells, ranges, chosen)
+    for cells, buckets in source.cells(query, chosen.accounts, reads):
+        yield _grouped(cells, buckets, chosen)
     for cells, border in state.overlay.parts(state.entry):
         some = cells.take(chosen.place(cells.series)[0])
-        yield placed(_lacking(some, done, border, index, chosen), reads.all_quarters, chosen)
+        inside, buckets = reads.all_quarters.place((kept := _lacking(some, done, border, index, chosen)).bucket)
+        yield _grouped(kept.take(inside), buckets, chosen)
     if len(reads.cut):
-        yield from _cut(db, state.entry, query.edges, reads.cut, chosen)
+        yield from _cut(source.db, state.entry, query.edges, reads.cut, chosen)
 
 
 def _lacking(cells: Cells, done: Folded, border: int, index: SeriesIndex, chosen: Selection) -> Cells:
@@ -153,14 +149,9 @@ def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, accou
     return rollup.merge(parts) if parts else rollup.nothing()
 
 
-def _kept(db: apsw.Connection, meter: str, accounts: Ints, grain: Grain, ranges: Ranges) -> Iterator[Cells]:
-    periods = ranges.periods(grain)
-    if len(periods) == 0:
-        return
-    statement = """SELECT body FROM rollup WHERE meter = ? AND account IN carray(?) AND grain = ?
-        AND period IN carray(?)"""
-    for (body,) in rows(db, statement, (meter, apsw.carray(accounts), int(grain), apsw.carray(periods))):
-        yield rollups.unpack(body)
+def _grouped(cells: Cells, buckets: Ints, chosen: Selection) -> Cells:
+    read, groups = chosen.place(cells.series)
+    return rollup.rekey(cells.take(read), buckets[read] * len(chosen.groups) + groups)
 
 
 def _cut(db: apsw.Connection, entry: int, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:

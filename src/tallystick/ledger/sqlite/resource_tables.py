@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import apsw
@@ -14,14 +15,18 @@ from tallystick.envelope import number
 from tallystick.ledger.packed.living import Counted, Living, Named, Recorded
 from tallystick.ledger.sqlite.file import row, rows
 from tallystick.model import Change, LiveQuery, LiveResource, LiveSpace, Record, RecordPage, RecordQuery, ResourceQuery
-from tallystick.resources import Resource, Space
+from tallystick.resources import Resource, Space, containers_of
 
 COLUMNS = "account, space, kind, id, time, source, event, ends, state"
 _state_encoder = msgspec.json.Encoder(decimal_format="number")
 _state_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=number)
 _Months = dict[int, int]
 _Counts = dict[str, tuple[int, int]]
-_space_decoder = msgspec.json.Decoder(tuple[tuple[int, ...], _Months, dict[str, _Months], _Counts, _Counts])
+_SpaceTexts = tuple[tuple[int, ...], _Months, dict[str, _Months], _Counts, _Counts]
+_space_decoder = msgspec.json.Decoder(_SpaceTexts)
+_spaces_decoder = msgspec.json.Decoder(list[_SpaceTexts])
+SPACES_DECODED_TOGETHER = 500
+"""About a millisecond's; then other threads get their turn."""
 
 
 def load(db: apsw.Connection, wanted: Iterable[Named], once: Iterable[Counted]) -> Living:
@@ -120,26 +125,36 @@ def live_spaces(db: apsw.Connection, account: int, query: LiveQuery) -> list[Liv
     """Return the spaces of an account that were ever made or deleted, by name, with what is in them."""
     statement = """SELECT * FROM space WHERE account = ?1 AND (?2 IS NULL OR space = ?2)
         AND (made_in <> '{}' OR closed_in <> '{}' OR live <> '{}') ORDER BY space"""
-    return [
-        LiveSpace(name, space.containers, space.closed_in, space.made_in, space.live, space.closed)
-        for (_, name), space in map(_space, rows(db, statement, (account, query.space)))
-    ]
+    found: list[LiveSpace] = []
+    kept = rows(db, statement, (account, query.space))
+    while some := list(islice(kept, SPACES_DECODED_TOGETHER)):
+        texts = ",".join([f"[{','.join(row[3:])}]" for row in some])
+        for (_, name, *_), (closes, closed_in, made_in, live, closed) in zip(
+            some, _spaces_decoder.decode(f"[{texts}]"), strict=True
+        ):
+            found.append(LiveSpace(name, containers_of(closes, made_in), closed_in, made_in, live, closed))
+    return found
 
 
 def live_resources(db: apsw.Connection, account: int, query: ResourceQuery) -> list[LiveResource]:
     """Return resources that exist, in order; a space or dataset that its contents made is among them."""
     bounds = (account, query.space, query.kind, query.id, *(query.after or ("", "", "")), query.limit)
+    names: tuple[str, ...] = ()
+    named = ""
+    if query.names is not None:
+        names = (_json(query.names),)
+        named = " AND (space, kind, id) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?9))"
     # A container is named by its space, so that those without a row of their own are found beside the rest.
     statement = f"""
         SELECT {COLUMNS}, closes FROM resource LEFT JOIN space USING (account, space)
-        WHERE account = ?1{_equal(query, "space", "kind", "id")}
+        WHERE account = ?1{_equal(query, "space", "kind", "id")}{named}
             AND (space, kind, id) > (?5, ?6, ?7) AND ends = '[]' AND time > coalesce(closes ->> '$[#-1]', time - 1)
         ORDER BY space, kind, id LIMIT ?8"""
     found = {
         (name.space, name.kind, name.id): LiveResource(
             name.space, name.kind, name.id, resource.latest[0], resource.state
         )
-        for name, resource in (_resource(row[:-1]) for row in rows(db, statement, bounds))
+        for name, resource in (_resource(row[:-1]) for row in rows(db, statement, (*bounds, *names)))
         if resource.latest is not None
     }
     for made in _made(db, account, query):
@@ -161,10 +176,16 @@ def _made(db: apsw.Connection, account: int, query: ResourceQuery) -> Iterator[L
     after, count = query.after or ("", "", ""), 0
     # A container is its own space.
     named = [name for name in (query.space, query.id) if name is not None]
-    statement = f"""SELECT * FROM space WHERE account = ? AND space >= ?{" AND space = ?" * len(named)}
+    wanted = None if query.names is None else set(query.names)
+    spaces = _json(sorted({name for name, _, _ in wanted or ()}))
+    among = "" if wanted is None else " AND space IN (SELECT value FROM json_each(?))"
+    statement = f"""SELECT * FROM space WHERE account = ? AND space >= ?{" AND space = ?" * len(named)}{among}
         AND made_in <> '{{}}' ORDER BY space"""
-    for (_, name), space in map(_space, rows(db, statement, (account, after[0], *named))):
+    bounds = (account, after[0], *named, *(() if wanted is None else (spaces,)))
+    for (_, name), space in map(_space, rows(db, statement, bounds)):
         for kind in sorted(space.containers):
+            if wanted is not None and (name, kind, name) not in wanted:
+                continue
             if (name, kind, name) > after and query.kind in (None, kind) and count < query.limit:
                 count += 1
                 yield LiveResource(name, kind, name, max(space.made_in[kind].values()), {})

@@ -56,7 +56,9 @@ def verify(db: apsw.Connection, published: Callable[[], Published], progress: Pr
     state = published()
     replay = Replay(Catalog(0, {}))
     try:
+        progress(0, state.sequence)
         _check_pages(db, replay)
+        progress(0, state.sequence)
         replay.catalog = base(db)
         secret = file.secret(db)
         for logged in _log(db, replay.entries, state.entry):

@@ -1,0 +1,105 @@
+"""What one column of a table gives to each event: a member of an object, as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tallystick.cli.importing.drafts import written
+from tallystick.cli.importing.mapping import Target
+from tallystick.cli.importing.records import Columns
+from tallystick.cli.importing.values import PLAIN_NUMBER, TIME_FIELD, Unfit, converted, is_number, may_be_number
+from tallystick.envelope import TIME
+
+REMEMBERED_MAX = 20_000
+ALIKE_MIN = 16
+"""Fewer cells are written one by one."""
+NUMBERS = re.compile(rf"(?:(?:{PLAIN_NUMBER.pattern})?\n)*+", re.ASCII)
+TIMES = re.compile(rf"(?:(?:{TIME.pattern})?\n)*+")
+UTC_TIMES = re.compile(r"(?:(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[ Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?)?\n)*+")
+"""Lines of cells that are all numbers, all times as they are to be sent, or all times in UTC without saying so."""
+
+
+class Table(NamedTuple):
+    """Rows: how many there are, and the cells of each column."""
+
+    size: int
+    columns: Columns
+
+
+class Fixed:
+    """A member that is the same in every event."""
+
+    def __init__(self, name: str, value: object) -> None:
+        self._member = f"{json_text(name)}:{json_text(value)}"
+
+    def members(self, table: Table, unfit: dict[int, Unfit]) -> list[str]:
+        """Give it to each row."""
+        return [self._member] * table.size
+
+
+class Column:
+    """A member made of a cell, "" where the cell is empty. What was made lately is remembered."""
+
+    def __init__(self, at: int, target: Target, zone: str) -> None:
+        self._at = at
+        self._target = target
+        self._zone = zone
+        self._start = f"{json_text(target.path[-1])}:"
+        self._made: dict[str, str | Unfit] = {"": ""}
+        self._is_unfit = False
+
+    def members(self, table: Table, unfit: dict[int, Unfit]) -> list[str]:
+        """Make the members of rows; those of which none can be made are noted."""
+        cells = table.columns[self._at]
+        distinct = set(cells)
+        # Where most cells are new there is nothing to remember, and often all of them are written alike.
+        if 2 * len(distinct) > len(cells) >= ALIKE_MIN and (members := self._alike(cells)) is not None:
+            return members
+        if len(self._made) > REMEMBERED_MAX:
+            self._made, self._is_unfit = {"": ""}, False
+        for cell in distinct.difference(self._made):
+            self._made[cell] = self._make(cell)
+        if not self._is_unfit:
+            return list(map(self._made.__getitem__, cells))  # type: ignore[arg-type] # all of them are text
+        made = map(self._made.__getitem__, cells)
+        return [member if isinstance(member, str) else _noted(at, member, unfit) for at, member in enumerate(made)]
+
+    def _alike(self, cells: Sequence[str]) -> list[str] | None:
+        """Make the members of cells that are all of one simple kind, as `_make` would; None where they are not."""
+        start, path = self._start, self._target.path
+        lines = "\n".join(cells) + "\n"
+        if self._target.unit is not None or lines.count("\n") != len(cells):
+            return None
+        if path == TIME_FIELD:
+            if TIMES.fullmatch(lines):
+                return [f'{start}"{cell}"' if cell else "" for cell in cells]
+            if self._zone == "UTC" and UTC_TIMES.fullmatch(lines):
+                return [f'{start}"{cell[:10]}T{cell[11:]}Z"' if cell else "" for cell in cells]
+            return None
+        if may_be_number(path):
+            return [start + cell if cell else "" for cell in cells] if NUMBERS.fullmatch(lines) else None
+        if not lines.isascii() or '"' in lines or "\\" in lines or not lines.replace("\n", "").isprintable():
+            return None
+        return [f'{start}"{cell}"' if cell else "" for cell in cells]
+
+    def _make(self, cell: str) -> str | Unfit:
+        path, unit = self._target.path, self._target.unit
+        try:
+            if unit is not None or path == TIME_FIELD:
+                return self._start + json_text(converted(cell, path, unit, self._zone))
+            return self._start + (cell if is_number(cell, path) else json_text(cell))
+        except Unfit as error:
+            self._is_unfit = True
+            return error
+
+
+def _noted(at: int, error: Unfit, unfit: dict[int, Unfit]) -> str:
+    unfit.setdefault(at, error)
+    return ""
+
+
+def json_text(value: object) -> str:
+    """Write a value as JSON; raises Unfit for text that is no UTF-8."""
+    return written(value).decode()
