@@ -1131,6 +1131,7 @@ class LiveResources:
             assert await resources(ledger, names=names, limit=1) == [("lab", "identity", "a")]
             assert await resources(ledger, names=[]) == []
 
+    @asynchronous
     async def test_any_upsert_creates_its_space_or_dataset(self, desk: Desk) -> None:
         """An image makes a dataset, anything else a space; what is late or failed makes them too."""
         async with desk.open() as ledger:
