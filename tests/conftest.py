@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.postgres import Databases, databases
 
 # Before anyone imports them: a failed assertion of what several tests share is explained like any other.
 pytest.register_assert_rewrite(
@@ -20,6 +23,21 @@ pytest.register_assert_rewrite(
 # A deadline would turn a busy machine into a failed test.
 settings.register_profile("tallystick", deadline=None, print_blob=True)
 settings.load_profile("tallystick")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Databases]:
+    """One PostgreSQL for all tests of this process."""
+    with databases() as found:
+        yield found
+
+
+@pytest.fixture
+def postgres(postgres_server: Databases) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    url = postgres_server.take()
+    yield url
+    postgres_server.give_back(url)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

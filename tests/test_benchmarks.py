@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks import decode, dialects, embedded, handwritten, meters, postgres, report, traffic
+from benchmarks import decode, dialects, distributed, embedded, handwritten, meters, report, traffic
 from tallystick.catalog import builtin
 from tallystick.dialects import NAMES
 from tallystick.ingest.prepare import prepare
@@ -126,34 +125,27 @@ def test_percentiles_are_values_that_were_measured() -> None:
     assert report.percentile([3.0], 0.99) == 3.0
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A private PostgreSQL."""
-    with postgres.server() as found:
-        yield found
-
-
 @pytest.mark.slow
-def test_postgres_by_hand_counts_each_event_once(address: str) -> None:
+def test_postgres_by_hand_counts_each_event_once(postgres: str) -> None:
     """Batches that overlap over two connections leave every event once, and rollups that sum to what is new."""
     events = list(traffic.events(traffic.WORST, 3_000))
     bodies = [*traffic.bodies(iter(events), 500), *traffic.bodies(iter(events[1_000:2_000]), 250)]
-    assert handwritten.timed(address, bodies, 1) > 0
+    assert handwritten.timed(postgres, bodies, 1) > 0
     total = sum(int(json.loads(event, parse_float=Decimal)["data"]["duration"] * 1_000_000) for event in events)
-    with psycopg.connect(address) as connection:
+    with psycopg.connect(postgres) as connection:
         assert connection.execute("SELECT count(*), sum(amount) FROM event").fetchone() == (3_000, total)
         levels = connection.execute("SELECT level, sum(count), sum(sum) FROM rollup GROUP BY level ORDER BY level")
         assert levels.fetchall() == [(level, 3_000, total) for level in range(3)]
 
 
 @pytest.mark.slow
-def test_postgres_by_hand_keeps_three_meters(address: str) -> None:
+def test_postgres_by_hand_keeps_three_meters(postgres: str) -> None:
     """Of the rich traffic, seconds, jobs and billed seconds are each rolled up, at every level."""
     events = list(traffic.events(traffic.RICH, 2_000))
-    assert handwritten.timed(address, list(traffic.bodies(iter(events), 500)), 1, handwritten.RICH) > 0
+    assert handwritten.timed(postgres, list(traffic.bodies(iter(events), 500)), 1, handwritten.RICH) > 0
     amounts = [int(json.loads(event, parse_float=Decimal)["data"]["duration"] * 1_000_000) for event in events]
     billed = sum(-(-amount // (meters.BILLED_S * 1_000_000)) * meters.BILLED_S for amount in amounts)
-    with psycopg.connect(address) as connection:
+    with psycopg.connect(postgres) as connection:
         totals = connection.execute(
             "SELECT meter, level, sum(sum)::bigint FROM rollup JOIN series ON number = series GROUP BY 1, 2"
         ).fetchall()
@@ -164,12 +156,12 @@ def test_postgres_by_hand_keeps_three_meters(address: str) -> None:
 
 
 @pytest.mark.slow
-def test_postgres_by_hand_tells_a_conflict_from_a_duplicate(address: str) -> None:
+def test_postgres_by_hand_tells_a_conflict_from_a_duplicate(postgres: str) -> None:
     """The same identity with other content is a conflict, with the same content it is not."""
-    handwritten.prepare(address)
+    handwritten.prepare(postgres)
     event = next(traffic.events(traffic.USUAL, 1))
     changed = event.replace(b'"transcription"', b'"translation"')
-    with psycopg.connect(address, autocommit=True) as connection:
+    with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(handwritten.STAGING)
         series = handwritten.Series(connection)
         verdicts = [handwritten.keep(connection, b"[" + body + b"]", series) for body in (event, event, changed)]
@@ -177,8 +169,18 @@ def test_postgres_by_hand_tells_a_conflict_from_a_duplicate(address: str) -> Non
 
 
 @pytest.mark.slow
-def test_postgres_by_hand_is_durable(address: str) -> None:
+def test_postgres_by_hand_is_durable(postgres: str) -> None:
     """The comparison would be worthless against a server that does not wait for its disk."""
-    with psycopg.connect(address) as connection:
+    with psycopg.connect(postgres) as connection:
         for name in ("fsync", "synchronous_commit", "full_page_writes"):
             assert connection.execute("SELECT current_setting(%s)", (name,)).fetchone() == ("on",)
+
+
+@pytest.mark.slow
+def test_the_ledger_in_postgres_is_measured_with_one_process_and_with_two(tmp_path: Path, postgres: str) -> None:
+    """However many processes send a file, every event of it is kept once."""
+    path = traffic.write(tmp_path / "bodies", traffic.USUAL, 2_000, 250)
+    for processes in (1, 2):
+        assert distributed.events_per_s(path, postgres, 2, processes) > 0
+        with psycopg.connect(postgres) as connection:
+            assert connection.execute("SELECT sum(events) FROM head").fetchone() == (2_000,)

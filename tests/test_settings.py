@@ -54,7 +54,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         ("TALLYSTICK_HOST", "", "host (from TALLYSTICK_HOST): must be text that is not empty"),
         ("TALLYSTICK_OPERATOR_KEY", "short", "operator_key (from TALLYSTICK_OPERATOR_KEY): must be 32 to 512"),
         ("TALLYSTICK_OPERATOR_KEY_FILE", "nowhere/key", "cannot read nowhere/key: No such file"),
-        ("TALLYSTICK_URL", "memroy:", "url (from TALLYSTICK_URL): must be memory:"),
+        ("TALLYSTICK_URL", "memroy:", "url (from TALLYSTICK_URL): must be memory: or begin with postgresql://"),
         ("TALLYSTICK_METRICS", "public", "metrics (from TALLYSTICK_METRICS): must be open, operator or off"),
         ("TALLYSTICK_LOG_LEVEL", "loud", "must be debug, info, warning or error"),
         ("TALLYSTICK_ANONYMOUS_ACCOUNT", "Acme", "must be the name of an account"),

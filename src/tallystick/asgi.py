@@ -204,6 +204,7 @@ async def _handled(call: http.Call, routing: Routing, segments: tuple[str, ...],
         route = _route_of(call, routing, segments)
         if route.is_keyed:
             _refuse_while_draining(call)
+            await call.app.ledger.current()
             call.key = _caller(call, route)
         if route.scope is not None:
             auth.require(call.caller, route.scope)

@@ -23,6 +23,8 @@ DEFINITIONS = ("rates", "meters")
 """What the settings file may define besides, in the order in which it is needed."""
 KEY_OVERLAP_S_MAX = 30 * 86_400
 DATA_FOLDER = Path("tallystick-data")
+POSTGRES = ("postgresql://", "postgres://")
+"""How the URL of a ledger in PostgreSQL begins."""
 
 _DIGITS = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _BOOLEANS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
@@ -209,8 +211,8 @@ def _text(name: str, value: str) -> str:
         raise ValueError("must be 32 to 512 visible ASCII characters, without spaces")
     if name == "anonymous_account" and not _ACCOUNT.fullmatch(value):
         raise ValueError("must be the name of an account: 1 to 50 of a-z, 0-9 and -, not beginning with -")
-    if name == "url" and value != "memory:":
-        raise ValueError("must be memory: (a folder is named by data)")
+    if name == "url" and value != "memory:" and not value.startswith(POSTGRES):
+        raise ValueError("must be memory: or begin with postgresql:// (a folder is named by data)")
     if name in CHOICES and value not in CHOICES[name]:
         raise ValueError(f"must be {', '.join(CHOICES[name][:-1])} or {CHOICES[name][-1]}")
     return value

@@ -1,4 +1,4 @@
-"""A client of the application in this process: every request goes through the whole of it, over either ledger."""
+"""A client of the application in this process: every request goes through the whole of it, over any ledger."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tallystick import asgi
 from tallystick.api import auth
 from tallystick.app import App
 from tallystick.catalog import builtin
 from tallystick.ledger.base import Ledger
 from tallystick.ledger.memory import MemoryLedger
+from tallystick.ledger.postgres.ledger import PostgresLedger
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.model import Account, AccountKind, Key, Scope
 from tallystick.settings import Settings
@@ -46,11 +49,11 @@ class Answer:
 
 @dataclass(slots=True)
 class World:
-    """An application with a clock that a test sets, and keys by name; without a folder nothing of it is on disk."""
+    """An application with a clock that a test sets, and keys by name; kept in a folder, at a URL, or only in memory."""
 
     settings: Settings = field(default_factory=lambda: Settings(operator_key=OPERATOR))
     now: int = NOON
-    folder: Path | None = None
+    folder: Path | str | None = None
     keys: dict[str, str] = field(default_factory=lambda: {"operator": OPERATOR})
     ledger: Ledger = field(init=False)
     app: App = field(init=False)
@@ -58,6 +61,8 @@ class World:
     def __post_init__(self) -> None:
         if self.folder is None:
             self.ledger = MemoryLedger(self.settings, lambda: self.now, builtin())
+        elif isinstance(self.folder, str):
+            self.ledger = PostgresLedger(self.folder, self.settings, lambda: self.now)
         else:
             self.ledger = SqliteLedger(self.folder, self.settings, lambda: self.now)
         self.app = App(self.settings, lambda: self.now, self.ledger)
@@ -138,7 +143,7 @@ async def exchange(
     return Answer(replies[0]["status"], shown, body, not replies[-1].get("more_body", False))
 
 
-def run(scenario: Callable[[World], Awaitable[None]], *, folder: Path | None = None, **settings: Any) -> None:
+def run(scenario: Callable[[World], Awaitable[None]], *, folder: Path | str | None = None, **settings: Any) -> None:
     """Play a scenario in a world of its own."""
 
     async def play() -> None:
@@ -161,3 +166,14 @@ def audio(id: str, account: str = "acme", seconds: str = "60", **data: Any) -> d
         "time": "2026-11-01T11:00:00Z",
         "data": {"duration": seconds, "type": "transcription", "language": "en", **data},
     }
+
+
+def place(kept: str, request: pytest.FixtureRequest, folder: Path) -> Path | str | None:
+    """Say where the ledger of a test is kept, of one of the kinds in LEDGERS."""
+    match kept:
+        case "sqlite":
+            return folder / "data"
+        case "postgres":
+            return str(request.getfixturevalue("postgres"))
+        case _:
+            return None

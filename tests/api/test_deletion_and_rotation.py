@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,20 @@ import pytest
 
 from tallystick.api.auth import digest_of
 from tallystick.model import AccountKind, Scope
-from tests.api.client import HOUR, NOON, World, audio, run
+from tests.api.client import HOUR, NOON, World, audio, place, run
+from tests.ledger.build import LEDGERS
 
 USAGE = "/v1/usage?meter=audio&window=total"
 MINUTE = HOUR // 60
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | None]:
-    """Where the ledger is kept: in memory, or in a folder."""
-    yield tmp_path / "data" if request.param == "sqlite" else None
+@pytest.fixture(params=LEDGERS)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str | None:
+    """Where the ledger is kept: in memory, in a folder or in PostgreSQL."""
+    return place(request.param, request, tmp_path)
 
 
-def test_an_account_without_events_and_keys_is_deleted(folder: Path | None) -> None:
+def test_an_account_without_events_and_keys_is_deleted(folder: Path | str | None) -> None:
     """DELETE answers 204, after that the account is 404, and a second DELETE too."""
 
     async def scenario(world: World) -> None:
@@ -36,7 +36,7 @@ def test_an_account_without_events_and_keys_is_deleted(folder: Path | None) -> N
     run(scenario, folder=folder)
 
 
-def test_an_account_that_is_used_is_not_deleted(folder: Path | None) -> None:
+def test_an_account_that_is_used_is_not_deleted(folder: Path | str | None) -> None:
     """Keys are in the way until they are revoked, events for ever; the refusal says which, and nothing changes."""
 
     async def scenario(world: World) -> None:
@@ -68,7 +68,7 @@ def test_only_the_operator_deletes_an_account() -> None:
     run(scenario)
 
 
-def test_events_of_a_deleted_account_are_as_those_of_one_that_never_was(folder: Path | None) -> None:
+def test_events_of_a_deleted_account_are_as_those_of_one_that_never_was(folder: Path | str | None) -> None:
     """The operator's bring it back with a new number; where events create no accounts they are refused."""
 
     async def scenario(world: World) -> None:
@@ -100,7 +100,7 @@ def test_members_may_be_named_before_they_are_there_and_stay_named_after() -> No
     run(scenario)
 
 
-def test_who_is_no_member_any_more_reads_nothing_on_the_next_request(folder: Path | None) -> None:
+def test_who_is_no_member_any_more_reads_nothing_on_the_next_request(folder: Path | str | None) -> None:
     """A key with the scope report reads the organisation while its user is a member, and not a request longer."""
 
     async def scenario(world: World) -> None:
@@ -118,7 +118,7 @@ def test_who_is_no_member_any_more_reads_nothing_on_the_next_request(folder: Pat
     run(scenario, folder=folder)
 
 
-def test_a_revoked_key_opens_nothing_on_the_next_request(folder: Path | None) -> None:
+def test_a_revoked_key_opens_nothing_on_the_next_request(folder: Path | str | None) -> None:
     """The request after the answer to DELETE is 401."""
 
     async def scenario(world: World) -> None:
@@ -131,7 +131,7 @@ def test_a_revoked_key_opens_nothing_on_the_next_request(folder: Path | None) ->
     run(scenario, folder=folder)
 
 
-def test_a_key_expires_at_its_instant(folder: Path | None) -> None:
+def test_a_key_expires_at_its_instant(folder: Path | str | None) -> None:
     """It opens everything until a microsecond before, and nothing from then on."""
 
     async def scenario(world: World) -> None:
@@ -146,7 +146,7 @@ def test_a_key_expires_at_its_instant(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_a_rotated_key_is_valid_beside_its_successor_for_an_overlap(folder: Path | None) -> None:
+def test_a_rotated_key_is_valid_beside_its_successor_for_an_overlap(folder: Path | str | None) -> None:
     """Both open the same until the overlap ends, at its instant; the new key is shown this once."""
 
     async def scenario(world: World) -> None:
@@ -218,7 +218,7 @@ def test_a_flawed_overlap_is_refused_with_a_pointer(body: Any, code: str, pointe
     run(scenario)
 
 
-def test_a_key_that_is_not_valid_any_more_is_not_rotated(folder: Path | None) -> None:
+def test_a_key_that_is_not_valid_any_more_is_not_rotated(folder: Path | str | None) -> None:
     """Expired, at the end of its overlap, revoked or never there: all 404 alike, and no key is made."""
 
     async def scenario(world: World) -> None:
@@ -267,7 +267,7 @@ def test_a_rotation_gives_no_more_than_the_key_that_asks_has() -> None:
     run(scenario)
 
 
-def test_a_key_shows_when_it_was_used_last(folder: Path | None) -> None:
+def test_a_key_shows_when_it_was_used_last(folder: Path | str | None) -> None:
     """Every request that it opens counts, also one that lacks a scope; refused and other keys' requests do not."""
 
     async def scenario(world: World) -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tallystick.model import AccountKind, Scope
-from tests.api.client import HOUR, NOON, Answer, World, audio, run
+from tests.api.client import HOUR, NOON, Answer, World, audio, place, run
+from tests.ledger.build import LEDGERS
 
 LIMIT: dict[str, Any] = {"account": "acme", "meter": "audio", "period": "month", "amount": "100"}
 HOLD: dict[str, Any] = {"id": "job-1", "account": "acme", "meter": "audio", "quantity": "60"}
 SECOND = 1_000_000
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | None]:
-    """Where the ledger is kept: in memory, or in a folder."""
-    yield tmp_path / "data" if request.param == "sqlite" else None
+@pytest.fixture(params=LEDGERS)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str | None:
+    """Where the ledger is kept: in memory, in a folder or in PostgreSQL."""
+    return place(request.param, request, tmp_path)
 
 
 async def limited(world: World, id: str = "hours", **changed: Any) -> None:
@@ -43,7 +43,7 @@ async def shown(world: World, id: str = "hours") -> Any:
     return (await world.ask("GET", f"/v1/limits/{id}")).json
 
 
-def test_a_hold_is_made_shown_and_settled(folder: Path | None) -> None:
+def test_a_hold_is_made_shown_and_settled(folder: Path | str | None) -> None:
     """201 with its limits and fields to pace oneself by; settling records the event and frees the rest."""
 
     async def scenario(world: World) -> None:
@@ -104,7 +104,7 @@ def test_a_hold_is_made_shown_and_settled(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_what_does_not_fit_is_a_problem_that_names_every_limit_in_the_way(folder: Path | None) -> None:
+def test_what_does_not_fit_is_a_problem_that_names_every_limit_in_the_way(folder: Path | str | None) -> None:
     """429, or 402 where one of them says so, with when to come again."""
 
     async def scenario(world: World) -> None:
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_a_problem_that_names_every_limit_in_the_way(folder
     run(scenario, folder=folder)
 
 
-def test_postponed_work_is_told_to_come_later(folder: Path | None) -> None:
+def test_postponed_work_is_told_to_come_later(folder: Path | str | None) -> None:
     """Where all that is in the way only puts work off, the answer is 429, whatever its status, and says so."""
 
     async def scenario(world: World) -> None:
@@ -148,7 +148,7 @@ def test_postponed_work_is_told_to_come_later(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_credits_of_a_month_are_held_by_requests(folder: Path | None) -> None:
+def test_credits_of_a_month_are_held_by_requests(folder: Path | str | None) -> None:
     """Two requests of type lens hold six credits; what is left decides the third, with 402."""
 
     async def scenario(world: World) -> None:
@@ -168,7 +168,7 @@ def test_credits_of_a_month_are_held_by_requests(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_every_call_is_safe_to_repeat(folder: Path | None) -> None:
+def test_every_call_is_safe_to_repeat(folder: Path | str | None) -> None:
     """The same id and content get the same hold, 200; other content 409; so it is with settling and releasing."""
 
     async def scenario(world: World) -> None:
@@ -202,7 +202,7 @@ def test_every_call_is_safe_to_repeat(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_a_hold_is_renewed_before_it_expires(folder: Path | None) -> None:
+def test_a_hold_is_renewed_before_it_expires(folder: Path | str | None) -> None:
     """Without a body as long again; with one, for longer and for more, all of it or nothing."""
 
     async def scenario(world: World) -> None:
@@ -230,7 +230,7 @@ def test_a_hold_is_renewed_before_it_expires(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_an_event_that_is_refused_leaves_its_hold_open(folder: Path | None) -> None:
+def test_an_event_that_is_refused_leaves_its_hold_open(folder: Path | str | None) -> None:
     """A conflict is 409, a flaw 422 with its pointer, another account 403; then the right one settles it."""
 
     async def scenario(world: World) -> None:
@@ -294,7 +294,7 @@ def test_a_flaw_is_named(changed: dict[str, Any], code: str, pointer: str) -> No
     run(scenario)
 
 
-def test_quantities_may_be_texts_numbers_and_durations(folder: Path | None) -> None:
+def test_quantities_may_be_texts_numbers_and_durations(folder: Path | str | None) -> None:
     """All exact; of a meter that counts events the quantity is their number where it is absent."""
 
     async def scenario(world: World) -> None:
@@ -309,7 +309,7 @@ def test_quantities_may_be_texts_numbers_and_durations(folder: Path | None) -> N
     run(scenario, folder=folder)
 
 
-def test_a_key_holds_for_its_own_account(folder: Path | None) -> None:
+def test_a_key_holds_for_its_own_account(folder: Path | str | None) -> None:
     """It needs to name none; a member of an organisation reads its holds and changes none."""
 
     async def scenario(world: World) -> None:
@@ -334,7 +334,7 @@ def test_a_key_holds_for_its_own_account(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_scopes_are_limits_for_holds_and_ingest_for_settling(folder: Path | None) -> None:
+def test_scopes_are_limits_for_holds_and_ingest_for_settling(folder: Path | str | None) -> None:
     """Who may hold need not be who reports the work."""
 
     async def scenario(world: World) -> None:
@@ -350,7 +350,7 @@ def test_scopes_are_limits_for_holds_and_ingest_for_settling(folder: Path | None
     run(scenario, folder=folder)
 
 
-def test_holds_are_listed_in_pages(folder: Path | None) -> None:
+def test_holds_are_listed_in_pages(folder: Path | str | None) -> None:
     """By id, of one account, in one state or in any; an operator's key names the account."""
 
     async def scenario(world: World) -> None:
@@ -370,7 +370,7 @@ def test_holds_are_listed_in_pages(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_check_only_keeps_nothing(folder: Path | None) -> None:
+def test_check_only_keeps_nothing(folder: Path | str | None) -> None:
     """200 with what would be, or the refusal that would come."""
 
     async def scenario(world: World) -> None:
@@ -384,7 +384,7 @@ def test_check_only_keeps_nothing(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_events_without_a_hold_are_recorded_unless_a_limit_refuses_them(folder: Path | None) -> None:
+def test_events_without_a_hold_are_recorded_unless_a_limit_refuses_them(folder: Path | str | None) -> None:
     """Truth first; with `unheld` refuse, a receipt says over_limit and a single event gets the limit's status."""
 
     async def scenario(world: World) -> None:
@@ -402,7 +402,7 @@ def test_events_without_a_hold_are_recorded_unless_a_limit_refuses_them(folder: 
     run(scenario, folder=folder)
 
 
-def test_crossed_thresholds_are_listed(folder: Path | None) -> None:
+def test_crossed_thresholds_are_listed(folder: Path | str | None) -> None:
     """Each once per period, with what was used when it was seen; and the list has pages."""
 
     async def scenario(world: World) -> None:
@@ -430,7 +430,7 @@ def test_crossed_thresholds_are_listed(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_a_clock_that_is_set_back_opens_nothing_again(folder: Path | None) -> None:
+def test_a_clock_that_is_set_back_opens_nothing_again(folder: Path | str | None) -> None:
     """What has expired by a clock that a commit has seen stays so."""
 
     async def scenario(world: World) -> None:
@@ -445,7 +445,7 @@ def test_a_clock_that_is_set_back_opens_nothing_again(folder: Path | None) -> No
     run(scenario, folder=folder)
 
 
-def test_what_is_held_is_no_remaining_capacity_to_phonexia(folder: Path | None) -> None:
+def test_what_is_held_is_no_remaining_capacity_to_phonexia(folder: Path | str | None) -> None:
     """The flag of the vendor's report is the decision that admits: false as soon as nothing is left to hold."""
 
     async def scenario(world: World) -> None:

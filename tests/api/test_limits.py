@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tallystick.model import AccountKind, Outcome, Scope
-from tests.api.client import HOUR, NOON, World, audio, run
+from tests.api.client import HOUR, NOON, World, audio, place, run
+from tests.ledger.build import LEDGERS
 
 LIMIT: dict[str, Any] = {"account": "acme", "meter": "audio", "period": "month", "amount": "100"}
 GRANT: dict[str, Any] = {
@@ -21,10 +21,10 @@ GRANT: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | None]:
-    """Where the ledger is kept: in memory, or in a folder."""
-    yield tmp_path / "data" if request.param == "sqlite" else None
+@pytest.fixture(params=LEDGERS)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str | None:
+    """Where the ledger is kept: in memory, in a folder or in PostgreSQL."""
+    return place(request.param, request, tmp_path)
 
 
 async def made(world: World, id: str = "hours", **changed: Any) -> Any:
@@ -41,7 +41,7 @@ async def shown(world: World, id: str = "hours") -> Any:
     return (await world.ask("GET", f"/v1/limits/{id}")).json
 
 
-def test_a_limit_is_made_shown_changed_and_deleted(folder: Path | None) -> None:
+def test_a_limit_is_made_shown_changed_and_deleted(folder: Path | str | None) -> None:
     """PUT answers 201 and then 200 with the whole definition and how it stands; after DELETE it is 404."""
 
     async def scenario(world: World) -> None:
@@ -97,7 +97,7 @@ def test_a_limit_is_made_shown_changed_and_deleted(folder: Path | None) -> None:
     run(scenario, folder=folder)
 
 
-def test_use_is_seen_as_soon_as_it_is_acknowledged_and_ends_with_the_period(folder: Path | None) -> None:
+def test_use_is_seen_as_soon_as_it_is_acknowledged_and_ends_with_the_period(folder: Path | str | None) -> None:
     """Whatever was acknowledged before the question is in the answer; a new period begins at nothing."""
 
     async def scenario(world: World) -> None:
@@ -115,7 +115,7 @@ def test_use_is_seen_as_soon_as_it_is_acknowledged_and_ends_with_the_period(fold
     run(scenario, folder=folder)
 
 
-def test_grants_add_to_the_capacity_for_as_long_as_they_are_valid(folder: Path | None) -> None:
+def test_grants_add_to_the_capacity_for_as_long_as_they_are_valid(folder: Path | str | None) -> None:
     """The first POST answers 201, the same again 200 and another of its id 409; what ends takes its capacity along."""
 
     async def scenario(world: World) -> None:
@@ -354,7 +354,7 @@ def test_limits_are_read_by_those_who_may() -> None:
     run(scenario)
 
 
-def test_limits_are_listed_by_id_in_pages(folder: Path | None) -> None:
+def test_limits_are_listed_by_id_in_pages(folder: Path | str | None) -> None:
     """Those that the key reads, or of one account, each with how it stands, and each on one page."""
 
     async def scenario(world: World) -> None:
@@ -415,7 +415,7 @@ def test_an_account_with_limits_is_in_use() -> None:
     run(scenario)
 
 
-def test_the_audit_shows_limits_and_grants_as_they_were_defined(folder: Path | None) -> None:
+def test_the_audit_shows_limits_and_grants_as_they_were_defined(folder: Path | str | None) -> None:
     """Amounts are decimals at the scale of their time; an account's own key sees its limits, others do not."""
 
     async def scenario(world: World) -> None:

@@ -7,24 +7,27 @@ from pathlib import Path
 import pytest
 
 from tallystick.dialects import NAMES
-from tests.api.client import World, run
+from tests.api.client import World, place, run
 from tests.golden.story import Story, stories, tell
+from tests.ledger.build import LEDGERS
 
 STORIES = stories()
 
 
 @pytest.mark.parametrize(
-    ("story", "on_disk"),
-    [(story, on_disk) for story in STORIES for on_disk in (False, True) if on_disk or not story.large],
-    ids=lambda value: value.name if isinstance(value, Story) else ("memory", "disk")[value],
+    ("story", "kept"),
+    [(story, kept) for story in STORIES for kept in LEDGERS if kept != "memory" or not story.large],
+    ids=lambda value: value.name if isinstance(value, Story) else value,
 )
-def test_the_page_of_a_vendor_comes_back_from_its_events(tmp_path: Path, story: Story, on_disk: bool) -> None:
+def test_the_page_of_a_vendor_comes_back_from_its_events(
+    request: pytest.FixtureRequest, tmp_path: Path, story: Story, kept: str
+) -> None:
     """With the clock at the instant of the page, every reply is the page's, to the last member."""
 
     async def scenario(world: World) -> None:
         await tell(world, story)
 
-    run(scenario, folder=tmp_path / "data" if on_disk else None)
+    run(scenario, folder=place(kept, request, tmp_path))
 
 
 def test_every_dialect_has_a_page() -> None:

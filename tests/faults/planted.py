@@ -18,9 +18,9 @@ import numpy as np
 
 from tallystick import rollup
 from tallystick.ledger import verdicts
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite import commit, file, job, judging, keeper, order, screener, tail
 from tallystick.ledger.sqlite.job import Job
-from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Overlay
 from tallystick.ledger.sqlite.writer import Writer
 from tallystick.model import Verdict

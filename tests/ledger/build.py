@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from tallystick.ingest.prepare import prepare
@@ -37,6 +38,7 @@ Raw = bytes | Mapping[str, Any]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OPERATOR = Caller("operator", None, frozenset(Scope))
+LEDGERS = ("memory", "sqlite", "postgres")
 FIRST, LAST = "0001-01-02T00:00:00Z", "9999-12-31T00:00:00Z"
 
 
@@ -119,6 +121,13 @@ class Desk:
             yield ledger
         finally:
             await ledger.close()
+
+    @staticmethod
+    def of(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+        """Return a desk on the kind of ledger that a fixture's parameter names."""
+        if request.param == "postgres":
+            return Desk(request.getfixturevalue("postgres"))
+        return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
 
     def batch(self, ledger: Ledger, *events: Raw) -> Batch:
         """Prepare events for the ledger, received now."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.build import Desk
+from tests.ledger.build import LEDGERS, Desk
 from tests.ledger.script import check
 
 SCRIPTS = {
@@ -514,10 +514,10 @@ SCRIPTS = {
 }
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=LEDGERS)
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
     """Each kind of ledger, in turn."""
-    return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
+    return Desk.of(request, tmp_path)
 
 
 @pytest.mark.parametrize("script", [pytest.param(script, id=name) for name, script in SCRIPTS.items()])

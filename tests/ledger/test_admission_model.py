@@ -1,4 +1,4 @@
-"""The ledger in a file against the one that sums everything up anew: whatever is asked, both say the same."""
+"""Ledgers that are kept against the one that sums everything up anew: whatever is asked, all say the same."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from tallystick.ledger.base import Ledger
 from tallystick.limits import Balance
 from tallystick.model import Account, Hold, HoldLine, HoldMode, Limit, Policy, Property
 from tallystick.windows import Period
-from tests.ledger.build import Desk
+from tests.ledger.build import LEDGERS, Desk
 from tests.ledger.define import meter, put
 from tests.ledger.script import Play
 
 SEEDS = int(os.environ.get("TALLYSTICK_TEST_SCRIPTS", "12"))
 LENGTH = 60
 KINDS = ("red", "blue")
+
+
+@pytest.fixture
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+    return Desk.of(request, tmp_path)
 
 
 def lines(rng: random.Random) -> Iterator[str]:
@@ -81,12 +86,13 @@ async def begun(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_both_ledgers_say_the_same(tmp_path: Path, seed: int) -> None:
-    """Holds, events, limits and time in any order; the one in a file is closed and opened again on the way."""
+@pytest.mark.parametrize("desk", LEDGERS[1:], indirect=True)
+def test_all_ledgers_say_the_same(desk: Desk, seed: int) -> None:
+    """Holds, events, limits and time in any order; those that are kept are closed and opened again on the way."""
     script = list(lines(random.Random(seed)))
     memory = asyncio.run(told(Desk("memory:"), script, reopens=False))
-    sqlite = asyncio.run(told(Desk(tmp_path), script, reopens=True))
-    for ours, due in zip(sqlite, memory, strict=True):
+    kept = asyncio.run(told(desk, script, reopens=True))
+    for ours, due in zip(kept, memory, strict=True):
         assert ours == due
 
 

@@ -13,8 +13,8 @@ import pytest
 from tallystick.catalog import builtin
 from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
+from tallystick.ledger.packed.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite import audit, file, keeper, ownership, verify
-from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.ownership import Ownership

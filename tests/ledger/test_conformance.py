@@ -48,3 +48,11 @@ class TestSqlite(Conformance, PersistentConformance):
     @pytest.fixture
     def desk(self, tmp_path: Path) -> Desk:
         return Desk(tmp_path / "ledger")
+
+
+class TestPostgres(Conformance, PersistentConformance):
+    """The distributed ledger, on a database of its own for each test."""
+
+    @pytest.fixture
+    def desk(self, postgres: str) -> Desk:
+        return Desk(postgres)

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.build import Desk
+from tests.ledger.build import LEDGERS, Desk
 from tests.ledger.conformance_limits import LimitConformance, PersistentLimits
-
-LEDGERS = ("memory", "sqlite")
 
 
 class TestLimits(LimitConformance):
@@ -17,12 +15,12 @@ class TestLimits(LimitConformance):
 
     @pytest.fixture(params=LEDGERS)
     def desk(self, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-        return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
+        return Desk.of(request, tmp_path)
 
 
 class TestPersistentLimits(PersistentLimits):
-    """The ledger in a file."""
+    """Those that are there after the end of the process."""
 
-    @pytest.fixture
-    def desk(self, tmp_path: Path) -> Desk:
-        return Desk(tmp_path / "ledger")
+    @pytest.fixture(params=LEDGERS[1:])
+    def desk(self, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+        return Desk.of(request, tmp_path)

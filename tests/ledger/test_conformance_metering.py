@@ -26,3 +26,11 @@ class TestPersistentMetering(PersistentMetering):
     @pytest.fixture
     def desk(self, tmp_path: Path) -> Desk:
         return Desk(tmp_path / "ledger")
+
+
+class TestPostgresMetering(MeteringConformance, PersistentMetering):
+    """The distributed ledger."""
+
+    @pytest.fixture
+    def desk(self, postgres: str) -> Desk:
+        return Desk(postgres)

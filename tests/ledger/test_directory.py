@@ -13,7 +13,8 @@ import apsw
 import pytest
 
 from tallystick.errors import Code, Problem
-from tallystick.ledger.sqlite import directory, file, segment
+from tallystick.ledger.packed import segment
+from tallystick.ledger.sqlite import directory, file
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.model import EventQuery
 from tests.ledger.build import Desk, asynchronous, audio, instant, listed, text_of

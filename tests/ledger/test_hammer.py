@@ -18,7 +18,7 @@ from tallystick.ledger.base import Ledger
 from tallystick.model import Account, HoldMode, Limit, LimitQuery, Property
 from tallystick.query import limit_plan, standings
 from tallystick.windows import Period
-from tests.ledger.build import Desk, asynchronous
+from tests.ledger.build import LEDGERS, Desk, asynchronous
 from tests.ledger.define import meter, put, work
 from tests.ledger.linear import Call, TooHard, is_linearizable
 from tests.ledger.linear import Limit as Alone
@@ -29,10 +29,10 @@ HISTORIES = int(os.environ.get("TALLYSTICK_TEST_HISTORIES", "40"))
 TTL = 600_000_000
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=LEDGERS)
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
     """Each kind of ledger, in turn."""
-    return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
+    return Desk.of(request, tmp_path)
 
 
 async def begun(ledger: Ledger, **capacities: int) -> None:

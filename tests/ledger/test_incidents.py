@@ -14,12 +14,13 @@ import pytest
 
 from tallystick.errors import LedgerDamaged, Problem
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.sqlite import file, identity, keeper, proving, reading, series, verify
+from tallystick.ledger.sqlite import file, identity, keeper, proving, reading, replaying, series_table, verify
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.writer import Lane, Task
 from tallystick.model import Account
 from tests.ledger.build import Desk, asynchronous, audio, spoken, total, usage
+from tests.ledger.conformance_metering import seen_in_one_moment
 
 
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,14 +289,14 @@ async def test_a_report_across_a_recovery(tmp_path: Path) -> None:
             patch.setattr(reading, "usage", slow)
             asked = asyncio.ensure_future(usage(ledger, group_by=("model",)))
             await until(came.is_set)
-            store, fails = series.store, [True]
+            store, fails = series_table.store, [True]
 
             def failing(*args: Any) -> None:
                 if fails.pop() if fails else False:
                     raise apsw.IOError("the disk failed")
                 store(*args)
 
-            patch.setattr(series, "store", failing)
+            patch.setattr(series_table, "store", failing)
             with pytest.raises(Problem):
                 await desk.send(ledger, audio("x", model="never kept"))
             await until(lambda: len(ledger._tail.series) == 1)
@@ -395,3 +396,10 @@ async def test_a_long_wal_is_begun_anew_once(tmp_path: Path) -> None:
             # Everything is moved before the next commit comes, which begins the WAL anew by itself.
             assert restarts <= 1, asked
             db.close()
+
+
+@asynchronous
+async def test_a_replay_of_many_slices_is_seen_when_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slices that were there already were added to what the earlier definition had counted."""
+    monkeypatch.setattr(replaying, "SLICE_EVENTS", 20)
+    await seen_in_one_moment(Desk(tmp_path / "ledger"))

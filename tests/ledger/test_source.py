@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tallystick import rollup, windows
-from tallystick.ledger.sqlite import planning, rollups
-from tallystick.ledger.sqlite.segment import Damaged
+from tallystick.ledger.packed import planning, rollups
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.source import SHARED_CELLS_MAX, Source, Unpacked, asked_again
 from tallystick.model import UsageQuery
 from tallystick.rollup import Cells, Ints

@@ -57,6 +57,7 @@ async def log_in(call: Call) -> Reply:
     It ends with its key, and when the process ends. /v1/auth/credentials is the same.
     """
     sent = await documents.read(call, Credentials)
+    await call.app.ledger.current()
     return documents.reply(Session(sessions.open_session(call, sent.handle, sent.password)))
 
 

@@ -31,6 +31,8 @@ async def get(call: Call) -> Reply:
     access = call.app.settings.metrics
     if access == "off":
         raise Problem(Code.NOT_FOUND, "Nothing answers at this path.")
+    if "authorization" in call.headers:
+        await call.app.ledger.current()
     if access == "operator":
         auth.require_operator(_caller(call))
     # Who an operator's customers are, and how much they do, is nobody's business who reads without a key.

@@ -84,7 +84,13 @@ class Ledger(Protocol):
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog in force: an immutable value, replaced by a new one at every change."""
+        """The catalog as this process knows it: an immutable value, replaced by a new one at every change."""
+
+    async def current(self) -> Catalog:
+        """Return the catalog in force, after every change that had returned before the call, at whatever process.
+
+        From then on `catalog` is this one or a later one.
+        """
 
     async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
         """Keep each event that is new, with its identity and its postings.

@@ -46,6 +46,9 @@ class CatalogLog:
     def catalog(self) -> Catalog:
         return self._catalog
 
+    async def current(self) -> Catalog:
+        return self._catalog
+
     async def close(self) -> None:
         self._closed = True
 

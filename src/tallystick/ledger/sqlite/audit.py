@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import apsw
 import msgspec
 
-from tallystick.ledger.sqlite.definitions import OWN_ACTOR
-from tallystick.ledger.sqlite.entries import (
+from tallystick.ledger.packed.entries import (
     AccountDeleted,
     AccountPut,
     CatalogHeader,
@@ -20,10 +19,11 @@ from tallystick.ledger.sqlite.entries import (
     account_of,
     key_of,
 )
+from tallystick.ledger.packed.limit_entries import GrantDeleted, GrantPut, LimitDeleted, LimitPut
+from tallystick.ledger.packed.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun, ReplayDone
+from tallystick.ledger.packed.segment import Damaged
+from tallystick.ledger.sqlite.definitions import OWN_ACTOR
 from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, rows
-from tallystick.ledger.sqlite.limit_entries import GrantDeleted, GrantPut, LimitDeleted, LimitPut
-from tallystick.ledger.sqlite.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun, ReplayDone
-from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.model import AuditPage, AuditQuery, AuditRecord, Key, Stated
 
 ENTRIES_READ_MAX = 10_000

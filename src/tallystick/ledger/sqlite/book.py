@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tallystick.holding import held_of
-from tallystick.ledger.sqlite.hold_entries import Named
+from tallystick.ledger.packed.hold_entries import Named
 from tallystick.limits import refuses_unheld
 from tallystick.model import Catalog, Hold, HoldState, Limit
 

@@ -11,8 +11,8 @@ import apsw
 import msgspec
 
 from tallystick.errors import Problem
-from tallystick.ledger.sqlite import hold_tables, segment
-from tallystick.ledger.sqlite.entries import (
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.entries import (
     AccountDeleted,
     AccountPut,
     CatalogHeader,
@@ -25,8 +25,9 @@ from tallystick.ledger.sqlite.entries import (
     key_put,
     key_state,
 )
+from tallystick.ledger.packed.limit_entries import LimitDeleted
+from tallystick.ledger.sqlite import hold_tables
 from tallystick.ledger.sqlite.file import CATALOG
-from tallystick.ledger.sqlite.limit_entries import LimitDeleted
 from tallystick.ledger.sqlite.ownership import Ownership
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import Account, Catalog, Deletion, Key

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import apsw
 import msgspec
@@ -13,19 +14,20 @@ import numpy as np
 
 from tallystick.errors import Problem
 from tallystick.ledger.base import CatalogStale
-from tallystick.ledger.sqlite import resource_tables, segment, series
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.counters import Counter as LimitCounter
+from tallystick.ledger.packed.counters import Counters
+from tallystick.ledger.packed.living import Living
+from tallystick.ledger.packed.segment import Frame, Header
+from tallystick.ledger.sqlite import resource_tables, series_table
 from tallystick.ledger.sqlite.admitting import HoldWork, Turn
-from tallystick.ledger.sqlite.counters import Counter as LimitCounter
-from tallystick.ledger.sqlite.counters import Counters
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.identity import MemoryRun
 from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, set_results, tell
 from tallystick.ledger.sqlite.judging import settle
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
-from tallystick.ledger.sqlite.living import Living
 from tallystick.ledger.sqlite.order import left, take_in_order
 from tallystick.ledger.sqlite.refusing import Refusing
-from tallystick.ledger.sqlite.segment import Frame, Header
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.rollup import Cells
 
@@ -90,7 +92,7 @@ class Group:
         """Judge what the screening could not see; returns the jobs with events that are left."""
         settle(current, self._tail.published, db)
         refusing = Refusing(watched, self._now)
-        living = take_in_order(left(current), self._tail, self._bound, refusing, db)
+        living = take_in_order(left(current), self._tail, self._bound, refusing, partial(resource_tables.load, db))
         return left(current), living
 
     def _write_segment(self, live: Sequence[Job], living: Living | None, db: apsw.Connection) -> Sequence[int]:
@@ -210,5 +212,5 @@ class Group:
             (b"".join(frame.body for frame in frames), places),
         )
         if header.series:
-            series.store(db, header.series)
+            series_table.store(db, header.series)
         tail.entry, tail.link = header.entry, chained

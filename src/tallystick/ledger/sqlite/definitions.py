@@ -12,12 +12,10 @@ import numpy as np
 from tallystick.catalog import builtin
 from tallystick.errors import Problem
 from tallystick.ledger import verdicts
-from tallystick.ledger.sqlite import reading
+from tallystick.ledger.packed.entries import Change
+from tallystick.ledger.packed.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun
 from tallystick.ledger.sqlite.changes import Decide
-from tallystick.ledger.sqlite.entries import Change
 from tallystick.ledger.sqlite.file import rows
-from tallystick.ledger.sqlite.meter_entries import MeterDeleted, MeterPut, RatesPut, ReplayBegun
-from tallystick.ledger.sqlite.tail import Tail
 from tallystick.limits import hindering, limits_on
 from tallystick.model import Catalog, Meter, Rate, RateTable, Replay, UsageQuery
 from tallystick.windows import INSTANT_MAX, INSTANT_MIN
@@ -84,17 +82,16 @@ def delete_meter(name: str) -> Decide[bool | Problem]:
 class RatesChange:
     """A rate table to be defined or replaced, with the types of which events were counted at other rates."""
 
-    tail: Callable[[], Tail]
     table: str
     rates: RateTable
     recount: bool
     types: Sequence[str] = ()
 
-    def look(self, db: apsw.Connection) -> None:
-        """Find the types, on the writer's connection, inside the transaction."""
-        catalog = self.tail().catalog
+    def look(self, has_counted: Callable[[UsageQuery], bool], catalog: Catalog) -> None:
+        """Find the types, inside the transaction; `has_counted` says whether there is anything in an answer."""
         before = catalog.rates.get(self.table, {})
-        self.types = sorted({type for meter in self._rated(catalog) for type in self._counted(db, meter, before)})
+        rated = self._rated(catalog)
+        self.types = sorted({type for meter in rated for type in self._counted(has_counted, meter, before)})
 
     def _rated(self, catalog: Catalog) -> list[Meter]:
         return [each for each in catalog.meters.values() if each.rate and each.rate.table == self.table]
@@ -115,14 +112,14 @@ class RatesChange:
         replay = Replay(anew, INSTANT_MIN, (self.table, self.rates))
         return [ReplayBegun(version, name, replay)], None
 
-    def _counted(self, db: apsw.Connection, meter: Meter, before: RateTable) -> Iterator[str]:
+    def _counted(self, has_counted: Callable[[UsageQuery], bool], meter: Meter, before: RateTable) -> Iterator[str]:
         """Yield the types of which a meter counted events at times when another rate would be in force."""
         assert meter.rate is not None
         for type in sorted({*before, *self.rates}):
             for start, end in changed_times(before.get(type, ()), self.rates.get(type, ())):
                 where = {meter.rate.label: frozenset({type})}
                 query = UsageQuery(meter.name, None, np.array([start, end], np.int64), where=where)
-                if reading.usage(db, self.tail, frozenset(), [query])[0].total.count:
+                if has_counted(query):
                     yield type
                     break
 

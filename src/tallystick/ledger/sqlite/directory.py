@@ -11,12 +11,9 @@ import msgspec
 import numpy as np
 
 from tallystick.envelope import DELETED, UPSERTED, Unreadable, read, space_of
-from tallystick.ledger.sqlite import segment
-from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
-from tallystick.ledger.sqlite.replaying import SLICE_EVENTS
-from tallystick.ledger.sqlite.scrub import refuse_damaged
-from tallystick.ledger.sqlite.segment import (
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.meter_entries import CorrectionHeader
+from tallystick.ledger.packed.segment import (
     GENESIS,
     Columns,
     Damaged,
@@ -26,7 +23,11 @@ from tallystick.ledger.sqlite.segment import (
     unpack_columns,
     unpack_events,
 )
-from tallystick.ledger.sqlite.series import SeriesIndex
+from tallystick.ledger.packed.selecting import counts
+from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
+from tallystick.ledger.sqlite.replaying import SLICE_EVENTS
+from tallystick.ledger.sqlite.scrub import refuse_damaged
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import AsOf, EventPage, EventQuery, EventRow, Posting
 from tallystick.rollup import Ints
@@ -90,7 +91,7 @@ def fed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Sequence[E
     shown = []
     for each in found:
         postings = [*each.postings, *again.get(each.sequence, ())]
-        in_force = (p for p in postings if p.meter in meters and p.meter_version >= meters[p.meter].epoch)
+        in_force = (p for p in postings if p.meter in meters and counts(meters[p.meter], p.meter_version))
         shown.append(replace(each, postings=tuple(sorted(in_force, key=lambda p: (p.meter, p.labels)))))
     return shown
 

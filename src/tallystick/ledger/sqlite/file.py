@@ -12,7 +12,7 @@ from typing import IO, Any
 import apsw
 
 from tallystick.errors import LedgerError
-from tallystick.ledger.sqlite.segment import Damaged
+from tallystick.ledger.packed.segment import Damaged
 
 SQLITE_VERSION_MIN = (3, 51, 3)
 """Older releases can lose committed transactions when a WAL is reset (the WAL-reset bug)."""

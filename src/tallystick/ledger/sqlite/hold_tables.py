@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import apsw
 import msgspec
 
-from tallystick.ledger.sqlite import hold_entries
+from tallystick.ledger.packed import hold_entries
+from tallystick.ledger.packed.hold_entries import Crossed, KeptHold, Named
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.file import rows
-from tallystick.ledger.sqlite.hold_entries import Crossed, KeptHold, Named
-from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.model import Crossing, Hold, HoldQuery, HoldState
 
 _hold = msgspec.json.Decoder(KeptHold)

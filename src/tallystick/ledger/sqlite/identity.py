@@ -17,8 +17,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.file import rows
-from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.rollup import Ints
 
 Fingerprints = NDArray[np.uint64]

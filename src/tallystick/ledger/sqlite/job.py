@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tallystick.errors import Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import CatalogStale
-from tallystick.ledger.sqlite import segment
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.segment import Columns, Frame
+from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite.identity import Fingerprints, MemoryRun, sorted_run
-from tallystick.ledger.sqlite.segment import Columns, Frame
-from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import quarter_cells
 from tallystick.model import Account, Batch, Verdict
 from tallystick.rollup import Cells, Ints

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from tallystick.envelope import event_of, read, same_content
 from tallystick.ledger import verdicts
+from tallystick.ledger.packed.segment import Damaged, unpack_frames
+from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite import identity
 from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.identity import Hits, sorted_run
 from tallystick.ledger.sqlite.job import Job, run_of
-from tallystick.ledger.sqlite.segment import Damaged, unpack_frames
-from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published
 from tallystick.model import Verdict
 from tallystick.rollup import Ints

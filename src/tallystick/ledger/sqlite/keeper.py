@@ -18,13 +18,13 @@ import structlog
 
 from tallystick import rollup
 from tallystick.errors import Problem
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite import identity, key_use, reading, rollups
 from tallystick.ledger.sqlite.file import row, rows
 from tallystick.ledger.sqlite.identity import CHUNK, CHUNK_BITS, Identities, MemoryRun, StoredRun
 from tallystick.ledger.sqlite.key_use import KeyUses
 from tallystick.ledger.sqlite.reading import Folded
 from tallystick.ledger.sqlite.scrub import Scrub
-from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Overlay, Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Task, Writer, unavailable
 from tallystick.precedence import precedence

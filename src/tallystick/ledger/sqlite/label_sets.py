@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from tallystick import windows
 from tallystick.ledger import verdicts
+from tallystick.ledger.packed.series import SeriesIndex, without_value
 from tallystick.ledger.sqlite.job import Job, Strand
-from tallystick.ledger.sqlite.series import without_value
-from tallystick.ledger.sqlite.tail import Tail
 from tallystick.ledger.vitals import near
-from tallystick.model import Labels, Verdict
+from tallystick.model import Catalog, Labels, Verdict
 
 Use = tuple[Strand, int, Labels]
 """A label set that an event uses: its strand, the UTC month, and the set itself."""
 
 MONTH_BITS = 20
 """The number of a month, of any year up to 9999, fits into these."""
+
+
+class Sight(Protocol):
+    """What a commit is judged by."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def series(self) -> SeriesIndex: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +67,16 @@ class LabelSetBound:
         self._load = load
         self._used: dict[Strand, dict[int, Used]] = {}
 
+    def distrust(self) -> None:
+        """Forget what is used: others may have used more since."""
+        self._used.clear()
+
     def forget(self) -> None:
         """Forget what a transaction may have counted that came to nothing."""
         self._used.clear()
         self.warned = frozenset()
 
-    def reach(self, tail: Tail, jobs: Sequence[Job]) -> Reach:
+    def reach(self, tail: Sight, jobs: Sequence[Job]) -> Reach:
         """Say which strands may pass a bound, or come near it, if all label sets of the jobs were taken.
 
         What was counted of the others is forgotten: nobody counts what is used of them from here on.
@@ -123,7 +136,7 @@ class LabelSetBound:
         return self._used[strand].setdefault(month, Used())
 
 
-def uses_of(job: Job, tail: Tail, strands: set[Strand]) -> Mapping[int, Sequence[Use]]:
+def uses_of(job: Job, tail: Sight, strands: set[Strand]) -> Mapping[int, Sequence[Use]]:
     """Return which label sets of some strands each row of a job uses, in which month."""
     uses: dict[int, list[Use]] = {}
     if not strands:
@@ -137,7 +150,7 @@ def uses_of(job: Job, tail: Tail, strands: set[Strand]) -> Mapping[int, Sequence
     return uses
 
 
-def used_by(job: Job, tail: Tail, strands: set[Strand]) -> Iterator[Use]:
+def used_by(job: Job, tail: Sight, strands: set[Strand]) -> Iterator[Use]:
     """Yield the label sets of some strands that a job uses, each once for a month."""
     months = windows.month(job.batch.time[job.rows])[job.posting_event]
     for pair in np.unique((job.posting_set << MONTH_BITS) | months).tolist():

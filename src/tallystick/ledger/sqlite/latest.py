@@ -8,11 +8,11 @@ import apsw
 import msgspec
 import numpy as np
 
+from tallystick.ledger.packed.meter_entries import CorrectionHeader
+from tallystick.ledger.packed.segment import unpack_columns
+from tallystick.ledger.packed.series import Selection
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
 from tallystick.ledger.sqlite.judging import kept_events
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
-from tallystick.ledger.sqlite.segment import unpack_columns
-from tallystick.ledger.sqlite.series import Selection
 from tallystick.ledger.sqlite.tail import Published, source_and_id
 from tallystick.rollup import Cells, Ints
 

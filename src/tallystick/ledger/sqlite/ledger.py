@@ -19,6 +19,11 @@ from tallystick.clock import Clock
 from tallystick.errors import Code, LedgerDamaged, Problem
 from tallystick.holding import Answer
 from tallystick.ledger.base import Fault, KeptEvent, Proof
+from tallystick.ledger.packed import hold_entries
+from tallystick.ledger.packed.counters import Counters
+from tallystick.ledger.packed.deciding import Release, Renew, Reserve
+from tallystick.ledger.packed.segment import Damaged, unpack_columns
+from tallystick.ledger.packed.selecting import counts
 from tallystick.ledger.sqlite import (
     audit,
     backup,
@@ -26,7 +31,6 @@ from tallystick.ledger.sqlite import (
     definitions,
     directory,
     file,
-    hold_entries,
     hold_tables,
     identity,
     keeper,
@@ -36,10 +40,9 @@ from tallystick.ledger.sqlite import (
     resource_tables,
     verify,
 )
-from tallystick.ledger.sqlite.admitting import HoldWork, Release, Renew, Reserve
+from tallystick.ledger.sqlite.admitting import HoldWork
 from tallystick.ledger.sqlite.changes import CatalogWork, Decide
 from tallystick.ledger.sqlite.commit import Group
-from tallystick.ledger.sqlite.counters import Counters
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.judging import kept_events
@@ -49,7 +52,6 @@ from tallystick.ledger.sqlite.ownership import Ownership
 from tallystick.ledger.sqlite.replaying import Replayer
 from tallystick.ledger.sqlite.screener import Screener
 from tallystick.ledger.sqlite.scrub import EVERYONE
-from tallystick.ledger.sqlite.segment import Damaged, unpack_columns
 from tallystick.ledger.sqlite.source import Unpacked
 from tallystick.ledger.sqlite.tail import UNREADABLE, Tail, load, source_and_id
 from tallystick.ledger.sqlite.writer import Lane, Task, Work, Writer, unavailable
@@ -179,6 +181,9 @@ class SqliteLedger:
     def catalog(self) -> Catalog:
         return self._tail.published.catalog
 
+    async def current(self) -> Catalog:
+        return self.catalog
+
     async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
         self._check_open()
         if not len(batch):
@@ -242,8 +247,15 @@ class SqliteLedger:
         return found
 
     async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
-        change = definitions.RatesChange(self._now, table, rates, recount)
-        await self._define(await self._change(change.decide, actor, change.look))
+        change = definitions.RatesChange(table, rates, recount)
+
+        def look(db: apsw.Connection) -> None:
+            def has_counted(query: UsageQuery) -> bool:
+                return reading.usage(db, self._now, frozenset(), [query])[0].total.count > 0
+
+            change.look(has_counted, self._tail.catalog)
+
+        await self._define(await self._change(change.decide, actor, look))
 
     async def _define(self, problem: Problem | None) -> None:
         if problem is not None:
@@ -485,13 +497,13 @@ class SqliteLedger:
         used: dict[int, set[Labels]] = {}
         if (account, meter) not in tail.series.strands:
             return used
-        epoch = tail.catalog.meters[meter].epoch
+        in_force = tail.catalog.meters[meter]
         db = self._connect_reader()
         cells = reading.month_cells(db, tail.published, tail.series, account, meter)
         db.close()
         for number, month in zip(cells.series.tolist(), cells.bucket.tolist(), strict=True):
             _, _, version, labels = tail.series.describe(number)
-            if version >= epoch:
+            if counts(in_force, version):
                 used.setdefault(month, set()).add(labels)
         return used
 
@@ -517,7 +529,9 @@ class SqliteLedger:
         def count() -> None:
             tail = self._tail
             try:
-                told.set_result(list(self._counters.faults(some, tail, db, tail.book.open)))
+                told.set_result(
+                    list(self._counters.faults(some, tail.catalog, partial(reading.counted, db, tail), tail.book.open))
+                )
             except UNREADABLE as error:
                 told.set_exception(error)
 

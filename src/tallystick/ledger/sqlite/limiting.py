@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tallystick.ledger.packed.entries import Change
+from tallystick.ledger.packed.limit_entries import GrantDeleted, GrantPut, LimitDeleted, LimitPut
 from tallystick.ledger.sqlite.changes import Decide
-from tallystick.ledger.sqlite.entries import Change
-from tallystick.ledger.sqlite.limit_entries import GrantDeleted, GrantPut, LimitDeleted, LimitPut
 from tallystick.limits import is_limitable
 from tallystick.model import Catalog, Grant, Limit, Outcome
 

@@ -5,32 +5,31 @@ A refused event claims nothing: neither its identity nor its label sets, and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-import apsw
 import numpy as np
 
-from tallystick.ledger.sqlite import resource_tables
+from tallystick.ledger.packed.living import Counted, Living, Named, named
 from tallystick.ledger.sqlite.job import Job, Strand, repeated, run_of
 from tallystick.ledger.sqlite.judging import Kept, judge
-from tallystick.ledger.sqlite.label_sets import LabelSetBound, used_by, uses_of
-from tallystick.ledger.sqlite.living import Counted, Living, Named, named
+from tallystick.ledger.sqlite.label_sets import LabelSetBound, Sight, used_by, uses_of
 from tallystick.ledger.sqlite.refusing import Refusing
-from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import Catalog, Verdict
+
+Load = Callable[[Iterable[Named], Iterable[Counted]], Living]
 
 
 def take_in_order(
-    jobs: Sequence[Job], tail: Tail, bound: LabelSetBound, refusing: Refusing, db: apsw.Connection
+    jobs: Sequence[Job], tail: Sight, bound: LabelSetBound, refusing: Refusing, load: Load
 ) -> Living | None:
     """Judge repeated identities, label sets too many and what is over a limit, change resources, and drop what was
     counted once before.
 
-    Returns what is to be written of resources.
+    `load` reads what is kept of resources. Returns what is to be written of resources.
     """
     twice = repeated(run_of(jobs).fingerprint) if jobs else frozenset[int]()
     reach = bound.reach(tail, jobs)
-    living = _living(jobs, tail.catalog, db)
+    living = _living(jobs, tail.catalog, load)
     if twice or reach.tight or refusing or living is not None or any(job.batch.doomed for job in jobs):
         _judge_in_order(jobs, tail, bound, twice, reach.tight, living, refusing)
     for job in jobs if reach.near else ():
@@ -40,7 +39,7 @@ def take_in_order(
 
 def _judge_in_order(
     jobs: Sequence[Job],
-    tail: Tail,
+    tail: Sight,
     bound: LabelSetBound,
     twice: frozenset[int],
     tight: set[Strand],
@@ -104,7 +103,7 @@ def _stateful(job: Job) -> Iterator[int]:
                 yield row
 
 
-def _living(jobs: Sequence[Job], catalog: Catalog, db: apsw.Connection) -> Living | None:
+def _living(jobs: Sequence[Job], catalog: Catalog, load: Load) -> Living | None:
     """Read what is kept of the resources that the jobs change."""
     names: list[Named] = []
     once: list[Counted] = []
@@ -114,7 +113,7 @@ def _living(jobs: Sequence[Job], catalog: Catalog, db: apsw.Connection) -> Livin
             name = named(int(job.account[row]), job.batch.changes[index])
             names.append(name)
             once += [Counted(meter, catalog.meters[meter].epoch, name) for meter in job.batch.once.get(index, ())]
-    return resource_tables.load(db, names, once) if names else None
+    return load(names, once) if names else None
 
 
 def _repeat(job: Job, row: int, taken: Mapping[int, Iterable[Kept]]) -> Verdict | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import apsw
 import msgspec
 
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.file import EVENTS, rows
-from tallystick.ledger.sqlite.segment import Damaged
 
 ENTRIES_READ_TOGETHER = 256
 

@@ -13,17 +13,18 @@ import numpy as np
 from tallystick import rollup
 from tallystick.envelope import Unreadable, event_of, read
 from tallystick.ledger.base import Fault
-from tallystick.ledger.sqlite import identity, segment
-from tallystick.ledger.sqlite.entries import CatalogHeader, apply
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.entries import CatalogHeader, apply
+from tallystick.ledger.packed.hold_entries import AdmissionHeader, Crossed, HoldMade, KeptHold, Named, fold
+from tallystick.ledger.packed.limit_entries import LimitDeleted
+from tallystick.ledger.packed.living import Living
+from tallystick.ledger.packed.meter_entries import CorrectionHeader
+from tallystick.ledger.packed.segment import GENESIS, Columns, FrameEvents, Header
+from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.sqlite import identity
 from tallystick.ledger.sqlite.file import ADMISSION, CATALOG, CORRECTED, EVENTS
-from tallystick.ledger.sqlite.hold_entries import AdmissionHeader, Crossed, HoldMade, KeptHold, Named, fold
 from tallystick.ledger.sqlite.judging import kept_events
-from tallystick.ledger.sqlite.limit_entries import LimitDeleted
-from tallystick.ledger.sqlite.living import Living
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
 from tallystick.ledger.sqlite.replaying import TEXT_LENGTH_ANY, counted, kept_rows, sift
-from tallystick.ledger.sqlite.segment import GENESIS, Columns, FrameEvents, Header
-from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.ledger.sqlite.tail import Published, quarter_cells, source_and_id
 from tallystick.metering import meter
 from tallystick.model import Catalog, Event, Posting, Verdict
@@ -94,16 +95,27 @@ def replay_entry(
         if gone:
             replay.crossed = [each for each in replay.crossed if each.limit not in gone]
     elif kind == ADMISSION:
-        _replay_admission(replay, where, logged)
+        replay_admission(replay, where, AdmissionRow(entry, count, recorded, header))
     elif kind == CORRECTED:
         _replay_correction(db, replay, where, logged)
     else:
         replay.fault(where, f"is of kind {kind}, which this version does not write")
 
 
-def _replay_admission(replay: Replay, where: str, logged: Sequence[Any]) -> None:
-    header = msgspec.msgpack.decode(logged[7], type=AdmissionHeader)
-    if (header.entry, header.recorded, len(header.changes)) != (logged[0], logged[4], logged[3]):
+@dataclass(frozen=True, slots=True)
+class AdmissionRow:
+    """An entry about holds, as its row has it."""
+
+    entry: int
+    count: int
+    recorded: int
+    header: bytes
+
+
+def replay_admission(replay: Replay, where: str, row: AdmissionRow) -> None:
+    """Replay what an entry says of holds and of crossed thresholds."""
+    header = msgspec.msgpack.decode(row.header, type=AdmissionHeader)
+    if (header.entry, header.recorded, len(header.changes)) != (row.entry, row.recorded, row.count):
         replay.fault(where, "its columns are not what its header says")
     for change in header.changes:
         if isinstance(change, Crossed):
@@ -134,7 +146,7 @@ def _replay_segment(
     if len(events.raws) != header.count or len(columns.time) != header.count:
         replay.fault(where, f"holds {len(events.raws)} events and {len(columns.time)} times, not {header.count}")
         return
-    _check_events(replay, header, columns, events, where)
+    check_events(replay, range(header.first, header.first + header.count), columns, events, where)
     if state is not None:
         _check_identities(db, replay, state, secret, header, events, where)
     replay.fold(quarter_cells(columns))
@@ -159,25 +171,25 @@ def _frames(db: apsw.Connection, replay: Replay, header: Header, where: str) -> 
     return FrameEvents(raws, accounts)
 
 
-def _check_events(replay: Replay, header: Header, columns: Columns, events: FrameEvents, where: str) -> None:
+def check_events(replay: Replay, sequences: Sequence[int], columns: Columns, events: FrameEvents, where: str) -> None:
     """Read every event anew and compare its time and its postings with what was kept."""
     names = {account.number: account.name for account in replay.catalog.accounts.values()}
-    starts = np.searchsorted(columns.posting_event, np.arange(header.count + 1)).tolist()
+    starts = np.searchsorted(columns.posting_event, np.arange(len(sequences) + 1)).tolist()
     series, amounts = columns.posting_series.tolist(), columns.posting_amount.tolist()
     for at, (raw, account, time) in enumerate(zip(events.raws, events.accounts, columns.time.tolist(), strict=True)):
         try:
             event = event_of(read(raw), names[account], time)
         except (Unreadable, KeyError, ValueError) as error:
-            replay.fault(where, f"event {header.first + at} cannot be read: {error}")
+            replay.fault(where, f"event {sequences[at]} cannot be read: {error}")
             continue
         if event.time != time or event.timed != bool(columns.timed[at]):
-            replay.fault(where, f"event {header.first + at} is kept under another time than its own")
+            replay.fault(where, f"event {sequences[at]} is kept under another time than its own")
         kept = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
         said = meter(event, replay.catalog, text_length_max=TEXT_LENGTH_ANY)
         if not isinstance(said, Verdict):
             said = _live(replay, account, event, said)
-        if isinstance(said, Verdict) or not _same_postings(replay.series, account, kept, said):
-            replay.fault(where, f"event {header.first + at} has other postings than its meters give")
+        if isinstance(said, Verdict) or not same_postings(replay.series, account, kept, said):
+            replay.fault(where, f"event {sequences[at]} has other postings than its meters give")
 
 
 def _live(replay: Replay, account: int, event: Event, said: Sequence[Posting]) -> tuple[Posting, ...]:
@@ -219,13 +231,13 @@ def _replay_correction(db: apsw.Connection, replay: Replay, where: str, logged: 
     series, amounts = columns.posting_series.tolist(), columns.posting_amount.tolist()
     for at, each in enumerate(found):
         postings = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
-        if not _same_postings(replay.series, each.account, postings, each.postings):
+        if not same_postings(replay.series, each.account, postings, each.postings):
             replay.fault(where, f"event {each.sequence} has other postings than its meters give")
     replay.postings += len(columns.posting_event)
     replay.fold(quarter_cells(columns))
 
 
-def _same_postings(index: SeriesIndex, account: int, kept: Sequence[tuple[int, int]], said: Sequence[Posting]) -> bool:
+def same_postings(index: SeriesIndex, account: int, kept: Sequence[tuple[int, int]], said: Sequence[Posting]) -> bool:
     found = sorted((*index.describe(number), amount) for number, amount in kept)
     due = sorted((account, p.meter, p.meter_version, p.labels, p.amount) for p in said)
     return found == due

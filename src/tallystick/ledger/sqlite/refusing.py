@@ -8,7 +8,7 @@ import numpy as np
 
 from tallystick import limits
 from tallystick.ledger import verdicts
-from tallystick.ledger.sqlite.counters import Counter
+from tallystick.ledger.packed.counters import Counter
 from tallystick.ledger.sqlite.job import Job
 from tallystick.limits import Balance
 from tallystick.model import Total, Verdict

@@ -17,12 +17,13 @@ import structlog
 
 from tallystick.envelope import UPSERTED, event_of, read
 from tallystick.errors import Problem
-from tallystick.ledger.sqlite import resource_tables, segment, series
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.living import Counted, Living, Named, named
+from tallystick.ledger.packed.meter_entries import CorrectionHeader, ReplayDone
+from tallystick.ledger.packed.segment import Columns, Damaged, unpack_columns, unpack_events
+from tallystick.ledger.sqlite import resource_tables, series_table
 from tallystick.ledger.sqlite.changes import logged
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
-from tallystick.ledger.sqlite.living import Counted, Living, Named, named
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader, ReplayDone
-from tallystick.ledger.sqlite.segment import Columns, Damaged, unpack_columns, unpack_events
 from tallystick.ledger.sqlite.tail import Tail, quarter_cells
 from tallystick.ledger.sqlite.writer import Lane, Task, Writer
 from tallystick.metering import metered
@@ -57,9 +58,9 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class KeptRows:
-    """Neighbouring kept events: their first sequence, accounts by number, times and bytes."""
+    """Kept events: their sequences, accounts by number, times and bytes."""
 
-    first: int
+    sequences: Sequence[int]
     accounts: Sequence[int]
     times: Sequence[int]
     raws: Sequence[bytes]
@@ -82,7 +83,7 @@ def counted(kept: KeptRows, replay: Replay, catalog: Catalog, names: Mapping[int
         postings = metered(event, replaying, text_length_max=TEXT_LENGTH_ANY)
         if postings:
             change = change_of(event, text_length_max=TEXT_LENGTH_ANY) if event.type == UPSERTED else None
-            yield Again(kept.first + at, account, time, postings, None if isinstance(change, Verdict) else change)
+            yield Again(kept.sequences[at], account, time, postings, None if isinstance(change, Verdict) else change)
 
 
 def once_of(again: Sequence[Again], catalog: Catalog) -> tuple[list[Named], list[Counted]]:
@@ -126,7 +127,7 @@ def kept_rows(db: apsw.Connection, first: int, through: int) -> Iterator[KeptRow
             if low < high:
                 some = slice(low, high)
                 here = times[at - start : at - start + len(events.raws)]
-                yield KeptRows(at + low, events.accounts[some], here[some], events.raws[some])
+                yield KeptRows(range(at + low, at + high), events.accounts[some], here[some], events.raws[some])
 
 
 class Replayer(threading.Thread):
@@ -297,7 +298,7 @@ class _Slice:
             ),
         )
         if made:
-            series.store(db, made)
+            series_table.store(db, made)
         tail.entry, tail.link = header.entry, chained
 
     def _put_in_force(self, db: apsw.Connection) -> None:

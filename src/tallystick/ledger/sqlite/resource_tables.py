@@ -12,8 +12,8 @@ import apsw
 import msgspec
 
 from tallystick.envelope import number
+from tallystick.ledger.packed.living import Counted, Living, Named, Recorded
 from tallystick.ledger.sqlite.file import row, rows
-from tallystick.ledger.sqlite.living import Counted, Living, Named, Recorded
 from tallystick.model import Change, LiveQuery, LiveResource, LiveSpace, Record, RecordPage, RecordQuery, ResourceQuery
 from tallystick.resources import Resource, Space, containers_of
 

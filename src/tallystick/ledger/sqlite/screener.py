@@ -11,11 +11,11 @@ import structlog
 
 from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.identity import FEW
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.judging import NOTHING_KNOWN, Known, fingerprint, look_up, screen
-from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
 from tallystick.precedence import precedence

@@ -9,10 +9,10 @@ import apsw
 import msgspec
 import structlog
 
-from tallystick.ledger.sqlite import segment
+from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.meter_entries import CorrectionHeader
+from tallystick.ledger.packed.segment import GENESIS, Damaged, Header
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
-from tallystick.ledger.sqlite.segment import GENESIS, Damaged, Header
 
 log = structlog.get_logger(__name__)
 

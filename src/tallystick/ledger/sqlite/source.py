@@ -9,9 +9,9 @@ from threading import Lock
 
 import apsw
 
-from tallystick.ledger.sqlite import rollups
+from tallystick.ledger.packed import rollups
+from tallystick.ledger.packed.planning import Plan
 from tallystick.ledger.sqlite.file import rows
-from tallystick.ledger.sqlite.planning import Plan
 from tallystick.model import UsageQuery
 from tallystick.rollup import Cells, Ints
 

@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 
 from tallystick import rollup, windows
-from tallystick.ledger.sqlite import hold_entries, hold_tables, identity, series
+from tallystick.ledger.packed import hold_entries
+from tallystick.ledger.packed.entries import CatalogHeader, apply
+from tallystick.ledger.packed.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
+from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.sqlite import hold_tables, identity, series_table
 from tallystick.ledger.sqlite.book import Book, held
-from tallystick.ledger.sqlite.entries import CatalogHeader, apply
 from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, EVENTS, row, rows, secret
 from tallystick.ledger.sqlite.identity import MERGE_AT_ONCE, Identities, newest_alike
-from tallystick.ledger.sqlite.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
-from tallystick.ledger.sqlite.series import SeriesIndex
 from tallystick.model import Catalog, Limit
 from tallystick.rollup import Cells
 
@@ -151,7 +152,7 @@ def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int, clock: int
         catalog = apply(catalog, msgspec.msgpack.decode(header, type=CatalogHeader).changes)
     last = f"SELECT first + count - 1, recorded FROM log WHERE kind = {EVENTS} ORDER BY first DESC LIMIT 1"
     sequence, recorded = next(rows(db, last), (0, 0))
-    index = series.load(db)
+    index = series_table.load(db)
     identities = _load_identities(db, catalog, sequence, heads_bytes_max)
     published = Published(sequence, recorded, identities, _load_overlay(db), catalog, entry)
     return Tail(entry, last_link, catalog, index, published, _load_book(db, catalog, clock))

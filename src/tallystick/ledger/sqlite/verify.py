@@ -12,15 +12,16 @@ import numpy as np
 from tallystick import rollup
 from tallystick.errors import LedgerError
 from tallystick.ledger.base import Proof
-from tallystick.ledger.sqlite import file, hold_tables, reading, resource_tables, rollups, segment
+from tallystick.ledger.packed import rollups, segment
+from tallystick.ledger.packed.meter_entries import CorrectionHeader
+from tallystick.ledger.packed.rollups import Grain
+from tallystick.ledger.packed.segment import Damaged, Header
+from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.sqlite import file, hold_tables, reading, resource_tables
 from tallystick.ledger.sqlite.definitions import base
 from tallystick.ledger.sqlite.file import EVENTS, row, rows
-from tallystick.ledger.sqlite.meter_entries import CorrectionHeader
 from tallystick.ledger.sqlite.proving import Replay, replay_entry
-from tallystick.ledger.sqlite.rollups import Grain
-from tallystick.ledger.sqlite.segment import Damaged, Header
-from tallystick.ledger.sqlite.series import SeriesIndex
-from tallystick.ledger.sqlite.series import load as load_series
+from tallystick.ledger.sqlite.series_table import load as load_series
 from tallystick.ledger.sqlite.tail import Published, quarter_cells
 from tallystick.model import Catalog
 from tallystick.rollup import Cells, Ints

@@ -17,8 +17,8 @@ import apsw
 import structlog
 
 from tallystick.errors import Code, Problem
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.file import row
-from tallystick.ledger.sqlite.segment import Damaged
 from tallystick.ledger.vitals import Commits
 from tallystick.precedence import GIVE_WAY_S, precedence
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import apsw
-import msgspec
 import numpy as np
 
-from tallystick.ledger.sqlite.segment import NewSeries
+from tallystick.ledger.packed.segment import NewSeries
 from tallystick.model import VALUE, Account, Labels, LabelSet
 from tallystick.rollup import Ints
 
-Sought = tuple[int, tuple[str, ...], frozenset[tuple[str, frozenset[str]]]]
-"""An epoch, labels, and of labels the values that are wanted."""
+Sought = tuple[tuple[int, int], tuple[str, ...], frozenset[tuple[str, frozenset[str]]]]
+"""The first and the last version that count, labels, and of labels the values that are wanted."""
 
-_labels = msgspec.json.Decoder(Labels)
 MEMO_MAX = 200_000
 
 
@@ -88,9 +85,14 @@ class SeriesIndex:
     def add(self, new: NewSeries) -> None:
         if new.number != len(self.accounts):
             raise ValueError(f"series {new.number} follows {len(self.accounts) - 1}")
-        key = (new.account, new.meter, new.meter_version, new.labels)
-        self._numbers[key] = new.number
-        self._keys.append(key)
+        self._keys.append((new.account, new.meter, new.meter_version, new.labels))
+        self.accounts.append(new.account)
+        self.meters.append(new.meter)
+        self._file(new)
+
+    def _file(self, new: NewSeries) -> None:
+        """Have a series found by what it stands for."""
+        self._numbers[new.account, new.meter, new.meter_version, new.labels] = new.number
         strand = self.strands.setdefault((new.account, new.meter), Strand())
         strand.labels.append(new.labels)
         strand.versions.append(new.meter_version)
@@ -98,8 +100,6 @@ class SeriesIndex:
         if new.labels and new.labels[0][0] == VALUE:
             strand.sets.add(without_value(new.labels))
         self.widest, self.values = max(self.widest, strand.width), max(self.values, strand.values)
-        self.accounts.append(new.account)
-        self.meters.append(new.meter)
 
     def describe(self, number: int) -> tuple[int, str, int, Labels]:
         """Return what a series stands for: account number, meter, meter version, labels."""
@@ -140,22 +140,3 @@ class SeriesIndex:
             self._remember(label_set, number)
             numbers.append(number)
         return np.array(numbers, np.int64), made
-
-
-def load(db: apsw.Connection) -> SeriesIndex:
-    """Read all series from the file."""
-    index = SeriesIndex()
-    for number, account, meter, version, labels in db.execute(
-        "SELECT number, account, meter, meter_version, labels FROM series ORDER BY number"
-    ):
-        index.add(NewSeries(number, account, meter, version, _labels.decode(labels)))
-    return index
-
-
-def store(db: apsw.Connection, made: Sequence[NewSeries]) -> None:
-    """Write new series, as one statement."""
-    rows = [(s.number, s.account, s.meter, s.meter_version, msgspec.json.encode(s.labels).decode()) for s in made]
-    db.execute(
-        "INSERT INTO series SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?)",
-        (msgspec.json.encode(rows).decode(),),
-    )

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import msgspec
 
-from tallystick.ledger.sqlite.limit_entries import GrantDeleted, GrantPut, LimitDeleted, Limiting, LimitPut, limited
-from tallystick.ledger.sqlite.meter_entries import Definition, defined
+from tallystick.ledger.packed.limit_entries import GrantDeleted, GrantPut, LimitDeleted, Limiting, LimitPut, limited
+from tallystick.ledger.packed.meter_entries import Definition, defined
 from tallystick.model import Account, AccountKind, Catalog, Key, Scope
 
 AccountState = tuple[str, str, tuple[str, ...]]

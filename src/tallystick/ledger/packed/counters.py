@@ -1,32 +1,47 @@
-"""What is used and held of limits in their present period: counters that the writer keeps, so that a decision is quick.
+"""What is used and held of limits in their present period: counters that are kept, so that a decision is quick.
 
 A counter is filled when it is first needed, from rollups, from what is not folded yet and from the events of quarters
 that an edge of its period cuts, and kept up with every commit from then on. It is no more than a memory of what the log
-says: a restart begins without any, and `verify` counts them again.
+says, and `verify` counts them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-import apsw
 import numpy as np
 
 from tallystick import limits, rollup
 from tallystick.holding import held_of
-from tallystick.ledger.sqlite import reading
-from tallystick.ledger.sqlite.job import Job
-from tallystick.ledger.sqlite.tail import Tail
 from tallystick.limits import Balance
-from tallystick.model import Catalog, Hold, LabelSet, Limit, Total
+from tallystick.model import Batch, Catalog, Hold, LabelSet, Limit, Total, UsageQuery, UsageTable
 from tallystick.rollup import Ints
 from tallystick.windows import INSTANT_MAX
 
 FEW = 16
 """So few postings are counted one by one: columns cost something for each that they have."""
 
-Definition = tuple[object, ...]
+Definition = tuple[Any, ...]
+Count = Callable[[UsageQuery], UsageTable]
+"""Answers a query inside the present transaction; what this adds must not be in the answer yet."""
+
+
+class Posted(Protocol):
+    """The events of a batch that are about to be kept, and their postings."""
+
+    @property
+    def batch(self) -> Batch: ...
+    @property
+    def rows(self) -> Ints: ...
+    @property
+    def posting_event(self) -> Ints: ...
+    @property
+    def posting_set(self) -> Ints: ...
+    @property
+    def posting_amount(self) -> Ints: ...
+    def used_sets(self) -> Ints: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -69,25 +84,32 @@ class Counter:
 
 @dataclass(slots=True)
 class Counters:
-    """The counters of every limit that was asked about, by the number of its account; for the writer thread."""
+    """The counters of every limit that was asked about, by the number of its account; for one thread."""
 
     _of: dict[int, dict[str, Counter]] = field(default_factory=dict)
     _sets: dict[LabelSet, tuple[Counter, ...]] = field(default_factory=dict)
 
-    def of(self, limit: Limit, owner: int, now: int, tail: Tail, db: apsw.Connection, holds: Iterable[Hold]) -> Counter:
-        """Return the counter of a limit at an instant; `holds` are the open ones of its account.
-
-        What the present transaction adds must not be in the file's log yet, or be counted by no counter.
-        """
-        definition, counter = _definition(limit, owner, tail.catalog), self._of.get(owner, {}).get(limit.id)
+    def of(
+        self, limit: Limit, owner: int, now: int, catalog: Catalog, count: Count, holds: Callable[[], Iterable[Hold]]
+    ) -> Counter:
+        """Return the counter of a limit at an instant; `holds` gives the open ones of its account."""
+        definition, counter = definition_of(limit, owner, catalog), self._of.get(owner, {}).get(limit.id)
         if counter is None or counter.definition != definition or now < counter.start:
-            counter = self._fill(limit, definition, now, tail, db, sum(held_of(limit, hold) for hold in holds))
-            self._of.setdefault(owner, {})[limit.id] = counter
-            self._sets.clear()
+            counter = _filled(limit, definition, now, count, sum(held_of(limit, hold) for hold in holds()))
+            self.put(owner, counter)
         elif now >= counter.end:
-            self._turn(counter, limit, now, tail, db)
+            _turn(counter, limit, now, count)
         counter.limit = limit
         return counter
+
+    def put(self, owner: int, counter: Counter) -> None:
+        """Take a counter in, in place of another one of its limit."""
+        self._of.setdefault(owner, {})[counter.limit.id] = counter
+        self._sets.clear()
+
+    def all(self) -> Iterator[tuple[int, Counter]]:
+        """Yield every counter with the number of its account."""
+        return ((owner, counter) for owner, some in self._of.items() for counter in some.values())
 
     def hold(self, owner: int, before: Hold | None, after: Hold | None) -> None:
         """Count that an open hold took the place of another; None = there is none."""
@@ -98,8 +120,8 @@ class Counters:
         """Say whether no counter is about any of these accounts."""
         return not self._of or self._of.keys().isdisjoint(owners)
 
-    def add(self, job: Job, catalog: Catalog) -> None:
-        """Count the postings of a job that are about to be kept."""
+    def add(self, job: Posted, catalog: Catalog) -> None:
+        """Count the postings of a batch that are about to be kept."""
         times = job.batch.time[job.rows]
         if len(job.posting_set) <= FEW:
             for event, at, amount in zip(
@@ -122,15 +144,19 @@ class Counters:
         return [(owner, id) for owner, counters in list(self._of.items()) for id in list(counters)]
 
     def faults(
-        self, some: Iterable[tuple[int, str]], tail: Tail, db: apsw.Connection, holds: Mapping[int, Mapping[str, Hold]]
+        self,
+        some: Iterable[tuple[int, str]],
+        catalog: Catalog,
+        count: Count,
+        holds: Mapping[int, Mapping[str, Hold]],
     ) -> Iterator[str]:
         """Count some limits again, between transactions, and yield the ids of those whose counter says otherwise."""
         for owner, id in some:
-            counter, limit = self._of.get(owner, {}).get(id), tail.catalog.limits.get(id)
-            if counter is None or limit is None or counter.definition != _definition(limit, owner, tail.catalog):
+            counter, limit = self._of.get(owner, {}).get(id), catalog.limits.get(id)
+            if counter is None or limit is None or counter.definition != definition_of(limit, owner, catalog):
                 continue
             held = sum(held_of(limit, hold) for hold in holds.get(owner, {}).values())
-            due = self._fill(limit, counter.definition, counter.start, tail, db, held)
+            due = _filled(limit, counter.definition, counter.start, count, held)
             if (counter.used, counter.held) != (due.used, due.held):
                 yield id
 
@@ -146,32 +172,32 @@ class Counters:
             self._sets[label_set] = found
         return found
 
-    def _turn(self, counter: Counter, limit: Limit, now: int, tail: Tail, db: apsw.Connection) -> None:
-        """Begin a new period: with nothing, if nothing was ever counted behind the end of the one before."""
-        if counter.has_later:
-            fresh = self._fill(limit, counter.definition, now, tail, db, counter.held)
-            counter.start, counter.end = fresh.period
-            counter.used, counter.has_later = fresh.used, fresh.has_later
-        else:
-            counter.start, counter.end = limits.period_at(limit, now)
-            counter.used = 0
 
-    def _fill(
-        self, limit: Limit, definition: Definition, now: int, tail: Tail, db: apsw.Connection, held: int
-    ) -> Counter:
-        asked = limits.usage_of(limit, now)
-        start, end = asked.edges.tolist()
-        edges = np.array([start, end, *([INSTANT_MAX] if end < INSTANT_MAX else [])], np.int64)
-        table = reading.counted(db, tail, replace(asked, edges=edges))
-        used = sum(limits.used_of(limit, row.total) for row in table.rows if row.bucket == 0)
-        return Counter(limit, definition, start, end, used, held, any(row.bucket for row in table.rows))
+def _turn(counter: Counter, limit: Limit, now: int, count: Count) -> None:
+    """Begin a new period: with nothing, if nothing was ever counted behind the end of the one before."""
+    if counter.has_later:
+        fresh = _filled(limit, counter.definition, now, count, counter.held)
+        counter.start, counter.end = fresh.period
+        counter.used, counter.has_later = fresh.used, fresh.has_later
+    else:
+        counter.start, counter.end = limits.period_at(limit, now)
+        counter.used = 0
+
+
+def _filled(limit: Limit, definition: Definition, now: int, count: Count, held: int) -> Counter:
+    asked = limits.usage_of(limit, now)
+    start, end = asked.edges.tolist()
+    edges = np.array([start, end, *([INSTANT_MAX] if end < INSTANT_MAX else [])], np.int64)
+    table = count(replace(asked, edges=edges))
+    used = sum(limits.used_of(limit, row.total) for row in table.rows if row.bucket == 0)
+    return Counter(limit, definition, start, end, used, held, any(row.bucket for row in table.rows))
 
 
 def _held(limit: Limit, hold: Hold | None) -> int:
     return 0 if hold is None else held_of(limit, hold)
 
 
-def _definition(limit: Limit, owner: int, catalog: Catalog) -> Definition:
+def definition_of(limit: Limit, owner: int, catalog: Catalog) -> Definition:
     """Return all that says what a limit counts, and when; amounts and policies may change meanwhile."""
     meter = catalog.meters[limit.meter]
     return (

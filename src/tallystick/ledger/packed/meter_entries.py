@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from tallystick.ledger.sqlite.segment import NewSeries
+from tallystick.ledger.packed.segment import NewSeries
 from tallystick.model import Catalog, Meter, RateTable, Replay
 from tallystick.rollup import Ints
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tallystick import windows
-from tallystick.ledger.sqlite import rollups
-from tallystick.ledger.sqlite.rollups import Grain
+from tallystick.ledger.packed import rollups
+from tallystick.ledger.packed.rollups import Grain
 from tallystick.rollup import Ints
 
 QUARTERS_PER_DAY = 96
@@ -99,3 +100,9 @@ def _ranges(parts: Sequence[tuple[Ints, Ints, Ints]]) -> Ranges:
     keep = start < end
     order = np.argsort(start[keep], kind="stable")
     return Ranges(start[keep][order], end[keep][order], bucket[keep][order])
+
+
+def any_between(ascending: Ints, first: Ints, last: Ints) -> NDArray[np.bool_]:
+    """Say for each pair whether any of `ascending` is from its first to its last."""
+    at = np.searchsorted(ascending, first)
+    return np.asarray((at < len(ascending)) & (ascending[np.minimum(at, len(ascending) - 1)] <= last))

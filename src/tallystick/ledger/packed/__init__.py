@@ -1,0 +1,1 @@
+"""What the ledgers in SQLite and in PostgreSQL keep and how it is packed: pure, and the same bytes in both."""

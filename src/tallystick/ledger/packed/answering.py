@@ -1,0 +1,97 @@
+"""Tables of reports, from the cells that count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import groupby
+
+import numpy as np
+from msgspec import structs
+
+from tallystick import rollup
+from tallystick.ledger.packed.planning import Ranges
+from tallystick.ledger.packed.series import Selection
+from tallystick.ledger.verdicts import rows_exceeded
+from tallystick.model import VALUE, AsOf, Total, UsageQuery, UsageRow, UsageTable
+from tallystick.rollup import Cells
+
+CELLS_HELD_MIN = 500_000
+"""From so many on, cells of a report are merged before more are read."""
+VALUES_MAX = 5_000_000
+"""Rows of single values that are looked at for one report of how many there are."""
+
+
+def answer(
+    query: UsageQuery,
+    chosen: Selection,
+    parts: Iterator[Cells],
+    latest: Callable[[Cells, Selection], list[int]],
+    as_of: AsOf,
+) -> UsageTable:
+    """Make the table of a query from the cells that count, which are under (bucket of the query, group).
+
+    `latest` tells the latest amounts of cells.
+    """
+    cells = merged(parts, query.rows_max) if len(chosen.series) else rollup.nothing()
+    width = max(1, len(chosen.groups))
+    buckets, groups = (cells.key // width).tolist(), (cells.key % width).tolist()
+    totals = cells.totals()
+    whole = rollup.rekey(cells, np.zeros(len(cells), np.int64))
+    all = whole.totals()[0] if len(whole) else Total()
+    if query.latest and len(cells):
+        amounts = latest(cells, chosen)
+        totals = [structs.replace(total, latest=amount) for total, amount in zip(totals, amounts, strict=True)]
+        everyone = replace(chosen, group=np.zeros_like(chosen.group), groups=chosen.groups[:1])
+        all = structs.replace(all, latest=latest(whole, everyone)[0])
+    table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
+    return UsageTable(table, all, as_of)
+
+
+def merged(parts: Iterator[Cells], rows_max: int | None) -> Cells:
+    """Merge parts as they come, so that no more is held or done than the rows of an answer need."""
+    held: list[Cells] = []
+    count, enough = 0, CELLS_HELD_MIN
+    for cells in parts:
+        held.append(cells)
+        count += len(cells)
+        if count > enough:
+            held = [_bounded(rollup.merge(held), rows_max)]
+            count = len(held[0])
+            enough = max(CELLS_HELD_MIN, 2 * count)
+    return _bounded(rollup.merge(held) if held else rollup.nothing(), rows_max)
+
+
+def _bounded(cells: Cells, rows_max: int | None) -> Cells:
+    if rows_max is not None and len(cells) > rows_max:
+        raise rows_exceeded(rows_max)
+    return cells
+
+
+def placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
+    inside, buckets = ranges.place(cells.bucket)
+    cells = cells.take(inside)
+    read, groups = chosen.place(cells.series)
+    return rollup.rekey(cells.take(read), buckets[read] * len(chosen.groups) + groups)
+
+
+def valued(query: UsageQuery) -> UsageQuery:
+    """Ask for the values themselves where their number is asked for."""
+    if not query.distinct:
+        return query
+    return replace(query, group_by=(*query.group_by, VALUE), rows_max=VALUES_MAX)
+
+
+def distinct(query: UsageQuery, table: UsageTable) -> UsageTable:
+    """Count the values of a table whose rows are grouped by them last, which makes neighbours of those of one group."""
+    if not query.distinct:
+        return table
+    rows = []
+    for (bucket, labels), some in groupby(table.rows, key=lambda row: (row.bucket, row.labels[:-1])):
+        totals = [row.total for row in some]
+        count = sum(total.count for total in totals)
+        rows.append(UsageRow(bucket, labels, structs.replace(totals[0], count=count, sum=count, unique=len(totals))))
+    if query.rows_max is not None and len(rows) > query.rows_max:
+        raise rows_exceeded(query.rows_max)
+    values = {row.labels[-1] for row in table.rows}
+    return UsageTable(rows, structs.replace(table.total, unique=len(values)), table.as_of)

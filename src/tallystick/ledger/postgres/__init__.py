@@ -1,0 +1,1 @@
+"""The distributed ledger: stateless processes over one PostgreSQL, or over PostgreSQL sharded by Citus."""

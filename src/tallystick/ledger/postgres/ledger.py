@@ -1,0 +1,459 @@
+"""The distributed ledger behind the contract of ledger/base.py: threads and caches around one database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import IO, TypeVar
+
+import psycopg
+
+from tallystick.clock import Clock
+from tallystick.errors import Code, Problem
+from tallystick.holding import Answer
+from tallystick.ledger.base import KeptEvent, Proof
+from tallystick.ledger.packed import hold_entries
+from tallystick.ledger.packed.deciding import Call, Release, Renew, Reserve
+from tallystick.ledger.packed.segment import Damaged, unpack_columns
+from tallystick.ledger.postgres import (
+    audit,
+    hold_tables,
+    identities,
+    listing,
+    log,
+    reading,
+    resource_tables,
+    server,
+    verify,
+)
+from tallystick.ledger.postgres.catalog_log import CatalogLog, Look, Tried
+from tallystick.ledger.postgres.committing import Committer
+from tallystick.ledger.postgres.folding import Folder
+from tallystick.ledger.postgres.key_use import KeyUses
+from tallystick.ledger.postgres.lanes import Lane, Room, Tally
+from tallystick.ledger.postgres.locks import Db
+from tallystick.ledger.postgres.pool import Pool, unavailable
+from tallystick.ledger.postgres.recounting import Recounter
+from tallystick.ledger.postgres.series import SeriesCache
+from tallystick.ledger.sqlite import changes, definitions, limiting
+from tallystick.ledger.sqlite.admitting import HoldWork
+from tallystick.ledger.sqlite.book import held
+from tallystick.ledger.sqlite.changes import Decide
+from tallystick.ledger.sqlite.job import Job
+from tallystick.ledger.sqlite.ownership import Ownership
+from tallystick.ledger.vitals import Vitals
+from tallystick.model import (
+    Account,
+    AsOf,
+    AuditPage,
+    AuditQuery,
+    Batch,
+    Catalog,
+    Crossing,
+    Deletion,
+    EventPage,
+    EventQuery,
+    Grant,
+    Hold,
+    HoldQuery,
+    Key,
+    Limit,
+    LiveQuery,
+    LiveResource,
+    LiveSpace,
+    Meter,
+    Outcome,
+    RateTable,
+    RecordPage,
+    RecordQuery,
+    ResourceQuery,
+    UsageQuery,
+    UsageTable,
+    Verdict,
+)
+from tallystick.precedence import precedence
+from tallystick.settings import Settings
+
+T = TypeVar("T")
+READERS = 4
+CHANGERS = 1
+USES_EVERY_LOOKS = 60
+"""About a minute: how much a crash may forget of when keys were used."""
+LANES = ("urgent", "bulk")
+GROUP_BYTES_PER_MS = 512 * 1024
+"""What one transaction may gather for each millisecond of commit_ms_max: a server is further away than a file."""
+
+
+async def open_postgres(url: str, settings: Settings, clock: Clock) -> PostgresLedger:
+    """Open the ledger in a database, making its tables if they are not there.
+
+    Raises LedgerError for a database that cannot be reached or used, and for a newer format.
+    """
+    return await asyncio.to_thread(PostgresLedger, url, settings, clock)
+
+
+class PostgresLedger:
+    """One of any number of processes on one database. What it keeps in memory can be read again at any time."""
+
+    def __init__(self, url: str, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._closed = False
+        self._catalog = CatalogLog()
+        db = server.opened(url)
+        try:
+            server.migrate(db, url, clock())
+            self._catalog.define_builtins(db, clock())
+            self._secret = server.secret(db)
+            self._uses = KeyUses(db, [key.id for key in self.catalog.keys.values()])
+            clock_seen = log.latest_clock(db)
+            before = reading.moment(db)
+        finally:
+            db.close()
+        self._readers = Pool(url, "reader", READERS)
+        self._changers = Pool(url, "changer", CHANGERS)
+        self._changers_beside = Pool(url, "changer-beside", CHANGERS)
+        self._behind = Pool(url, "behind", 1)
+        self._cache = SeriesCache()
+        self._room = Room(settings.queue_bytes_max)
+        self._tally = Tally()
+        self._tally.note(before)
+        self._tally.clock = clock_seen
+        self._lanes = {name: self._lane(name, url) for name in LANES}
+        for lane in self._lanes.values():
+            lane.start()
+        self._recounter = Recounter(self._behind, self._catalog, self._cache, clock)
+        self._folder = Folder(self._behind, self._cache, self._look_around)
+        for thread in (self._recounter, self._folder):
+            thread.start()
+        self._asking = asyncio.Lock()
+        self._next_answer: asyncio.Task[None] | None = None
+
+    def _lane(self, name: str, url: str) -> Lane:
+        committer = Committer(
+            self._catalog,
+            self._cache,
+            self._settings,
+            self._secret,
+            self._clock,
+            resource_tables.load,
+            resource_tables.store,
+        )
+        group_bytes_max = self._settings.commit_ms_max * GROUP_BYTES_PER_MS
+        return Lane(name, url, committer, self._room, self._tally, group_bytes_max)
+
+    def _look_around(self, db: Db, looks: int) -> None:
+        """Learn now and then what other processes have done, and let them know when keys were used."""
+        self._tally.note(reading.moment(db))
+        if looks % USES_EVERY_LOOKS == 0:
+            self._uses.store(db, [key.id for key in self.catalog.keys.values()])
+
+    # The catalog
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._catalog.known.catalog
+
+    async def current(self) -> Catalog:
+        # All who come before the question is sent share it; who comes later waits for the next one.
+        if self._next_answer is None:
+            self._next_answer = asyncio.ensure_future(self._ask())
+        await asyncio.shield(self._next_answer)
+        return self.catalog
+
+    async def _ask(self) -> None:
+        async with self._asking:
+            self._next_answer = None
+            await self._read(self._catalog.refresh)
+
+    async def put_account(self, account: Account, *, actor: str) -> Account:
+        return await self._change(changes.put_account(account), actor)
+
+    async def delete_account(self, name: str, *, actor: str) -> Deletion:
+        account = (await self.current()).accounts.get(name)
+        if account is None:
+            return Deletion.UNKNOWN
+        ownership = Ownership(account.number)
+
+        def look(db: Db, catalog: Catalog) -> None:
+            found = db.execute("SELECT 1 FROM head WHERE account = %s AND events > 0", (account.number,)).fetchall()
+            ownership.has_events = bool(found)
+
+        return await self._change(changes.delete_account(account, ownership), actor, look)
+
+    async def put_key(self, key: Key, *, actor: str) -> bool:
+        return await self._change(changes.put_key(key), actor)
+
+    async def rotate_key(self, id: str, successor: Key, *, ends: int, actor: str) -> Key | None:
+        return await self._change(changes.rotate_key(id, successor, ends), actor)
+
+    async def delete_key(self, id: str, *, actor: str) -> bool:
+        return await self._change(changes.delete_key(id), actor)
+
+    def note_key_use(self, id: str, at: int) -> None:
+        self._uses.latest[id] = at
+
+    @property
+    def key_uses(self) -> Mapping[str, int]:
+        return self._uses.latest
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        return await self._read(lambda db: audit.page(db, query))
+
+    # What is counted
+
+    async def put_meter(self, meter: Meter, *, actor: str, start: int | None = None) -> None:
+        self._define(await self._change(definitions.put_meter(meter, start), actor))
+
+    async def delete_meter(self, name: str, *, actor: str) -> bool:
+        found = await self._change(definitions.delete_meter(name), actor)
+        if isinstance(found, Problem):
+            raise found
+        return found
+
+    async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
+        change = definitions.RatesChange(table, rates, recount)
+
+        def look(db: Db, catalog: Catalog) -> None:
+            # In a snapshot of its own, of everything: nobody commits meanwhile.
+            def has_counted(query: UsageQuery) -> bool:
+                ask = [query]
+                tables = self._changers_beside.run(
+                    lambda beside: reading.usage(beside, self._catalog, self._cache, ask, 0, self._held)
+                )
+                return tables[0].total.count > 0
+
+            change.look(has_counted, catalog)
+
+        self._define(await self._change(change.decide, actor, look))
+
+    def _define(self, problem: Problem | None) -> None:
+        if problem is not None:
+            raise problem
+        self._recounter.wake()
+
+    def replayed(self, name: str) -> tuple[int, int] | None:
+        replay = self.catalog.replays.get(name)
+        if replay is None:
+            return None
+        return self._recounter.progress.get((name, replay.meters[0].epoch), (0, self._tally.sequence))
+
+    # Limits and holds
+
+    async def put_limit(self, limit: Limit, *, actor: str) -> Outcome:
+        return await self._change(limiting.put_limit(limit), actor, partial(_forget, limit.id, crossings=False))
+
+    async def delete_limit(self, id: str, *, actor: str) -> bool:
+        return await self._change(limiting.delete_limit(id), actor, partial(_forget, id, crossings=True))
+
+    async def put_grant(self, grant: Grant, *, actor: str) -> Outcome:
+        return await self._change(limiting.put_grant(grant), actor)
+
+    async def delete_grant(self, limit: str, id: str, *, actor: str) -> bool:
+        return await self._change(limiting.delete_grant(limit, id), actor)
+
+    async def reserve(self, hold: Hold, *, catalog_version: int) -> Answer:
+        return await self._call(hold.account, hold.id, Reserve(hold, catalog_version))
+
+    async def renew(self, account: str, id: str, *, ttl: int | None, quantity: int | None) -> Answer:
+        return await self._call(account, id, Renew(ttl, quantity))
+
+    async def release(self, account: str, id: str) -> Answer:
+        return await self._call(account, id, Release())
+
+    async def _call(self, account: str, id: str, call: Call) -> Answer:
+        self._check_open()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        with precedence.small():
+            self._lanes["urgent"].submit(HoldWork(account, id, call, future))
+            return await future
+
+    async def settle(self, account: str, id: str, batch: Batch) -> Answer:
+        self._check_open()
+        size = sum(map(len, batch.raw))
+        self._room.take(size)
+        job = Job(batch, False, asyncio.get_running_loop().create_future(), size, settles=(account, id))
+        self._lanes["urgent"].submit(job)
+        answer: Answer = await job.future
+        return answer
+
+    async def hold(self, account: str, id: str) -> Hold | None:
+        def one(db: Db, owner: int) -> list[Hold]:
+            kept = hold_tables.one(db, owner, id)
+            return [] if kept is None else [hold_entries.hold_of(kept, account)]
+
+        found = await self._of_account(account, one)
+        return found[0] if found else None
+
+    async def hold_accounts(self, id: str) -> Sequence[str]:
+        owners = await self._read(lambda db: hold_tables.owners(db, id))
+        return sorted(account.name for account in self.catalog.accounts.values() if account.number in owners)
+
+    async def holds(self, query: HoldQuery) -> Sequence[Hold]:
+        def some(db: Db, owner: int) -> list[Hold]:
+            return hold_tables.page(db, owner, query, max(self.now, log.latest_clock(db, [owner])))
+
+        return await self._of_account(query.account, some)
+
+    @property
+    def now(self) -> int:
+        return max(self._clock(), self._tally.clock, self._tally.recorded)
+
+    async def crossings(self, limit: str) -> Sequence[Crossing]:
+        known = (await self.current()).limits.get(limit)
+        if known is None:
+            return ()
+        return await self._of_account(known.account, lambda db, owner: hold_tables.crossings(db, owner, limit))
+
+    def _held(self, db: Db, catalog: Catalog, some: Sequence[Limit | None]) -> Sequence[int]:
+        """Say what is held of limits, in the present snapshot."""
+        numbers = {each.account: catalog.accounts[each.account].number for each in some if each is not None}
+        now = max(self.now, log.latest_clock(db, [*numbers.values()]))
+        holds: dict[int, list[Hold]] = {}
+        for owner, kept in hold_tables.open_at(db, [*numbers.values()], now):
+            holds.setdefault(owner, []).append(hold_entries.hold_of(kept, ""))
+        return [0 if each is None else held(each, holds.get(numbers[each.account], ()), now) for each in some]
+
+    # Events and what they come to
+
+    async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
+        self._check_open()
+        if not len(batch):
+            return {}
+        size = sum(map(len, batch.raw))
+        self._room.take(size)
+        job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
+        self._lanes["bulk" if bulk else "urgent"].submit(job)
+        verdicts: Mapping[int, Verdict] = await job.future
+        return verdicts
+
+    async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
+        now = self.now
+        return await self._read(lambda db: reading.usage(db, self._catalog, self._cache, queries, now, self._held))
+
+    async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
+        return await self._read(reading.moment)
+
+    async def events(self, query: EventQuery) -> EventPage:
+        return await self._read(lambda db: listing.events(db, self._catalog, self._cache, query))
+
+    async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
+        return await self._read(lambda db: self._event(db, account, source, id))
+
+    async def live(self, query: LiveQuery) -> Sequence[LiveSpace]:
+        return await self._of_account(query.account, lambda db, number: resource_tables.live_spaces(db, number, query))
+
+    async def resources(self, query: ResourceQuery) -> Sequence[LiveResource]:
+        ask = resource_tables.live_resources
+        return await self._of_account(query.account, lambda db, number: ask(db, number, query))
+
+    async def records(self, query: RecordQuery) -> RecordPage:
+        def asked(db: Db) -> RecordPage:
+            with reading.snapshot(db):
+                return self._records(db, query)
+
+        return await self._read(asked)
+
+    # The whole
+
+    async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
+        told = progress or (lambda done, total: None)
+        return await self._read(lambda db: verify.verify(db, self._secret, told))
+
+    async def backup(self) -> IO[bytes]:
+        self._check_open()
+        raise Problem(Code.NOT_FOUND, "This ledger is a PostgreSQL database: back it up with pg_dump, or as a cluster.")
+
+    def vitals(self) -> Vitals:
+        names = {account.number: account.name for account in self.catalog.accounts.values()}
+        warned = {strand for lane in self._lanes.values() for strand in lane.warned}
+        near = ((names.get(account), meter) for (account, meter), _ in warned)
+        tally = self._tally
+        return Vitals(
+            sequence=tally.sequence,
+            committed=tally.recorded if tally.sequence else None,
+            queued_bytes=self._room.bytes,
+            wal_bytes=0,
+            commits=tally.commits,
+            accepted={names[number]: events for number, events in dict(tally.accepted).items() if number in names},
+            label_set_warnings=Counter((name, meter) for name, meter in near if name is not None),
+            damaged_entries=0,
+        )
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        # When keys were used is no part of the log: what cannot be written is forgotten.
+        with suppress(Problem):
+            self._changers.run(partial(self._uses.store, ids=[key.id for key in self.catalog.keys.values()]))
+        self._recounter.stop()
+        self._folder.stop()
+        for lane in self._lanes.values():
+            lane.close()
+        self._recounter.join()
+        self._folder.join()
+        for pool in (self._changers, self._changers_beside, self._readers, self._behind):
+            pool.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise unavailable("The ledger is closed.")
+
+    async def _change(self, decide: Decide[T], actor: str, look: Look = lambda db, catalog: None) -> T:
+        self._check_open()
+        now = self._clock()
+        tried: Tried[T] = Tried()
+        work = self._changers.submit(lambda db: self._catalog.change(db, decide, actor, now, look, tried))
+        return await asyncio.shield(asyncio.wrap_future(work))
+
+    async def _of_account(self, name: str, ask: Callable[[Db, int], list[T]]) -> list[T]:
+        """Ask about one account; nothing is known of one that does not exist."""
+
+        def asked(db: Db) -> list[T]:
+            with reading.snapshot(db):
+                account = self._catalog.refresh(db).catalog.accounts.get(name)
+                return [] if account is None else ask(db, account.number)
+
+        return await self._read(asked)
+
+    def _event(self, db: Db, account: str, source: str, id: str) -> KeptEvent | None:
+        known = self._catalog.refresh(db).catalog.accounts.get(account)
+        found = known and identities.find(db, self._secret, known.number, account, source, id)
+        if not known or not found:
+            return None
+        statement = "SELECT body FROM posting WHERE account = %s AND number = %s"
+        ((body,),) = db.execute(statement, (known.number, found.header.number)).fetchall()
+        time = int(unpack_columns(body).time[found.at])
+        sequence = int(found.header.sequence()[found.at])
+        return KeptEvent(sequence, found.header.recorded, account, time, found.raw)
+
+    def _records(self, db: Db, query: RecordQuery) -> RecordPage:
+        catalog = self._catalog.refresh(db).catalog
+        account, meter = catalog.accounts.get(query.account), catalog.meters.get(query.meter)
+        if account is None or meter is None:
+            return RecordPage((), 0)
+        return resource_tables.records(db, account.number, meter.epoch, query)
+
+    async def _read(self, ask: Callable[[Db], T]) -> T:
+        self._check_open()
+        try:
+            return await asyncio.wrap_future(self._readers.submit(ask))
+        except Damaged as damage:
+            raise Problem(
+                Code.UNPROVEN, f"The answer touches a part that is damaged ({damage}). Run verify.", retry_after_s=60
+            ) from damage
+        except psycopg.Error as error:
+            raise unavailable(f"The ledger could not be read: {error}.") from error
+
+
+def _forget(id: str, db: Db, catalog: Catalog, *, crossings: bool) -> None:
+    """Forget what is remembered of a limit that is about to change, if it is there."""
+    limit = catalog.limits.get(id)
+    if limit is not None:
+        hold_tables.forget(db, catalog.accounts[limit.account].number, id, crossings=crossings)

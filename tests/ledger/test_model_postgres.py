@@ -1,0 +1,94 @@
+"""The ledger in PostgreSQL and the oracle, asked the same at random."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tallystick.ledger.open import open_ledger
+from tallystick.ledger.postgres import folding, listing, recounting
+from tallystick.ledger.postgres.ledger import PostgresLedger
+from tests.ledger.test_model import Twins
+from tests.postgres import Databases
+
+EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_EXAMPLES", "12"))
+
+SMALL = (
+    (folding, "ENTRIES_AT_ONCE", 2),
+    (listing, "ENTRIES_READ_TOGETHER", 2),
+    (listing, "EVENTS_READ_TOGETHER", 2),
+    (recounting, "SLICE_EVENTS", 3),
+)
+"""Bounds so low that a few events make many slices."""
+
+
+class Chores:
+    """What processes do behind the logs, done at set moments."""
+
+    def __init__(self, ledger: PostgresLedger) -> None:
+        self._ledger = ledger
+        ledger._folder.stop()
+        ledger._folder.join()
+
+    def fold(self, times: int) -> None:
+        """Fold so many accounts, each as far as one transaction goes."""
+        for account in [*self._ledger._behind.run(lambda db: folding.lagging(db, 1))][:times]:
+            self._ledger._behind.run(partial(folding.fold, cache=self._ledger._cache, account=account))
+
+    def keep_identities(self, times: int) -> None:
+        """There is nothing to do for them."""
+
+    def checkpoint(self) -> None:
+        """The server's business."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class PostgresTwins(Twins):
+    """Drives a ledger on a database of its own."""
+
+    databases: Databases
+
+    def _open(self) -> None:
+        if not hasattr(self, "_url"):
+            self._url = self.databases.take()
+        self._ledger = self._run(open_ledger(self._url, self._settings, self._clock))
+        assert isinstance(self._ledger, PostgresLedger)
+        self._housekeeping = Chores(self._ledger)  # type: ignore[assignment]  # it has the same duties
+
+    def _crash(self) -> None:
+        """End every connection, and go on with another process."""
+        with psycopg.connect(self._url, autocommit=True) as db:
+            db.execute(
+                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+            )
+        self._close()
+        self._open()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            if hasattr(self, "_url"):
+                self.databases.give_back(self._url)
+
+
+@pytest.mark.slow
+def test_the_ledger_in_postgres_says_what_the_oracle_says(
+    postgres_server: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever events, questions, restarts and refusals come, in any order, every reply of the two is equal."""
+    for module, name, bound in SMALL:
+        monkeypatch.setattr(module, name, bound)
+    monkeypatch.setattr(PostgresTwins, "databases", postgres_server, raising=False)
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        PostgresTwins, settings=settings(max_examples=EXAMPLES, stateful_step_count=30, suppress_health_check=checks)
+    )
