@@ -253,7 +253,7 @@ async def played(desk: Desk, script: str) -> None:
             parts.append([])
         elif text.strip() and not text.strip().startswith("#"):
             parts[-1].append(text)
-    if isinstance(desk.url, str):
+    if desk.url == "memory:":
         parts = [[text for part in parts for text in part]]
     events = 0
     for number, part in enumerate(parts):

@@ -321,6 +321,22 @@ async def test_a_process_that_stands_still_in_a_commit_holds_nobody_up_for_long(
         assert list((await other.verify()).faults) == []
 
 
+@asynchronous
+async def test_a_process_has_few_connections(desk: Desk) -> None:
+    """As many as the page on running on PostgreSQL says, however much is asked at once."""
+    async with desk.open() as ledger:
+        works = [desk.send(ledger, audio(f"{n}")) for n in range(50)]
+        reads = [total(ledger) for _ in range(50)]
+        keys = [
+            ledger.put_key(Key(f"k{n}", f"{n:064x}", None, frozenset({Scope.REPORT}), 1), actor="test")
+            for n in range(20)
+        ]
+        await asyncio.gather(*works, *reads, *keys)
+        await ledger.verify()
+        ((count,),) = run(str(desk.url), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tallystick'")
+        assert 6 <= count <= 12
+
+
 # Replays
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -32,9 +33,14 @@ def show(form: str, origin: bool, config: str | None, **flags: Any) -> None:
     rows = []
     for name, (value, where) in found.items():
         is_hidden = SPECS[name].metadata["secret"] and value is not None
-        plain = value if isinstance(value, int | None) else str(value)
+        plain = value if isinstance(value, int | None) else _without_password(str(value))
         rows.append({"setting": name, "value": HIDDEN if is_hidden else plain, **({"origin": where} if origin else {})})
     output.write_rows(form, ["setting", "value", *["origin"] * origin], rows)
+
+
+def _without_password(text: str) -> str:
+    """Hide the password that the URL of a database may have, in it or behind it."""
+    return re.sub(r"(://[^/@:]*:)[^/@]+(@)|([?&]password=)[^&]+", rf"\1\3{HIDDEN}\2", text)
 
 
 @config.command()

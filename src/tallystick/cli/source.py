@@ -131,7 +131,8 @@ class Place:
 
     def or_nothing(self) -> Place:
         """Return a place without events and with the meters of the settings file where there is no ledger yet."""
-        is_there = self.server is not None or _holds_something(self.settings.data)
+        is_elsewhere = self.server is not None or self.settings.url is not None
+        is_there = is_elsewhere or _holds_something(self.settings.data)
         return self if is_there else dataclasses.replace(self, settings=dataclasses.replace(self.settings, url=NOWHERE))
 
     @asynccontextmanager
