@@ -12,7 +12,8 @@ from tallystick.errors import LedgerError
 
 
 @click.command()
-@click.option("--citus", is_flag=True, help="Spread the tables over the nodes of Citus, by account.")
+# Hidden for as long as commits are not split by account.
+@click.option("--citus", is_flag=True, hidden=True, help="Spread the tables over the nodes of Citus, by account.")
 @options.format_flag(*options.FORMATS)
 @options.setting_flags("url")
 def migrate(citus: bool, form: str, config: str | None, **flags: Any) -> None:
@@ -21,7 +22,7 @@ def migrate(citus: bool, form: str, config: str | None, **flags: Any) -> None:
     `serve` does so too when it starts. Safe to repeat, and to run from several places at once: one of them does it.
 
     \b
-    Example: tallystick migrate --url postgresql://tally@db.example/tally --citus
+    Example: tallystick migrate --url postgresql://tally@db.example/tally
     """
     settings = options.settings_of(flags, config)
     from tallystick.ledger.open import is_postgres, migrate_ledger
