@@ -296,8 +296,8 @@ def left(folder: Path) -> list[Path]:
     return list(folder.glob("tallystick-demo-*"))
 
 
-def until_it_stays(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Read what the demo prints until it waits; return the address and the key that it names."""
+def until_it_stays(process: subprocess.Popen[str]) -> tuple[str, str, str]:
+    """Read what the demo prints until it waits; return the address, the key and the page that it names."""
     assert process.stdout is not None
     text = ""
     while "/v2/usage?" not in text:
@@ -306,15 +306,18 @@ def until_it_stays(process: subprocess.Popen[str]) -> tuple[str, str]:
         text = text + line if "Serving at" in text or "Serving at" in line else ""
     (url,) = re.findall(r"Serving at (\S+) ", text)
     (key,) = re.findall(r"^KEY=(\S+)", text, flags=re.MULTILINE)
+    (page,) = re.findall(rf"^({re.escape(url)}/dashboard/\S+)$", text, flags=re.MULTILINE)
     assert re.search(rf'^  "{url}/v2/usage\?since=2026-03-03&until=2026-03-03"$', text, flags=re.MULTILINE)
-    return url, key
+    return url, key, page
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_stays_up_until_it_is_told_to_end_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """The address and the key that it prints answer; a signal ends it with 0, its server and its data with it."""
+    """The address, the page and the key that it prints answer; a signal ends it with 0, and leaves nothing."""
     process = started(tmp_path, {"SERVE": "1"})
-    url, key = until_it_stays(process)
+    url, key, page = until_it_stays(process)
+    with urllib.request.urlopen(page, timeout=END_S_MAX) as reply:
+        assert b'name="key"' in reply.read()
     request = urllib.request.Request(f"{url}/v2/usage?since=2026-03-03", headers={"Authorization": f"Bearer {key}"})
     with urllib.request.urlopen(request, timeout=END_S_MAX) as reply:
         assert json.load(reply)["summary"][0]["type"] == "transcription"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WIDTH = 80
+PAGE = "/dashboard/usage?from=2026-02-01&through=2026-02-28"
+"""The month, on the dashboard."""
 
 
 class Told(BaseException):
@@ -77,7 +79,10 @@ def _stay(told: Story) -> None:
 
     server, key = told.server, told.keys[story.REPORTED]
     server.disconnect()
-    told.heading(f"Serving at {server.url} (process {server.process.pid}); ctrl-c ends it. Try:")
+    told.heading(f"Serving at {server.url} (process {server.process.pid}); ctrl-c ends it.")
+    told.console.print("Look at it in a browser, and sign in with the operator's key:", markup=False)
+    told.console.print(f"{server.url}{PAGE}", soft_wrap=True, markup=False)
+    told.console.print("Or in a shell:", markup=False)
     day = f"{traffic.DAY:%Y-%m-%d}"
     lines = (
         f"OPERATOR_KEY={server.operator_key}",
