@@ -65,6 +65,15 @@ async def reader_of(session: Session, api: Api) -> Reader:
     return Reader(session.key_id, shown["account"], frozenset(shown["scopes"]), shown["accounts"], session.csrf)
 
 
+async def accounts_of(reader: Reader, api: Api) -> list[str]:
+    """Return the accounts that a reader has to choose from."""
+    if reader.accounts is not None:
+        return [each["account"] for each in reader.accounts]
+    if not reader.has("admin"):
+        return []
+    return [each["account"] for each in await api.listed("/v1/accounts", "accounts", rows_max=1000)]
+
+
 def begin(visit: Visit, key: str, shown: Mapping[str, Any]) -> str:
     """Open a session of a key that the API knows and return the cookie for it."""
     mine = [digest for digest, each in visit.sessions.items() if each.key_id == shown["id"]]

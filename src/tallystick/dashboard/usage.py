@@ -19,7 +19,7 @@ from tallystick.dashboard.limit_lines import lines_of
 from tallystick.dashboard.projection import Projection, project
 from tallystick.dashboard.question import Question
 from tallystick.dashboard.report import Report, legend, projected, read, sentence, table
-from tallystick.dashboard.session import Reader
+from tallystick.dashboard.session import Reader, accounts_of
 from tallystick.dashboard.visit import Sent, Visit, redirect
 from tallystick.windows import Window
 
@@ -66,7 +66,7 @@ async def show(visit: Visit, api: Api, reader: Reader) -> Sent:
         by=asked.by or "",
         flaws=dict(flaws),
         meters=[meter["meter"] for meter in meters],
-        accounts=await _accounts(api, reader),
+        accounts=await accounts_of(reader, api),
         fields=_fields(asked, values),
         presets=period.PRESETS,
         as_of=_as_of(visit.now, asked.zone),
@@ -126,15 +126,6 @@ async def _values(api: Api, asked: Question) -> Values:
         for label, value in row["labels"].items():
             found[label][value] += row["count"]
     return found
-
-
-async def _accounts(api: Api, reader: Reader) -> list[str]:
-    """Return the accounts that there are to choose from."""
-    if reader.accounts is not None:
-        return [each["account"] for each in reader.accounts]
-    if not reader.has("admin"):
-        return []
-    return [each["account"] for each in await api.listed("/v1/accounts", "accounts", rows_max=1000)]
 
 
 def _best_label(asked: Question, reader: Reader, values: Values) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from tallystick.dashboard import period, rendering
 from tallystick.dashboard.client import Api, part
 from tallystick.dashboard.period import Days, DaysInvalid
-from tallystick.dashboard.session import Reader
+from tallystick.dashboard.session import Reader, accounts_of
 from tallystick.dashboard.visit import Pairs, Sent, Visit, url
 
 SHOWN_BYTES_MAX = 200_000
@@ -93,7 +93,7 @@ async def show(visit: Visit, api: Api, reader: Reader) -> Sent | None:
     view = VIEWS.get(name)
     if view is None:
         return None
-    accounts = await _accounts(api, reader)
+    accounts = await accounts_of(reader, api)
     account = visit.value("account").strip() or reader.account or next(iter(accounts), "")
     asked, flaws = _asked(visit, account, is_own=account == reader.account)
     missing = "account" if not account else "space" if "space" in view.takes and not asked.space else ""
@@ -116,14 +116,6 @@ async def show(visit: Visit, api: Api, reader: Reader) -> Sent | None:
         status_said=answer and answer.status,
         text=answer and _text(answer.body),
     )
-
-
-async def _accounts(api: Api, reader: Reader) -> list[str]:
-    if reader.accounts is not None:
-        return [each["account"] for each in reader.accounts]
-    if not reader.has("admin"):
-        return []
-    return [each["account"] for each in await api.listed("/v1/accounts", "accounts", rows_max=1000)]
 
 
 def _asked(visit: Visit, account: str, *, is_own: bool) -> tuple[Asked, dict[str, str]]:

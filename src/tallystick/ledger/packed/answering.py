@@ -9,12 +9,13 @@ from itertools import groupby
 import numpy as np
 from msgspec import structs
 
-from tallystick import rollup
-from tallystick.ledger.packed.planning import Ranges
+from tallystick import rollup, windows
+from tallystick.ledger.packed.planning import Ranges, any_between
+from tallystick.ledger.packed.segment import Columns
 from tallystick.ledger.packed.series import Selection
 from tallystick.ledger.verdicts import rows_exceeded
 from tallystick.model import VALUE, AsOf, Total, UsageQuery, UsageRow, UsageTable
-from tallystick.rollup import Cells
+from tallystick.rollup import Cells, Ints
 
 CELLS_HELD_MIN = 500_000
 """From so many on, cells of a report are merged before more are read."""
@@ -69,10 +70,29 @@ def _bounded(cells: Cells, rows_max: int | None) -> Cells:
 
 
 def placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
+    """Return the cells that are in ranges, under (bucket of the query, group)."""
     inside, buckets = ranges.place(cells.bucket)
-    cells = cells.take(inside)
+    return grouped(cells.take(inside), buckets, chosen)
+
+
+def grouped(cells: Cells, buckets: Ints, chosen: Selection) -> Cells:
+    """Return the cells whose series are read under (bucket of the query, group); `buckets` has one for each cell."""
     read, groups = chosen.place(cells.series)
     return rollup.rekey(cells.take(read), buckets[read] * len(chosen.groups) + groups)
+
+
+def of_cut(columns: Columns, edges: Ints, cut: Ints, chosen: Selection) -> Cells:
+    """Sum the postings inside quarters that an edge of the query cuts, under (bucket of the query, group)."""
+    time = columns.time[columns.posting_event]
+    bucket = np.searchsorted(edges, time, side="right") - 1
+    quarters = windows.quarter(time)
+    inside = (bucket >= 0) & (bucket < len(edges) - 1) & any_between(cut, quarters, quarters)
+    read, groups = chosen.place(columns.posting_series[inside])
+    return rollup.of_postings(
+        bucket[inside][read] * len(chosen.groups) + groups,
+        columns.posting_amount[inside][read],
+        time[inside][read],
+    )
 
 
 def valued(query: UsageQuery) -> UsageQuery:

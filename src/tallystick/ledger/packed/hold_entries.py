@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 
 import msgspec
 
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.model import Crossing, Hold, HoldLine, HoldMode, Labels, Settlement
 
 Named = tuple[int, str]
@@ -210,3 +211,23 @@ def fold(rows: MutableMapping[Named, KeptHold], change: HoldChange) -> None:
         case HoldSettled():
             settlement = Settlement(change.at, change.source, change.event, change.expired, change.exceeded)
             rows[name] = msgspec.structs.replace(rows[name], settlement=settlement)
+
+
+_hold = msgspec.json.Decoder(KeptHold)
+_crossed = msgspec.json.Decoder(Crossed)
+
+
+def read_hold(body: str) -> KeptHold:
+    """Read a hold as it is kept; raises Damaged when it is none."""
+    try:
+        return _hold.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a hold cannot be read: {error}") from error
+
+
+def read_crossed(body: str) -> Crossed:
+    """Read a crossed threshold as it is kept; raises Damaged when it is none."""
+    try:
+        return _crossed.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a crossed threshold cannot be read: {error}") from error

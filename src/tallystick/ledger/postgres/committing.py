@@ -112,7 +112,7 @@ class Committer:
                 job.fail(CatalogStale())
                 continue
             # Again and again, because one may be deleted as soon as it is made.
-            while job.create_accounts and (lacking := screening.missing(job, self._catalog.known.catalog)):
+            while job.create_accounts and (lacking := job.missing(self._catalog.known.catalog.accounts)):
                 self._catalog.change(db, create_accounts(lacking), "event", self._clock())
             catalog = self._catalog.known.catalog
             job.accounts_deleted = catalog.accounts_deleted

@@ -11,14 +11,12 @@ import numpy as np
 
 from tallystick.ledger.packed import hold_entries
 from tallystick.ledger.packed.counters import Counter, Counters, definition_of
-from tallystick.ledger.packed.hold_entries import Crossed, KeptHold, Named
+from tallystick.ledger.packed.hold_entries import Crossed, KeptHold, Named, read_crossed, read_hold
 from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import Again
 from tallystick.model import Catalog, Crossing, Hold, HoldQuery
 
-_hold = msgspec.json.Decoder(KeptHold)
-_crossed = msgspec.json.Decoder(Crossed)
 PAGE = 200
 
 
@@ -39,19 +37,19 @@ def find(db: Db, owners: Sequence[int], wanted: Iterable[Named], now: int) -> di
         WHERE h.account = ANY(%s)"""
     numbers = [*owners]
     found = db.execute(statement, (numbers, now, [a for a, _ in names], [id for _, id in names], numbers))
-    return {(account, id): Found(_read(body), counted) for account, id, counted, body in found}
+    return {(account, id): Found(read_hold(body), counted) for account, id, counted, body in found}
 
 
 def one(db: Db, owner: int, id: str) -> KeptHold | None:
     """Return the hold of an id."""
     found = db.execute("SELECT body FROM hold WHERE account = %s AND id = %s", (owner, id)).fetchall()
-    return _read(found[0][0]) if found else None
+    return read_hold(found[0][0]) if found else None
 
 
 def counted(db: Db, owner: int) -> list[KeptHold]:
     """Return the holds of an account that counters have."""
     found = db.execute("SELECT body FROM hold WHERE account = %s AND ends IS NOT NULL", (owner,))
-    return [_read(body) for (body,) in found]
+    return [read_hold(body) for (body,) in found]
 
 
 def counted_by_id(db: Db, owner: int) -> Iterator[tuple[str, KeptHold]]:
@@ -64,7 +62,7 @@ def open_at(db: Db, owners: Sequence[int], now: int) -> Iterator[tuple[int, Kept
     for owner, body in db.execute(
         "SELECT account, body FROM hold WHERE account = ANY(%s) AND ends > %s", (owners, now)
     ):
-        yield owner, _read(body)
+        yield owner, read_hold(body)
 
 
 def owners(db: Db, id: str) -> set[int]:
@@ -80,7 +78,7 @@ def page(db: Db, owner: int, query: HoldQuery, now: int) -> list[Hold]:
         statement = "SELECT id, body FROM hold WHERE account = %s AND id > %s ORDER BY id LIMIT %s"
         rows = db.execute(statement, (owner, after, PAGE)).fetchall()
         for _, body in rows:
-            hold = hold_entries.hold_of(_read(body), query.account)
+            hold = hold_entries.hold_of(read_hold(body), query.account)
             if query.state in (None, hold.state_at(now)):
                 found.append(hold)
             if len(found) == query.limit:
@@ -142,7 +140,7 @@ def note(db: Db, positions: Mapping[int, int], changes: Sequence[tuple[int, Cros
 def crossings(db: Db, owner: int, limit: str) -> list[Crossing]:
     """Return the crossed thresholds of a limit in order."""
     statement = "SELECT body FROM crossing WHERE account = %s AND limit_id = %s ORDER BY position, place"
-    return [hold_entries.crossing_of(_decoded(body)) for (body,) in db.execute(statement, (owner, limit))]
+    return [hold_entries.crossing_of(read_crossed(body)) for (body,) in db.execute(statement, (owner, limit))]
 
 
 def forget(db: Db, owner: int, limit: str, *, crossings: bool) -> None:
@@ -155,14 +153,14 @@ def everything(db: Db, owner: int) -> tuple[dict[Named, KeptHold], list[Crossed]
     """Read all there is of an account, for the proof."""
     holds: dict[Named, KeptHold] = {}
     for id, ends, body in db.execute("SELECT id, ends, body FROM hold WHERE account = %s", (owner,)):
-        kept = _read(body)
+        kept = read_hold(body)
         is_ended = kept.released is not None or kept.settlement is not None
         right = (None,) if is_ended else (None, kept.made.deadline)
         if (kept.made.owner, kept.made.id) != (owner, id) or ends not in right:
             raise Damaged(f"hold {id!r} of account {owner} is kept in the wrong place")
         holds[owner, id] = kept
     statement = "SELECT body FROM crossing WHERE account = %s ORDER BY position, place"
-    return holds, [_decoded(body) for (body,) in db.execute(statement, (owner,))]
+    return holds, [read_crossed(body) for (body,) in db.execute(statement, (owner,))]
 
 
 # Counters
@@ -248,20 +246,6 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.integer) else value
-
-
-def _read(body: str) -> KeptHold:
-    try:
-        return _hold.decode(body)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a hold cannot be read: {error}") from error
-
-
-def _decoded(body: str) -> Crossed:
-    try:
-        return _crossed.decode(body)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a crossed threshold cannot be read: {error}") from error
 
 
 def _text(value: object) -> str:

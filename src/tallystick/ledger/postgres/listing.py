@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.envelope import DELETED, UPSERTED, Unreadable, read, space_of
+from tallystick.envelope import DELETED, UPSERTED, space_of
 from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.listed import envelope_of, postings_of
 from tallystick.ledger.packed.segment import (
     GENESIS,
     Columns,
@@ -110,7 +111,7 @@ def _replayed(db: Db, now: View, found: Sequence[EventRow]) -> Mapping[int, Sequ
                 raise Damaged(f"entry {header.position} of account {header.account} is not what was written")
             columns, sequences = unpack_columns(body), header.events()
             for event in np.flatnonzero(np.isin(sequences, wanted)).tolist():
-                postings = _postings(columns, event, now.series)
+                postings = postings_of(columns, event, now.series)
                 again.setdefault(int(sequences[event]), []).extend(postings)
     return again
 
@@ -252,11 +253,11 @@ class _Walk:
     def _take(self, sequence: int, header: EntryHeader, number: int, raw: bytes, columns: Columns, at: int) -> None:
         """Add an event to those found, if it is one that was asked for."""
         account, query = self._names[number], self._query
-        envelope = _envelope(sequence, raw)
+        envelope = envelope_of(sequence, raw)
         space = space_of(envelope, account)
         asked = ((query.type, envelope["type"]), (query.id, envelope["id"]), (query.space, space))
         if all(value in (None, has) for value, has in asked):
-            postings = _postings(columns, at, self._now.series)
+            postings = postings_of(columns, at, self._now.series)
             metered = bool(postings) or envelope["type"] in (UPSERTED, DELETED)
             time = int(columns.time[at])
             self.found.append(EventRow(sequence, header.recorded, account, space, time, raw, metered, postings))
@@ -264,19 +265,3 @@ class _Walk:
 
 ENTRY = """SELECT e.account, e.position, e.header, e.link, b.link FROM entry e
     LEFT JOIN entry b ON b.account = e.account AND b.position = e.position - 1"""
-
-
-def _envelope(sequence: int, raw: bytes) -> Mapping[str, Any]:
-    try:
-        return read(raw)
-    except Unreadable as error:
-        raise Damaged(f"event {sequence} cannot be read: {error}") from error
-
-
-def _postings(columns: Columns, event: int, index: SeriesCache) -> tuple[Posting, ...]:
-    start, end = np.searchsorted(columns.posting_event, (event, event + 1)).tolist()
-    found = []
-    for at in range(start, end):
-        _, meter, version, labels = index.describe(int(columns.posting_series[at]))
-        found.append(Posting(meter, version, labels, int(columns.posting_amount[at])))
-    return tuple(sorted(found, key=lambda posting: (posting.meter, posting.labels)))

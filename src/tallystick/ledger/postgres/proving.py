@@ -18,7 +18,7 @@ from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.log import ADMISSION, CORRECTED, EVENTS, EntryHeader, read_header, read_recount
 from tallystick.ledger.postgres.reading import View, unfolded
 from tallystick.ledger.postgres.series import SeriesCache
-from tallystick.ledger.sqlite.proving import AdmissionRow, Replay, check_events, replay_admission, same_postings
+from tallystick.ledger.sqlite.proving import AdmissionRow, Replay, check_events, check_recount, replay_admission
 from tallystick.ledger.sqlite.replaying import counted, sift
 from tallystick.ledger.sqlite.tail import quarter_cells, source_and_id
 from tallystick.model import Account, AsOf, Catalog
@@ -195,18 +195,7 @@ class AccountProof:
         some = recounting.kept_rows(self.db, header.account, header.after, header.through)
         again = [one for rows in some for one in counted(rows, due, catalog, {header.account: self.account.name})]
         found = sift(again, replay.living, meters)
-        events = [(each.sequence, each.time) for each in found]
-        if events != list(zip(header.events().tolist(), columns.time.tolist(), strict=True)):
-            replay.fault(where, "counts other events than those that its meters count")
-            return
-        starts = np.searchsorted(columns.posting_event, np.arange(len(found) + 1)).tolist()
-        series, amounts = columns.posting_series.tolist(), columns.posting_amount.tolist()
-        for at, each in enumerate(found):
-            postings = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
-            if not same_postings(self.series, each.account, postings, each.postings):
-                replay.fault(where, f"event {each.sequence} has other postings than its meters give")
-        replay.postings += len(columns.posting_event)
-        replay.fold(quarter_cells(columns))
+        check_recount(replay, self.series, header.events(), columns, found, where)
 
     def end(self) -> None:
         """Compare what is kept beside the log with what the log says."""

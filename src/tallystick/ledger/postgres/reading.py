@@ -10,7 +10,7 @@ import numpy as np
 
 from tallystick import rollup, windows
 from tallystick.ledger.packed import rollups
-from tallystick.ledger.packed.answering import answer, distinct, placed, valued
+from tallystick.ledger.packed.answering import answer, distinct, of_cut, placed, valued
 from tallystick.ledger.packed.planning import any_between, plan
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import unpack_columns
@@ -143,18 +143,7 @@ def unfolded(db: Db, accounts: Ints, start: int, end: int) -> Iterator[Cells]:
 def _cut(db: Db, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
     """Sum the postings of events inside quarters that an edge of the query cuts: exact, and slower."""
     for body in touching(db, chosen.accounts, cut):
-        columns = unpack_columns(body)
-        time = columns.time[columns.posting_event]
-        bucket = np.searchsorted(edges, time, side="right") - 1
-        quarters = windows.quarter(time)
-        inside = (bucket >= 0) & (bucket < len(edges) - 1) & any_between(cut, quarters, quarters)
-        if inside.any():
-            read, groups = chosen.place(columns.posting_series[inside])
-            yield rollup.of_postings(
-                bucket[inside][read] * len(chosen.groups) + groups,
-                columns.posting_amount[inside][read],
-                time[inside][read],
-            )
+        yield of_cut(unpack_columns(body), edges, cut, chosen)
 
 
 def touching(db: Db, accounts: Ints, cut: Ints) -> Iterator[bytes]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.postgres import identities
 from tallystick.ledger.postgres.identities import Claims
@@ -16,23 +15,11 @@ from tallystick.model import Catalog, Verdict
 from tallystick.rollup import Ints
 
 
-def missing(job: Job, catalog: Catalog) -> list[str]:
-    """Return the accounts of a job that do not exist, in the order in which they come."""
-    batch, accounts = job.batch, catalog.accounts
-    names = batch.account if not batch.doomed else [n for at, n in enumerate(batch.account) if at not in batch.doomed]
-    return [name for name in dict.fromkeys(names) if name not in accounts]
-
-
 def resolve(job: Job, catalog: Catalog, secret: int) -> None:
     """Find the accounts and the fingerprints of a job's events; what has no account is refused."""
-    batch, accounts = job.batch, catalog.accounts
+    batch = job.batch
     job.fingerprint = identities.fingerprints(secret, 0, batch.account, batch.source, batch.id)
-    numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
-    job.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
-    alive = job.account != 0
-    for row in np.flatnonzero(~alive).tolist():
-        doomed = batch.doomed.get(row)
-        job.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
+    alive = job.resolve(catalog.accounts)
     if not alive.all():
         job.keep(alive)
 

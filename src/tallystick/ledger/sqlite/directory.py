@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import apsw
 import msgspec
 import numpy as np
 
-from tallystick.envelope import DELETED, UPSERTED, Unreadable, read, space_of
+from tallystick.envelope import DELETED, UPSERTED, space_of
 from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.listed import envelope_of, postings_of
 from tallystick.ledger.packed.meter_entries import CorrectionHeader
 from tallystick.ledger.packed.segment import (
     GENESIS,
@@ -111,7 +111,7 @@ def _replayed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Mapp
                 raise Damaged(f"log entry {header.entry} is not what was written")
             columns, sequences = unpack_columns(body), header.events()
             for event in np.flatnonzero(np.isin(sequences, wanted)).tolist():
-                postings = _postings(columns, event, now.series)
+                postings = postings_of(columns, event, now.series)
                 again.setdefault(int(sequences[event]), []).extend(postings)
     return again
 
@@ -226,12 +226,12 @@ class _Walk:
     def _take(self, sequence: int, number: int, raw: bytes, header: Header, columns: Columns) -> None:
         """Add an event to those found, if it is one that was asked for."""
         account, query = self._names[number], self._query
-        envelope = _envelope(sequence, raw)
+        envelope = envelope_of(sequence, raw)
         space = space_of(envelope, account)
         asked = ((query.type, envelope["type"]), (query.id, envelope["id"]), (query.space, space))
         if all(value in (None, has) for value, has in asked):
             event = sequence - header.first
-            postings = _postings(columns, event, self._index)
+            postings = postings_of(columns, event, self._index)
             metered = bool(postings) or envelope["type"] in (UPSERTED, DELETED)
             time = int(columns.time[event])
             self.found.append(EventRow(sequence, header.recorded, account, space, time, raw, metered, postings))
@@ -252,19 +252,3 @@ def _events(first: int, body: bytes | None, digest: bytes, sequences: Sequence[i
         raise Damaged(f"the frame of event {first} is not what was written")
     events = unpack_events(body, [sequence - first for sequence in sequences])
     return list(zip(sequences, events.accounts, events.raws, strict=True))
-
-
-def _envelope(sequence: int, raw: bytes) -> Mapping[str, Any]:
-    try:
-        return read(raw)
-    except Unreadable as error:
-        raise Damaged(f"event {sequence} cannot be read: {error}") from error
-
-
-def _postings(columns: Columns, event: int, index: SeriesIndex) -> tuple[Posting, ...]:
-    start, end = np.searchsorted(columns.posting_event, (event, event + 1)).tolist()
-    found = []
-    for at in range(start, end):
-        _, meter, version, labels = index.describe(int(columns.posting_series[at]))
-        found.append(Posting(meter, version, labels, int(columns.posting_amount[at])))
-    return tuple(sorted(found, key=lambda posting: (posting.meter, posting.labels)))

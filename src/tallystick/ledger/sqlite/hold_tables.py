@@ -8,13 +8,10 @@ import apsw
 import msgspec
 
 from tallystick.ledger.packed import hold_entries
-from tallystick.ledger.packed.hold_entries import Crossed, KeptHold, Named
+from tallystick.ledger.packed.hold_entries import Crossed, KeptHold, Named, read_crossed, read_hold
 from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.file import rows
 from tallystick.model import Crossing, Hold, HoldQuery, HoldState
-
-_hold = msgspec.json.Decoder(KeptHold)
-_crossed = msgspec.json.Decoder(Crossed)
 
 
 def find(db: apsw.Connection, wanted: Iterable[Named]) -> dict[Named, KeptHold]:
@@ -22,7 +19,7 @@ def find(db: apsw.Connection, wanted: Iterable[Named]) -> dict[Named, KeptHold]:
     statement = """SELECT h.account, h.id, h.body FROM json_each(?) w
         JOIN hold h ON h.account = w.value ->> 0 AND h.id = w.value ->> 1"""
     found = rows(db, statement, (_json(sorted(set(wanted))),))
-    return {(account, id): _read(body) for account, id, body in found}
+    return {(account, id): read_hold(body) for account, id, body in found}
 
 
 def owners(db: apsw.Connection, id: str) -> set[int]:
@@ -33,7 +30,7 @@ def owners(db: apsw.Connection, id: str) -> set[int]:
 def ending_after(db: apsw.Connection, now: int) -> Iterator[tuple[Named, KeptHold]]:
     """Yield the holds that are open at an instant."""
     for account, id, body in rows(db, "SELECT account, id, body FROM hold WHERE ends > ?", (now,)):
-        yield (account, id), _read(body)
+        yield (account, id), read_hold(body)
 
 
 def page(db: apsw.Connection, owner: int, query: HoldQuery, now: int) -> list[Hold]:
@@ -41,7 +38,7 @@ def page(db: apsw.Connection, owner: int, query: HoldQuery, now: int) -> list[Ho
     statement = "SELECT body FROM hold WHERE account = ? AND id > ? ORDER BY id"
     found: list[Hold] = []
     for (body,) in rows(db, statement, (owner, query.after or "")):
-        hold = hold_entries.hold_of(_read(body), query.account)
+        hold = hold_entries.hold_of(read_hold(body), query.account)
         if query.state in (None, hold.state_at(now)):
             found.append(hold)
         if len(found) == query.limit:
@@ -77,37 +74,23 @@ def forget(db: apsw.Connection, limits: Sequence[str]) -> None:
 def crossings(db: apsw.Connection, limit: str) -> list[Crossing]:
     """Return the crossed thresholds of a limit in order."""
     found = rows(db, "SELECT body FROM crossing WHERE limit_id = ? ORDER BY id", (limit,))
-    return [hold_entries.crossing_of(_decoded(body)) for (body,) in found]
+    return [hold_entries.crossing_of(read_crossed(body)) for (body,) in found]
 
 
 def everything(db: apsw.Connection) -> tuple[dict[Named, KeptHold], list[Crossed]]:
     """Read all there is, for the proof."""
     holds: dict[Named, KeptHold] = {}
     for account, id, ends, body in rows(db, "SELECT account, id, ends, body FROM hold"):
-        kept = _read(body)
+        kept = read_hold(body)
         is_ended = kept.released is not None or kept.settlement is not None
         if (kept.made.owner, kept.made.id, ends) != (account, id, None if is_ended else kept.made.deadline):
             raise Damaged(f"hold {id!r} of account {account} is kept in the wrong place")
         holds[account, id] = kept
-    return holds, [_decoded(body) for (body,) in rows(db, "SELECT body FROM crossing ORDER BY id")]
+    return holds, [read_crossed(body) for (body,) in rows(db, "SELECT body FROM crossing ORDER BY id")]
 
 
 def _is_unended(hold: Hold) -> bool:
     return hold.state_at(hold.deadline) is HoldState.EXPIRED
-
-
-def _read(body: str) -> KeptHold:
-    try:
-        return _hold.decode(body)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a hold cannot be read: {error}") from error
-
-
-def _decoded(body: str) -> Crossed:
-    try:
-        return _crossed.decode(body)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a crossed threshold cannot be read: {error}") from error
 
 
 def _json(value: object) -> str:

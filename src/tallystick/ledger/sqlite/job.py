@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tallystick.errors import Problem
 from tallystick.holding import Answer
+from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.packed import segment
 from tallystick.ledger.packed.segment import Columns, Frame
@@ -109,6 +110,25 @@ class Job:
         self.posting_amount = self.posting_amount[kept_posting]
         self.rows, self.fingerprint, self.account = self.rows[alive], self.fingerprint[alive], self.account[alive]
         self.run = self.packed = self.numbering = self.postings = None
+
+    def missing(self, accounts: Mapping[str, Account]) -> list[str]:
+        """Return the accounts of its events that do not exist, in the order in which they come."""
+        batch = self.batch
+        names = batch.account
+        if batch.doomed:
+            names = [name for at, name in enumerate(names) if at not in batch.doomed]
+        return [name for name in dict.fromkeys(names) if name not in accounts]
+
+    def resolve(self, accounts: Mapping[str, Account]) -> NDArray[np.bool_]:
+        """Note the numbers of the accounts of all its events; returns which have one, the others have their verdict."""
+        batch = self.batch
+        numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
+        self.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
+        alive: NDArray[np.bool_] = self.account != 0
+        for row in np.flatnonzero(~alive).tolist():
+            doomed = batch.doomed.get(row)
+            self.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
+        return alive
 
     @property
     def raws(self) -> Raws:

@@ -86,12 +86,7 @@ def screen(job: Job, known: Known, published: Published, index: SeriesIndex, pau
     batch, accounts = job.batch, published.catalog.accounts
     job.accounts_deleted = published.catalog.accounts_deleted
     pause()
-    numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
-    job.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
-    alive = job.account != 0
-    for row in np.flatnonzero(~alive).tolist():
-        doomed = batch.doomed.get(row)
-        job.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
+    alive = job.resolve(accounts)
     if len(known.hits.row):
         _judge_hits(job, known.hits, known.kept, alive)
     if not alive.all():

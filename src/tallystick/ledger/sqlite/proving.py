@@ -24,12 +24,12 @@ from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite import identity
 from tallystick.ledger.sqlite.file import ADMISSION, CATALOG, CORRECTED, EVENTS
 from tallystick.ledger.sqlite.judging import kept_events
-from tallystick.ledger.sqlite.replaying import TEXT_LENGTH_ANY, counted, kept_rows, sift
+from tallystick.ledger.sqlite.replaying import TEXT_LENGTH_ANY, Again, counted, kept_rows, sift
 from tallystick.ledger.sqlite.tail import Published, quarter_cells, source_and_id
 from tallystick.metering import meter
 from tallystick.model import Catalog, Event, Posting, Verdict
 from tallystick.resources import Resource, change_of
-from tallystick.rollup import Cells
+from tallystick.rollup import Cells, Ints
 
 FAULTS_MAX = 1000
 
@@ -223,15 +223,22 @@ def _replay_correction(db: apsw.Connection, replay: Replay, where: str, logged: 
     names = {account.number: account.name for account in catalog.accounts.values()}
     kept = kept_rows(db, header.first, header.through)
     found = sift([one for some in kept for one in counted(some, due, catalog, names)], replay.living, catalog)
+    check_recount(replay, replay.series, header.events(), columns, found, where)
+
+
+def check_recount(
+    replay: Replay, index: SeriesIndex, sequences: Ints, columns: Columns, found: Sequence[Again], where: str
+) -> None:
+    """Compare the postings that a replay gave with those that `found` says are due, and count them."""
     said = [(each.sequence, each.time) for each in found]
-    if said != list(zip(header.events().tolist(), columns.time.tolist(), strict=True)):
+    if said != list(zip(sequences.tolist(), columns.time.tolist(), strict=True)):
         replay.fault(where, "counts other events than those that its meters count")
         return
     starts = np.searchsorted(columns.posting_event, np.arange(len(found) + 1)).tolist()
     series, amounts = columns.posting_series.tolist(), columns.posting_amount.tolist()
     for at, each in enumerate(found):
         postings = [(series[i], amounts[i]) for i in range(starts[at], starts[at + 1])]
-        if not same_postings(replay.series, each.account, postings, each.postings):
+        if not same_postings(index, each.account, postings, each.postings):
             replay.fault(where, f"event {each.sequence} has other postings than its meters give")
     replay.postings += len(columns.posting_event)
     replay.fold(quarter_cells(columns))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tallystick import rollup, windows
 from tallystick.ledger.packed import rollups
-from tallystick.ledger.packed.answering import answer, distinct, valued
+from tallystick.ledger.packed.answering import answer, distinct, grouped, of_cut, valued
 from tallystick.ledger.packed.planning import any_between, plan
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import unpack_columns
@@ -117,11 +117,11 @@ def _parts(
     """Yield everything that counts, as cells under (bucket of the query, group)."""
     reads = plan(query.edges)
     for cells, buckets in source.cells(query, chosen.accounts, reads):
-        yield _grouped(cells, buckets, chosen)
+        yield grouped(cells, buckets, chosen)
     for cells, border in state.overlay.parts(state.entry):
         some = cells.take(chosen.place(cells.series)[0])
         inside, buckets = reads.all_quarters.place((kept := _lacking(some, done, border, index, chosen)).bucket)
-        yield _grouped(kept.take(inside), buckets, chosen)
+        yield grouped(kept.take(inside), buckets, chosen)
     if len(reads.cut):
         yield from _cut(source.db, state.entry, query.edges, reads.cut, chosen)
 
@@ -149,29 +149,13 @@ def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, accou
     return rollup.merge(parts) if parts else rollup.nothing()
 
 
-def _grouped(cells: Cells, buckets: Ints, chosen: Selection) -> Cells:
-    read, groups = chosen.place(cells.series)
-    return rollup.rekey(cells.take(read), buckets[read] * len(chosen.groups) + groups)
-
-
 def _cut(db: apsw.Connection, entry: int, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
     """Sum the postings of events inside quarters that an edge of the query cuts: exact, and slower."""
     touching = _touching(db, entry, cut)
     if len(touching) == 0:
         return
     for (body,) in rows(db, "SELECT columns FROM log WHERE entry IN carray(?)", (apsw.carray(touching),)):
-        columns = unpack_columns(body)
-        time = columns.time[columns.posting_event]
-        bucket = np.searchsorted(edges, time, side="right") - 1
-        quarters = windows.quarter(time)
-        inside = (bucket >= 0) & (bucket < len(edges) - 1) & any_between(cut, quarters, quarters)
-        if inside.any():
-            read, groups = chosen.place(columns.posting_series[inside])
-            yield rollup.of_postings(
-                bucket[inside][read] * len(chosen.groups) + groups,
-                columns.posting_amount[inside][read],
-                time[inside][read],
-            )
+        yield of_cut(unpack_columns(body), edges, cut, chosen)
 
 
 def _touching(db: apsw.Connection, entry: int, cut: Ints) -> Ints:

@@ -16,7 +16,7 @@ from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.identity import FEW
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.judging import NOTHING_KNOWN, Known, fingerprint, look_up, screen
-from tallystick.ledger.sqlite.tail import Published, Tail
+from tallystick.ledger.sqlite.tail import Tail
 from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
 from tallystick.precedence import precedence
 
@@ -65,7 +65,11 @@ class Screener(threading.Thread):
         """Screen a job of few events, if memory alone can tell that they are new: handing it on would cost more."""
         tail = self._tail()
         published = tail.published
-        if len(job.batch) > FEW or job.batch.catalog_version != published.catalog.version or _missing(job, published):
+        if (
+            len(job.batch) > FEW
+            or job.batch.catalog_version != published.catalog.version
+            or job.missing(published.catalog.accounts)
+        ):
             return False
         fingerprint([job], published, self._secret)
         if published.identities.may_have(job.fingerprint):
@@ -132,7 +136,7 @@ class Screener(threading.Thread):
         if job.batch.catalog_version != published.catalog.version:
             raise CatalogStale
         # Again and again, because one may be deleted as soon as it is made.
-        while job.create_accounts and (missing := _missing(job, published)):
+        while job.create_accounts and (missing := job.missing(published.catalog.accounts)):
             work = CatalogWork(self._tail, create_accounts(missing), "event", self._clock())
             self._writer.submit(work, Lane.URGENT)
             work.future.result()
@@ -143,10 +147,3 @@ class Screener(threading.Thread):
     def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)
         job.fail(problem)
-
-
-def _missing(job: Job, published: Published) -> list[str]:
-    """Return the accounts of a job that do not exist, in the order in which they come."""
-    batch, accounts = job.batch, published.catalog.accounts
-    names = batch.account if not batch.doomed else [n for at, n in enumerate(batch.account) if at not in batch.doomed]
-    return [name for name in dict.fromkeys(names) if name not in accounts]
