@@ -148,14 +148,21 @@ def grown(run: Run, growth: long.Growth) -> Iterator[Line]:
         yield ceiling("e", "memory per event (growth of private memory)", growth.memory_bytes / run.events, "B", 24)
         yield ceiling("e", "single commit beside it, p50", median(growth.singles_s) * MS, "ms")
         yield ceiling("e", "single commit beside it, p99", percentile(growth.singles_s, 0.99) * MS, "ms")
-        yield ceiling(
-            "e", "single commit beside it, slowest (a merge may cost 50 ms)", max(growth.singles_s) * MS, "ms"
-        )
+        yield ceiling("e", "single commit beside it, slowest", max((*growth.singles_s, *growth.merging_s)) * MS, "ms")
+        yield from delayed(growth)
     if "f" in run.only:
         for wide, most in zip(traffic.LONG.wide, (20, 200), strict=True):
             seconds = growth.reports_s[wide.account]
             yield ceiling("f", f"report over {wide.label_sets:,} label sets, p50", median(seconds) * MS, "ms", most)
             yield ceiling("f", f"report over {wide.label_sets:,} label sets, slowest", max(seconds) * MS, "ms")
+
+
+def delayed(growth: long.Growth) -> Iterator[Line]:
+    """Yield how much longer single commits took that met a merge."""
+    if growth.merging_s:
+        delay = percentile(growth.merging_s, 0.99) - percentile(growth.singles_s, 0.99)
+        what = f"  p99 of the {len(growth.merging_s)} that met a merge, above that of the others"
+        yield ceiling("e", what, delay * MS, "ms", 50)
 
 
 def returned(run: Run, back: long.Return) -> Iterator[Line]:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import embedded, meters, traffic
@@ -24,17 +25,30 @@ def singles(count: int, rich: bool = False) -> Iterator[bytes]:
     return traffic.bodies(traffic.events(SINGLES[rich], count), 1)
 
 
-async def probe(ledger: Ledger, bodies: Iterator[bytes], every_s: float, stop: asyncio.Event) -> list[float]:
-    """Send single events at a steady pace until told to stop; return each one's latency in seconds."""
-    latencies: list[float] = []
+@dataclass(frozen=True, slots=True)
+class Single:
+    """One event's way to its verdict: from when, by the performance counter, and for how long."""
+
+    begun: float
+    seconds: float
+
+    @property
+    def ended(self) -> float:
+        """When the verdict came."""
+        return self.begun + self.seconds
+
+
+async def probe(ledger: Ledger, bodies: Iterator[bytes], every_s: float, stop: asyncio.Event) -> list[Single]:
+    """Send single events at a steady pace until told to stop."""
+    singles: list[Single] = []
     for body in bodies:
         if stop.is_set():
             break
-        started = time.perf_counter()
+        begun = time.perf_counter()
         await embedded.send(ledger, body)
-        latencies.append(time.perf_counter() - started)
+        singles.append(Single(begun, time.perf_counter() - begun))
         await asyncio.sleep(every_s)
-    return latencies
+    return singles
 
 
 async def repeat(ledger: Ledger, bodies: Iterator[bytes], stop: asyncio.Event) -> None:
@@ -54,10 +68,10 @@ async def beside(
     async with embedded.opened(folder, own) as ledger:
         work = [asyncio.create_task(repeat(ledger, bulk, stop)) for _ in range(2)]
         await asyncio.sleep(SETTLE_S)
-        latencies = await probe(ledger, single, every_s, stop)
+        probed = await probe(ledger, single, every_s, stop)
         stop.set()
         await asyncio.gather(*work)
-    return latencies
+    return [single.seconds for single in probed]
 
 
 def spin(stop: threading.Event) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
+
+import apsw
 
 from benchmarks import embedded, latency, meters, traffic
 from tallystick import query
@@ -14,6 +18,7 @@ from tallystick.clock import system_clock
 from tallystick.dialects import native
 from tallystick.ingest.accept import accept
 from tallystick.ledger.base import Ledger
+from tallystick.ledger.sqlite.keeper import Keeper
 
 REPEATS = 30
 PROBE_EVERY_S = 0.1
@@ -23,10 +28,14 @@ GROUP_BY = "mode,language,operating_point,billing"
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How the ledger took its events: seconds per tenth, single commits beside them, what it cost, report latencies."""
+    """How the ledger took its events: seconds per tenth, single commits beside them, what it cost, report latencies.
+
+    Of the single commits, `merging_s` are those that met a merge of identities, `singles_s` the others.
+    """
 
     tenths_s: Sequence[float]
     singles_s: Sequence[float]
+    merging_s: Sequence[float]
     memory_bytes: int
     disk_bytes: int
     reports_s: dict[str, Sequence[float]]
@@ -98,19 +107,39 @@ async def reports(ledger: Ledger) -> dict[str, Sequence[float]]:
     }
 
 
+@contextmanager
+def merges() -> Iterator[list[tuple[float, float]]]:
+    """Note from when to when identities are merged, by the performance counter."""
+    times: list[tuple[float, float]] = []
+    merge = Keeper.merge_identities
+
+    def noted(self: Keeper, db: apsw.Connection) -> None:
+        begun = time.perf_counter()
+        merge(self, db)
+        times.append((begun, time.perf_counter()))
+
+    with patch.object(Keeper, "merge_identities", noted):
+        yield times
+
+
 async def growing(folder: Path, bodies: Tenths, in_flight: int, rich: bool) -> Growth:
     """Fill a ledger while single events are probed; then ask for reports."""
     stop = asyncio.Event()
-    async with embedded.opened(folder, meters.RICH if rich else ()) as ledger:
-        before = memory()
-        prober = asyncio.create_task(latency.probe(ledger, latency.singles(PROBES_MAX, rich), PROBE_EVERY_S, stop))
-        await embedded.drain(ledger, bodies, in_flight)
-        bodies.marks.append(time.perf_counter())
-        grown = memory() - before
-        stop.set()
-        singles = await prober
-        answers = await reports(ledger)
-    return Growth(bodies.durations(), singles, grown, disk(folder), answers)
+    with merges() as merged:
+        async with embedded.opened(folder, meters.RICH if rich else ()) as ledger:
+            before = memory()
+            prober = asyncio.create_task(latency.probe(ledger, latency.singles(PROBES_MAX, rich), PROBE_EVERY_S, stop))
+            await embedded.drain(ledger, bodies, in_flight)
+            bodies.marks.append(time.perf_counter())
+            grown = memory() - before
+            stop.set()
+            singles = await prober
+            answers = await reports(ledger)
+    merging = [any(begun < single.ended and single.begun < ended for begun, ended in merged) for single in singles]
+    of_kind = {
+        met: [single.seconds for single, at in zip(singles, merging, strict=True) if at is met] for met in (False, True)
+    }
+    return Growth(bodies.durations(), of_kind[False], of_kind[True], grown, disk(folder), answers)
 
 
 def grow(path: Path, folder: Path, count: int, in_flight: int, rich: bool = False) -> Growth:
@@ -131,7 +160,7 @@ async def returning(folder: Path, old: Sequence[bytes]) -> Return:
         await resend(ledger, old)
         resend_s = time.perf_counter() - resent
         stop.set()
-        return Return(start_s, resend_s, await prober)
+        return Return(start_s, resend_s, [single.seconds for single in await prober])
 
 
 async def resend(ledger: Ledger, old: Sequence[bytes]) -> None:

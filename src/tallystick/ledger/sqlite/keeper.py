@@ -42,6 +42,7 @@ SLICE_CHUNKS = 16
 PAGE_BYTES = 4096
 WAL_PASSIVE_BYTES = 8 * 1024 * 1024
 WAL_RESTART_BYTES = 256 * 1024 * 1024
+WAL_ROUNDS = 3
 LOOK_EVERY_S = 0.1
 USES_EVERY_LOOKS = 600
 """About a minute: how much a crash may forget of when keys were used."""
@@ -253,13 +254,22 @@ class Keeper(threading.Thread):
         """
         length, self.wal_bytes = _wal(db)
         if self.wal_bytes >= WAL_PASSIVE_BYTES:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            length, self.wal_bytes = _wal(db)
+            length = self._move_wal(db)
+        if self.wal_bytes and length >= WAL_RESTART_BYTES:
+            # While one round moves what there is, more is written: each leaves the next, and the last, less to do.
+            for _ in range(WAL_ROUNDS):
+                self._move_wal(db)
         if self.wal_bytes and length >= WAL_RESTART_BYTES:
             # It waits with the write lock in its hands; a reader in its way must not stop the writer.
             db.set_busy_timeout(0)
             db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
             db.set_busy_timeout(BUSY_MS)
+
+    def _move_wal(self, db: apsw.Connection) -> int:
+        """Move what there is of the WAL beside the writer; returns how long the WAL is, in bytes."""
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        length, self.wal_bytes = _wal(db)
+        return length
 
     def _do(
         self,
