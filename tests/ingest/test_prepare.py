@@ -297,6 +297,40 @@ def test_the_fast_way_is_taken_for_plain_events(monkeypatch: pytest.MonkeyPatch)
     assert int(prepared.batch.posting_amount.sum()) == sum(n * 125_000 for n in range(1000))
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["acme", "globex", "b", "Bad", "", "x" * 51, "-a", "é", None]),
+            st.sampled_from([None, "acme/s", "acme", "globex/t", "u1", ""]),
+            st.sampled_from([{"mode": "m"}, {"mode": "m", "space": "s"}, {"mode": "\x85"}, {"model": "total"}]),
+        ),
+        min_size=2,
+        max_size=12,
+    ),
+    st.sampled_from([OPERATOR, BOUND]),
+)
+def test_events_that_differ_in_their_accounts_only(
+    told: list[tuple[str | None, str | None, dict[str, str]]], caller: Caller
+) -> None:
+    """What one account's event taught of the same texts holds for another's, and no further."""
+    raws = []
+    for number, (account, subject, data) in enumerate(told):
+        body = json.loads(event(str(number), duration=number, **data)) | {"account": account, "subject": subject}
+        raws.append(json.dumps({name: value for name, value in body.items() if value is not None}).encode())
+    assert_both_ways(raws, caller, CATALOG, plain=False)
+
+
+def test_one_event_teaches_for_all_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand accounts whose events say the same are a thousand shapes, of which one is judged."""
+    raws = [
+        event(str(n), duration=1, mode="m").replace(b'"account": "acme"', b'"account": "a%d"' % n) for n in range(1000)
+    ]
+    prepared, judged = judged_alone(raws, CATALOG, monkeypatch)
+    assert len(judged) == 1
+    assert [each.account for each in prepared.batch.label_sets] == [f"a{n}" for n in range(1000)]
+
+
 INSTANTS = (0, 1_717_199_999_000_000, 1_717_199_999_123_456, NOW)
 MEMBERS = ("duration", "input", "units", "mode", "model")
 """What own meters count; the last two are texts of built-in meters too."""

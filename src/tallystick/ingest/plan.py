@@ -19,6 +19,8 @@ SHAPES_MAX = 50_000
 ALWAYS_TEXTS = frozenset({"status", "space", "dataset", "tags", "model", "type", "billing", "license"})
 """Members of data that decide whether an event is taken, or in which space it is, whatever the meters are."""
 ATTRIBUTES = ("id", "source", "type", "specversion", "time", "subject", "account", "space", "data_base64")
+TYPE, SUBJECT, ACCOUNT, DATA_BASE64 = 0, 2, 3, 5
+"""Places among the texts around an event's data: its attributes but for id, source and time."""
 
 SPACE = "$.space"
 
@@ -74,12 +76,13 @@ class Plan:
         self._catalog, self._sets = catalog, sets
         self._numbers: dict[Way, int] = {}
         self._known = _Known()
+        self._of_any: dict[tuple[Texts, Texts], Shape] = {}
         self._texts: dict[Texts, Texts] = {}
         self._shapes = 0
 
     @property
     def size(self) -> int:
-        return 1 + len(self._known) + len(self._texts) + self._shapes + len(self.stencils)
+        return 1 + len(self._known) + len(self._of_any) + len(self._texts) + self._shapes + len(self.stencils)
 
     def shapes(self, heads: Iterable[Texts], texts: Iterable[Texts]) -> list[Shape | None]:
         """Return the shape of each event by the texts around its data and those in it; None where it is not known."""
@@ -87,16 +90,39 @@ class Plan:
 
     def learn(self, head: Texts, texts: Texts, account: str, postings: Sequence[Posting]) -> Shape:
         """Remember what an event with these texts adds."""
-        if self._shapes >= SHAPES_MAX:
-            self._known.clear()
-            self._texts.clear()
-            self._shapes = 0
-        feeds = tuple(Feed(self._sets.of(account, p), self._way(p)) for p in postings)
+        feeds = tuple(Feed(self._sets.of(account, p.meter, p.meter_version, p.labels), self._way(p)) for p in postings)
         members = (self.ways[feed.way].member for feed in feeds)
         shape = Shape(account, feeds, frozenset(member for member in members if member is not None))
+        self._remember(head, texts, shape)
+        if head[SUBJECT] is None and head[ACCOUNT] is not None:
+            self._of_any[_of_any(head), texts] = shape
+        return shape
+
+    def learn_alike(self, head: Texts, texts: Texts) -> Shape | None:
+        """Remember what an event of an account adds of which only the account is not known; None if more is not.
+
+        What is read in columns has nothing of its account in its labels, but for a space that its subject names.
+        """
+        alike = self._of_any.get((_of_any(head), texts)) if head[SUBJECT] is None else None
+        if alike is None:
+            return None
+        account, sets = head[ACCOUNT], [feed.label_set for feed in alike.feeds]
+        feeds = tuple(
+            Feed(self._sets.of(account, each.meter, each.meter_version, each.labels), feed.way)
+            for each, feed in zip(sets, alike.feeds, strict=True)
+        )
+        shape = Shape(account, feeds, alike.members)
+        self._remember(head, texts, shape)
+        return shape
+
+    def _remember(self, head: Texts, texts: Texts, shape: Shape) -> None:
+        if self._shapes >= SHAPES_MAX:
+            self._known.clear()
+            self._of_any.clear()
+            self._texts.clear()
+            self._shapes = 0
         self._known[head][self._texts.setdefault(texts, texts)] = shape
         self._shapes += 1
-        return shape
 
     def _way(self, posting: Posting) -> int:
         way = way_of(self._catalog.meters[posting.meter], posting, self._catalog)
@@ -104,6 +130,11 @@ class Plan:
         if number == len(self.ways):
             self.ways.append(way)
         return number
+
+
+def _of_any(head: Texts) -> Texts:
+    """Return the texts around the data of an event, but for its account."""
+    return (*head[:ACCOUNT], *head[ACCOUNT + 1 :])
 
 
 class _Known(dict[Texts, dict[Texts, Shape]]):
@@ -122,8 +153,8 @@ class LabelSets:
     def __init__(self) -> None:
         self._made: dict[tuple[str, str, int, Labels], LabelSet] = {}
 
-    def of(self, account: str, posting: Posting) -> LabelSet:
-        key = (account, posting.meter, posting.meter_version, posting.labels)
+    def of(self, account: str, meter: str, meter_version: int, labels: Labels) -> LabelSet:
+        key = (account, meter, meter_version, labels)
         made = self._made.get(key)
         if made is None:
             if len(self._made) >= 4 * SHAPES_MAX:

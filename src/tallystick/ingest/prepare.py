@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from tallystick.envelope import DEPTH_MAX, SECOND
 from tallystick.ingest import columns
-from tallystick.ingest.plan import Form, LabelSets, Plan, Shape, Texts, make_form
+from tallystick.ingest.plan import ACCOUNT, DATA_BASE64, TYPE, Form, LabelSets, Plan, Shape, Texts, make_form
 from tallystick.ingest.stencils import stencils_of
-from tallystick.ingest.validate import but_for_meters, validate
+from tallystick.ingest.validate import ACCOUNT_NAME, but_for_meters, validate
 from tallystick.model import Batch, Caller, Catalog, Change, Checked, Doomed, LabelSet, Verdict
 from tallystick.settings import Settings
 
@@ -90,8 +90,6 @@ class Preparer:
 
 
 _data_of = attrgetter("data")
-TYPE, DATA_BASE64 = 0, 5
-"""Places among the texts around an event's data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +243,9 @@ class _Work:
                 self.once[at] = once
             for posting in judged.postings:
                 postings.append((at, len(self.label_sets), posting.amount))
-                self.label_sets.append(self.sets.of(event.account, posting))
+                self.label_sets.append(
+                    self.sets.of(event.account, posting.meter, posting.meter_version, posting.labels)
+                )
         if postings:
             at, sets, amounts = np.array(postings, np.int64).T
             self.postings.append((at, sets, amounts))
@@ -347,6 +347,10 @@ class _Work:
         (known,) = plan.shapes([head], [texts])
         if known is not None:
             return known
+        if self.caller.account is None and ACCOUNT_NAME.fullmatch(head[ACCOUNT] or ""):
+            alike = plan.learn_alike(head, texts)
+            if alike is not None:
+                return alike
         judged = self.judged[at] = self.validate(at)
         if isinstance(judged, Verdict):
             return None
