@@ -104,6 +104,19 @@ def test_flags_become_the_questions_parameters(where: list[str]) -> None:
     assert (report["window"], report["total"]["count"]) == ("total", 3)
 
 
+def test_a_day_is_its_first_instant_in_the_zone(where: list[str]) -> None:
+    """In UTC where none is named; what is no day is left to the API, which says so."""
+    flags = ["usage", "--to", "2026-11-03", "--format", "json", *where]
+    report = json.loads(tallystick_command(*flags, "--from", "2026-11-01").stdout)
+    assert (report["from"], report["to"]) == ("2026-11-01T00:00:00Z", "2026-11-03T00:00:00Z")
+    report = json.loads(tallystick_command(*flags, "--from", "2026-10-25", "--tz", "Europe/Prague").stdout)
+    assert (report["from"], report["to"]) == ("2026-10-24T22:00:00Z", "2026-11-02T23:00:00Z")
+    done = tallystick_command(*flags, "--from", "2026-02-30")
+    assert (done.returncode, "from is not" in done.stderr) == (2, True)
+    done = tallystick_command(*flags, "--from", "2026-11-01", "--tz", "Europe/Nowhere")
+    assert (done.returncode, "IANA zone" in done.stderr) == (2, True)
+
+
 def test_a_refused_question_ends_with_2_and_the_reason(where: list[str]) -> None:
     """The API's sentence is the command's."""
     done = tallystick_command("usage", "--meter", "none", *where)
@@ -116,6 +129,17 @@ def test_the_speechmatics_report_is_the_vendors_document(where: list[str]) -> No
     report = json.loads(tallystick_command(*REPORT, *where).stdout)
     assert (report["since"], report["until"]) == ("2026-11-01", "2026-11-02")
     assert report["summary"] == [{"mode": "batch", "type": "transcription", "count": 3, "duration_hrs": 0.03}]
+
+
+def test_a_report_as_rows_has_each_value_as_the_document_has_it(where: list[str]) -> None:
+    """With its place: whatever the vendor's shape is."""
+    done = tallystick_command(*REPORT, *where, "--format", "csv")
+    rows = list(csv.reader(io.StringIO(done.stdout)))
+    assert rows[0] == ["pointer", "value"]
+    assert ["/summary/0/duration_hrs", "0.03"] in rows
+    lines = tallystick_command(*REPORT, *where, "--format", "ndjson").stdout.splitlines()
+    assert [list(json.loads(line).values()) for line in lines] == rows[1:]
+    assert "/summary/0/duration_hrs" in tallystick_command(*REPORT, *where, "--format", "table").stdout
 
 
 VENDORS = {

@@ -19,7 +19,9 @@ CHOICE = (
     click.option("--space", help="Only events of this space."),
     click.option("--type", help="Only events of this type."),
     click.option("--id", help="Only events with this id."),
-    click.option("--from", "start", metavar="INSTANT", help="The first instant of their time."),
+    click.option(
+        "--from", "start", metavar="INSTANT", help="The first instant of their time; a day is its first one in UTC."
+    ),
     click.option("--to", "end", metavar="INSTANT", help="The instant behind the last."),
 )
 
@@ -32,8 +34,9 @@ def choice(command: Any) -> Any:
 
 
 def _query(flags: dict[str, Any]) -> list[tuple[str, str]]:
-    names = {"space": "space", "type": "type", "id": "id", "start": "from", "end": "to"}
-    single = [(name, flags[flag]) for flag, name in names.items() if flags[flag] is not None]
+    said = {"space": flags["space"], "type": flags["type"], "id": flags["id"]}
+    said |= {"from": options.instant(flags["start"]), "to": options.instant(flags["end"])}
+    single = [(name, value) for name, value in said.items() if value is not None]
     return single + [("account", name) for name in flags["accounts"]]
 
 

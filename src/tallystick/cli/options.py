@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from tallystick.settings import CONFIG_FILE, SPECS, SettingError, Settings, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 FORMATS = ("table", "json", "csv", "ndjson")
 
 
@@ -59,6 +61,23 @@ def format_flag(*formats: str) -> Callable[[Command], Command]:
     return click.option(
         "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help=help
     )
+
+
+def instant(said: str | None, zone: str | None = None) -> str | None:
+    """Return what a flag says as the API reads it: a day is its first instant in a zone, UTC where none is named.
+
+    The API says what is wrong: with a zone that there is not, and with what is neither a day nor an instant, which
+    stays as it is.
+    """
+    if said is None or DAY.fullmatch(said) is None:
+        return said
+    from tallystick.windows import format_instant, is_zone, local_instant
+
+    known = zone if zone is not None and is_zone(zone) else "UTC"
+    try:
+        return format_instant(local_instant(f"{said}T00:00:00", known))
+    except ValueError:
+        return said
 
 
 def settings_of(flags: dict[str, Any], config: str | None) -> Settings:

@@ -74,6 +74,23 @@ def write_document(answer: Answer) -> None:
     sys.stdout.buffer.flush()
 
 
+def write_values(form: str, answer: Answer) -> None:
+    """Write a document of any shape as rows: each single value, exactly as it is written, with its JSON pointer."""
+    succeeded(answer)
+    found = json.loads(answer.body, parse_float=str, parse_int=str)
+    write_rows(form, ("pointer", "value"), [{"pointer": at, "value": value} for at, value in _values(found, "")])
+
+
+def _values(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
+    from tallystick.envelope import pointer_to
+
+    if not value or not isinstance(value, dict | list):
+        yield pointer, value
+        return
+    for name, member in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _values(member, pointer + pointer_to(name))
+
+
 def _reason(problem: dict[str, Any]) -> str:
     """Return what a problem says in words, in whichever dialect's shape."""
     error = problem.get("error")

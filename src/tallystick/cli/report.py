@@ -23,6 +23,7 @@ def report() -> None:
 @report.command()
 @click.argument("owner")
 @click.argument("space")
+@options.format_flag("json", "table", "csv", "ndjson")
 @options.source_flags
 def hiya(owner: str, space: str, **flags: Any) -> None:
     """Print the statistics of a space, as GET /spaces/OWNER/SPACE/stats answers them.
@@ -36,6 +37,7 @@ def hiya(owner: str, space: str, **flags: Any) -> None:
 @report.command()
 @click.argument("name", metavar="|".join(PHONEXIA), type=click.Choice(PHONEXIA), default=PHONEXIA[0])
 @account_flag
+@options.format_flag("json", "table", "csv", "ndjson")
 @options.source_flags
 def phonexia(name: str, **flags: Any) -> None:
     """Print what may still be processed, or what was, as GET /api/billing/... answers it.
@@ -50,6 +52,7 @@ def phonexia(name: str, **flags: Any) -> None:
 @account_flag
 @click.option("--since", metavar="YYYY-MM-DD", help="First day. Default: the day of the first job.")
 @click.option("--until", metavar="YYYY-MM-DD", help="Last day. Default: yesterday; today is never in it.")
+@options.format_flag("json", "table", "csv", "ndjson")
 @options.source_flags
 def speechmatics(**flags: Any) -> None:
     """Print the batch transcription usage report, as GET /v2/usage answers it.
@@ -66,6 +69,7 @@ def speechmatics(**flags: Any) -> None:
 @account_flag
 @click.option("--since", metavar="YYYY-MM-DD", help="First day. Default: the beginning.")
 @click.option("--until", metavar="YYYY-MM-DD", help="Last day. Default: up to now.")
+@options.format_flag("json", "table", "csv", "ndjson")
 @options.source_flags
 def vblaze(name: str, filter: str | None, **flags: Any) -> None:
     """Print hours and streams, as GET /usage and its kin answer them.
@@ -82,6 +86,7 @@ def vblaze(name: str, filter: str | None, **flags: Any) -> None:
 @click.argument("organisation")
 @click.option("--year", help="Default: the current one, in UTC.")
 @click.option("--month", help="1 to 12. Default: the current one, in UTC.")
+@options.format_flag("json", "table", "csv", "ndjson")
 @options.source_flags
 def visii(organisation: str, **flags: Any) -> None:
     """Print credits, images and datasets, as GET /orgs/ORGANISATION/usage answers them.
@@ -98,8 +103,11 @@ def _part(text: str) -> str:
 
 
 def _write(flags: dict[str, Any], path: str, scheme: str = source.BEARER) -> None:
-    """Ask for a report, with the flags that are not about where the data is as its parameters, and print it."""
-    place = source.place_of(flags)
+    """Ask for a report, with the flags that say neither where the data is nor how to write it as its parameters."""
+    place, form = source.place_of(flags), flags.pop("form")
     query = [(name, value) for name, value in flags.items() if value is not None]
     answer = place.ask("GET", path, query, scheme)
-    output.write_document(answer)
+    if form == "json":
+        output.write_document(answer)
+    else:
+        output.write_values(form, answer)

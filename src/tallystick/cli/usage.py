@@ -20,7 +20,12 @@ EIGHTHS = 8
 @click.option(
     "--account", "accounts", multiple=True, help="Only this account; may be repeated. Default: all there are."
 )
-@click.option("--from", "start", metavar="INSTANT", help="First instant that counts, as 2026-11-01T00:00:00Z.")
+@click.option(
+    "--from",
+    "start",
+    metavar="INSTANT",
+    help="First instant that counts, as 2026-11-01T00:00:00Z; a day is its first one in --tz.",
+)
 @click.option("--to", "end", metavar="INSTANT", help="First instant that no longer counts.")
 @click.option(
     "--window", help="minute15, hour, day, week, month, year or total. Default: day within a range, else total."
@@ -72,8 +77,8 @@ def _query(flags: dict[str, Any]) -> list[tuple[str, str]]:
     ranged = flags["start"] is not None or flags["end"] is not None
     single = {
         "meter": flags["meter"],
-        "from": flags["start"],
-        "to": flags["end"],
+        "from": options.instant(flags["start"], flags["tz"]),
+        "to": options.instant(flags["end"], flags["tz"]),
         "window": flags["window"] or ("day" if ranged else "total"),
         "tz": flags["tz"],
         "group_by": flags["group_by"],
