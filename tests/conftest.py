@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.postgres import Databases, databases
+from tests.postgres import Databases, databases, split
 
 # Before anyone imports them: a failed assertion of what several tests share is explained like any other.
 pytest.register_assert_rewrite(
@@ -38,6 +38,13 @@ def postgres(postgres_server: Databases) -> Iterator[str]:
     url = postgres_server.take()
     yield url
     postgres_server.give_back(url)
+
+
+@pytest.fixture
+def postgres_split(postgres: str) -> str:
+    """The URL of a ledger, with nothing in it, whose commits are split by account."""
+    split(postgres)
+    return postgres
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.postgres import SETTINGS, server
+from tallystick.ledger.open import migrate_ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_S_MAX = 60
@@ -74,6 +75,15 @@ class Databases:
 
     def _name(self, number: int) -> str:
         return f"tallystick_test_{os.getpid()}_{number}"
+
+
+def split(url: str) -> None:
+    """Make a ledger whose processes commit each account's events apart, as they do over Citus.
+
+    Its tables stay where they are: there is no Citus here, so that no test says what Citus makes of a statement.
+    """
+    migrate_ledger(url)
+    run(url, sql.SQL("INSERT INTO ledger VALUES ('distributed', 'account')"))
 
 
 def run(url: str, statement: Query) -> None:

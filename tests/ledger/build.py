@@ -39,6 +39,8 @@ Raw = bytes | Mapping[str, Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OPERATOR = Caller("operator", None, frozenset(Scope))
 LEDGERS = ("memory", "sqlite", "postgres")
+SPLIT = "postgres-split"
+"""The distributed ledger as it is over Citus: commits are split by account. Named where that makes a difference."""
 FIRST, LAST = "0001-01-02T00:00:00Z", "9999-12-31T00:00:00Z"
 
 
@@ -107,11 +109,15 @@ def batch_of(events: Sequence[Raw], *, catalog: Catalog, now: int, settings: Set
 
 @dataclass
 class Desk:
-    """One ledger under test, with its clock and the folder (or `memory:`) that it is opened on."""
+    """One ledger under test, with its clock and the folder (or `memory:`) that it is opened on.
+
+    With `is_split` a batch over several accounts is one commit for each of them.
+    """
 
     url: str | Path
     clock: StillClock = field(default_factory=StillClock)
     settings: Settings = field(default_factory=Settings)
+    is_split: bool = False
 
     @asynccontextmanager
     async def open(self, **settings: Any) -> AsyncIterator[Ledger]:
@@ -125,8 +131,9 @@ class Desk:
     @staticmethod
     def of(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
         """Return a desk on the kind of ledger that a fixture's parameter names."""
-        if request.param == "postgres":
-            return Desk(request.getfixturevalue("postgres"))
+        if request.param in ("postgres", SPLIT):
+            url = request.getfixturevalue(request.param.replace("-", "_"))
+            return Desk(url, is_split=request.param == SPLIT)
         return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
 
     def batch(self, ledger: Ledger, *events: Raw) -> Batch:
@@ -138,6 +145,12 @@ class Desk:
         verdicts = await ledger.commit(self.batch(ledger, *events), create_accounts=create_accounts)
         assert set(verdicts) <= set(range(len(events)))
         return [spoken(verdicts.get(index)) for index in range(len(events))]
+
+    async def send_in_order(self, ledger: Ledger, *events: Raw) -> list[str]:
+        """Commit events that are listed in this order: one by one where a batch has none across its accounts."""
+        if not self.is_split:
+            return await self.send(ledger, *events)
+        return [said for event in events for said in await self.send(ledger, event)]
 
 
 def spoken(verdict: Verdict | None) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.build import LEDGERS, Desk
+from tests.ledger.build import LEDGERS, SPLIT, Desk
 from tests.ledger.script import check
 
 SCRIPTS = {
@@ -514,7 +514,7 @@ SCRIPTS = {
 }
 
 
-@pytest.fixture(params=LEDGERS)
+@pytest.fixture(params=(*LEDGERS, SPLIT))
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
     """Each kind of ledger, in turn."""
     return Desk.of(request, tmp_path)

@@ -19,7 +19,7 @@ from tallystick.ledger.base import Ledger
 from tallystick.limits import Balance
 from tallystick.model import Account, Hold, HoldLine, HoldMode, Limit, Policy, Property
 from tallystick.windows import Period
-from tests.ledger.build import LEDGERS, Desk
+from tests.ledger.build import LEDGERS, SPLIT, Desk
 from tests.ledger.define import meter, put
 from tests.ledger.script import Play
 
@@ -86,7 +86,7 @@ async def begun(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-@pytest.mark.parametrize("desk", LEDGERS[1:], indirect=True)
+@pytest.mark.parametrize("desk", (*LEDGERS[1:], SPLIT), indirect=True)
 def test_all_ledgers_say_the_same(desk: Desk, seed: int) -> None:
     """Holds, events, limits and time in any order; those that are kept are closed and opened again on the way."""
     script = list(lines(random.Random(seed)))

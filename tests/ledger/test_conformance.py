@@ -56,3 +56,11 @@ class TestPostgres(Conformance, PersistentConformance):
     @pytest.fixture
     def desk(self, postgres: str) -> Desk:
         return Desk(postgres)
+
+
+class TestPostgresSplit(Conformance, PersistentConformance):
+    """The distributed ledger with commits split by account, as over Citus."""
+
+    @pytest.fixture
+    def desk(self, postgres_split: str) -> Desk:
+        return Desk(postgres_split, is_split=True)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.build import LEDGERS, Desk
+from tests.ledger.build import LEDGERS, SPLIT, Desk
 from tests.ledger.conformance_limits import LimitConformance, PersistentLimits
 
 
 class TestLimits(LimitConformance):
     """Every ledger."""
 
-    @pytest.fixture(params=LEDGERS)
+    @pytest.fixture(params=(*LEDGERS, SPLIT))
     def desk(self, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
         return Desk.of(request, tmp_path)
 
@@ -21,6 +21,6 @@ class TestLimits(LimitConformance):
 class TestPersistentLimits(PersistentLimits):
     """Those that are there after the end of the process."""
 
-    @pytest.fixture(params=LEDGERS[1:])
+    @pytest.fixture(params=(*LEDGERS[1:], SPLIT))
     def desk(self, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
         return Desk.of(request, tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.build import Desk
+from tests.ledger.build import SPLIT, Desk
 from tests.ledger.conformance_metering import MeteringConformance, PersistentMetering
 
 LEDGERS = ("memory", "sqlite")
@@ -29,8 +29,8 @@ class TestPersistentMetering(PersistentMetering):
 
 
 class TestPostgresMetering(MeteringConformance, PersistentMetering):
-    """The distributed ledger."""
+    """The distributed ledger, and with commits split by account, as over Citus."""
 
-    @pytest.fixture
-    def desk(self, postgres: str) -> Desk:
-        return Desk(postgres)
+    @pytest.fixture(params=("postgres", SPLIT))
+    def desk(self, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+        return Desk.of(request, tmp_path)

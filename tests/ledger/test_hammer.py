@@ -18,7 +18,7 @@ from tallystick.ledger.base import Ledger
 from tallystick.model import Account, HoldMode, Limit, LimitQuery, Property
 from tallystick.query import limit_plan, standings
 from tallystick.windows import Period
-from tests.ledger.build import LEDGERS, Desk, asynchronous
+from tests.ledger.build import LEDGERS, SPLIT, Desk, asynchronous
 from tests.ledger.define import meter, put, work
 from tests.ledger.linear import Call, TooHard, is_linearizable
 from tests.ledger.linear import Limit as Alone
@@ -29,7 +29,7 @@ HISTORIES = int(os.environ.get("TALLYSTICK_TEST_HISTORIES", "40"))
 TTL = 600_000_000
 
 
-@pytest.fixture(params=LEDGERS)
+@pytest.fixture(params=(*LEDGERS, SPLIT))
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
     """Each kind of ledger, in turn."""
     return Desk.of(request, tmp_path)

@@ -12,14 +12,16 @@ from tallystick.errors import LedgerError
 
 
 @click.command()
-# Hidden for as long as commits are not split by account.
-@click.option("--citus", is_flag=True, hidden=True, help="Spread the tables over the nodes of Citus, by account.")
+@click.option("--citus", is_flag=True, help="Spread the tables over the nodes of Citus, by account.")
 @options.format_flag(*options.FORMATS)
 @options.setting_flags("url")
 def migrate(citus: bool, form: str, config: str | None, **flags: Any) -> None:
     """Make the tables of a ledger in PostgreSQL, or bring them to the format of this version.
 
     `serve` does so too when it starts. Safe to repeat, and to run from several places at once: one of them does it.
+
+    --citus needs the extension in the database, version 12 or newer, with its nodes added, and nobody who serves it
+    meanwhile. Processes see at their start that tables are spread, and then commit each account's events apart.
 
     \b
     Example: tallystick migrate --url postgresql://tally@db.example/tally

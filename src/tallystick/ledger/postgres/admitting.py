@@ -16,7 +16,7 @@ from tallystick.ledger.packed import hold_entries, segment
 from tallystick.ledger.packed.counters import Counter
 from tallystick.ledger.packed.deciding import Deciding
 from tallystick.ledger.packed.hold_entries import AdmissionHeader, Admitting, Crossed, Named
-from tallystick.ledger.postgres import hold_tables, log, reading
+from tallystick.ledger.postgres import hold_tables, log, reading, shards
 from tallystick.ledger.postgres.hold_tables import KeptCounters
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import Again
@@ -175,9 +175,9 @@ class Turn:
         raise Again("runs were folded again and again")
 
     def _folded(self) -> list[tuple[int, int]]:
-        return self.db.execute(
-            "SELECT account, position FROM folded WHERE account = ANY(%s) ORDER BY account", ([*self.owners],)
-        ).fetchall()
+        which, named = shards.among(self.owners)
+        statement = f"SELECT account, position FROM folded WHERE account {which} ORDER BY account"
+        return self.db.execute(statement, (named,)).fetchall()
 
     def limits_of(self, account: str) -> Sequence[Limit]:
         return self._limits.limits_of(account, self.catalog)

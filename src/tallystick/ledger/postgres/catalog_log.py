@@ -47,13 +47,23 @@ class CatalogLog:
         self._changing = threading.Lock()
         self.known = Known(0, GENESIS, Catalog(0, {}))
 
+    def last(self, db: Db) -> int:
+        """Return the number of the last entry, as far as the present transaction sees it."""
+        ((last,),) = db.execute("SELECT coalesce(max(entry), 0) FROM catalog_entry").fetchall()
+        return int(last)
+
+    def settled(self, db: Db) -> int:
+        """Return the number of the last entry outside a transaction, when whoever changes the catalog is through."""
+        locks.hold(db, locks.CATALOG, shared=True)
+        return self.last(db)
+
     def refresh(self, db: Db) -> Known:
         """Read what was changed since, as far as the present transaction sees it, and return the catalog as of then.
 
         Under READ COMMITTED that is all that was durable before the call.
         """
         known = self.known
-        (last,) = db.execute("SELECT coalesce(max(entry), 0) FROM catalog_entry").fetchall()[0]
+        last = self.last(db)
         if last == known.entry:
             return known
         if last < known.entry:
@@ -110,10 +120,12 @@ def logged(db: Db, known: Known, changes: Sequence[Change], actor: str, now: int
     db.execute("INSERT INTO catalog_entry VALUES (%s, %s, %s, %s)", (known.entry + 1, now, header, chained))
     made = [change.number for change in changes if isinstance(change, AccountPut)]
     if made:
-        db.execute("INSERT INTO head (account) SELECT unnest(%s::bigint[]) ON CONFLICT DO NOTHING", (made,))
-        db.execute(
-            "INSERT INTO folded SELECT number, 0 FROM unnest(%s::bigint[]) number ON CONFLICT DO NOTHING", (made,)
-        )
+        for table, columns in (("head (account)", "account"), ("folded (account, position)", "account, 0")):
+            db.execute(
+                f"""INSERT INTO {table} SELECT {columns} FROM unnest(%s::bigint[]) account
+                ON CONFLICT (account) DO NOTHING""",
+                (made,),
+            )
     return Known(known.entry + 1, chained, apply(known.catalog, changes))
 
 

@@ -43,9 +43,8 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How to find out, after a lost connection, whether a transaction was committed: its id and an entry of it."""
+    """How to find out, after a lost connection, whether a transaction was committed: an entry of it."""
 
-    transaction: str
     account: int
     number: int
 
@@ -136,7 +135,7 @@ class Committer:
         settling = [job for job in current if job.settles is not None]
         if not (judged or settling or calls):
             return Kept(Counter(), ())
-        number, transaction = db.execute("SELECT nextval('entry_number'), pg_current_xact_id()::text").fetchall()[0]
+        (number,) = db.execute("SELECT nextval('entry_number')").fetchall()[0]
         claims = Claims.of(judged, number)
         rows_of = [job.rows for job in judged]
         if judged:
@@ -145,7 +144,7 @@ class Committer:
         if not (left(judged) or settling or calls):
             return Kept(Counter(), ())
         task = _Task(db, Sight(catalog, self._cache), judged, claims, rows_of, number)
-        task.marked = lambda account, number: marked(Mark(transaction, account, number))
+        task.marked = lambda account, number: marked(Mark(account, number))
         if not owners and not calls and not settling:
             return self._keep(task, None, {})
         return self._admit(task, owners, calls, settling, current)

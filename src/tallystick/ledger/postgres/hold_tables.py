@@ -13,6 +13,7 @@ from tallystick.ledger.packed import hold_entries
 from tallystick.ledger.packed.counters import Counter, Counters, definition_of
 from tallystick.ledger.packed.hold_entries import Crossed, KeptHold, Named, read_crossed, read_hold
 from tallystick.ledger.packed.segment import Damaged
+from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import Again
 from tallystick.model import Catalog, Crossing, Hold, HoldQuery
@@ -31,12 +32,12 @@ class Found:
 def find(db: Db, owners: Sequence[int], wanted: Iterable[Named], now: int) -> dict[Named, Found]:
     """Return some holds, and all of these accounts that have expired and are still counted."""
     names = sorted(set(wanted))
-    statement = """SELECT account, id, ends IS NOT NULL, body FROM hold WHERE account = ANY(%s) AND ends <= %s
+    which, named = shards.among(owners)
+    statement = f"""SELECT account, id, ends IS NOT NULL, body FROM hold WHERE account {which} AND ends <= %s
         UNION SELECT h.account, h.id, h.ends IS NOT NULL, h.body
         FROM unnest(%s::bigint[], %s::text[]) w (account, id) JOIN hold h ON h.account = w.account AND h.id = w.id
-        WHERE h.account = ANY(%s)"""
-    numbers = [*owners]
-    found = db.execute(statement, (numbers, now, [a for a, _ in names], [id for _, id in names], numbers))
+        WHERE h.account {which}"""
+    found = db.execute(statement, (named, now, [a for a, _ in names], [id for _, id in names], named))
     return {(account, id): Found(read_hold(body), counted) for account, id, counted, body in found}
 
 
@@ -59,9 +60,8 @@ def counted_by_id(db: Db, owner: int) -> Iterator[tuple[str, KeptHold]]:
 
 def open_at(db: Db, owners: Sequence[int], now: int) -> Iterator[tuple[int, KeptHold]]:
     """Yield the holds of accounts that are open at an instant."""
-    for owner, body in db.execute(
-        "SELECT account, body FROM hold WHERE account = ANY(%s) AND ends > %s", (owners, now)
-    ):
+    which, named = shards.among(owners)
+    for owner, body in db.execute(f"SELECT account, body FROM hold WHERE account {which} AND ends > %s", (named, now)):
         yield owner, read_hold(body)
 
 
@@ -104,10 +104,11 @@ def store(db: Db, holds: Mapping[Named, Hold], is_open: Mapping[Named, bool]) ->
 
 def let_go(db: Db, names: Sequence[Named]) -> None:
     """Note that counters do not have expired holds any more."""
+    of_one, owner = shards.only("hold.account", [account for account, _ in names])
     db.execute(
-        """UPDATE hold SET ends = NULL FROM unnest(%s::bigint[], %s::text[]) w (account, id)
-        WHERE hold.account = w.account AND hold.id = w.id""",
-        _columns(names),
+        f"""UPDATE hold SET ends = NULL FROM unnest(%s::bigint[], %s::text[]) w (account, id)
+        WHERE hold.account = w.account AND hold.id = w.id{of_one}""",
+        (*_columns(names), *owner),
     )
 
 
@@ -117,8 +118,9 @@ def let_go(db: Db, names: Sequence[Named]) -> None:
 def crossed(db: Db, owners: Sequence[int]) -> dict[str, frozenset[tuple[int, int]]]:
     """Return which thresholds of the limits of accounts were noted, with the beginning of their period."""
     noted: dict[str, set[tuple[int, int]]] = {}
-    statement = "SELECT limit_id, threshold, start FROM crossing WHERE account = ANY(%s)"
-    for limit, threshold, start in db.execute(statement, ([*owners],)):
+    which, named = shards.among(owners)
+    statement = f"SELECT limit_id, threshold, start FROM crossing WHERE account {which}"
+    for limit, threshold, start in db.execute(statement, (named,)):
         noted.setdefault(limit, set()).add((threshold, start))
     return {limit: frozenset(some) for limit, some in noted.items()}
 
@@ -178,9 +180,10 @@ class KeptCounters:
 def load(db: Db, owners: Sequence[int], catalog: Catalog) -> KeptCounters:
     """Read the counters of accounts, those that still count what their limits do."""
     kept = KeptCounters(Counters(), {}, [])
-    statement = """SELECT account, limit_id, definition, start, ends, used, held, has_later
-        FROM counter WHERE account = ANY(%s)"""
-    for owner, id, definition, start, end, used, held, has_later in db.execute(statement, ([*owners],)).fetchall():
+    which, named = shards.among(owners)
+    statement = f"""SELECT account, limit_id, definition, start, ends, used, held, has_later
+        FROM counter WHERE account {which}"""
+    for owner, id, definition, start, end, used, held, has_later in db.execute(statement, (named,)).fetchall():
         limit = catalog.limits.get(id)
         due = None if limit is None or limit.meter not in catalog.meters else definition_of(limit, owner, catalog)
         if limit is None or due is None or _text(due) != definition:
@@ -204,10 +207,11 @@ def save(db: Db, kept: KeptCounters) -> None:
             moved.append((owner, counter.limit.id, *_state(counter), *was[:4]))
     gone = [name for name in kept.stale if name not in {(row[0], row[1]) for row in fresh}]
     if gone:
+        of_one, owners = shards.only("counter.account", [owner for owner, _ in gone])
         db.execute(
-            """DELETE FROM counter USING unnest(%s::bigint[], %s::text[]) w (account, limit_id)
-            WHERE counter.account = w.account AND counter.limit_id = w.limit_id""",
-            _columns(gone),
+            f"""DELETE FROM counter USING unnest(%s::bigint[], %s::text[]) w (account, limit_id)
+            WHERE counter.account = w.account AND counter.limit_id = w.limit_id{of_one}""",
+            (*_columns(gone), *owners),
         )
     if fresh:
         db.execute(
@@ -220,16 +224,17 @@ def save(db: Db, kept: KeptCounters) -> None:
             _columns(fresh),
         )
     if moved:
+        of_one, owners = shards.only("counter.account", [row[0] for row in moved])
         # On condition that each is what was decided by, whoever forgot a lock.
         cursor = db.execute(
-            """UPDATE counter SET start = w.start, ends = w.ends, used = w.used, held = w.held,
+            f"""UPDATE counter SET start = w.start, ends = w.ends, used = w.used, held = w.held,
                 has_later = w.has_later <> 0
             FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::numeric[], %s::numeric[], %s::int[],
                 %s::bigint[], %s::bigint[], %s::numeric[], %s::numeric[])
                 w (account, limit_id, start, ends, used, held, has_later, was_start, was_ends, was_used, was_held)
             WHERE counter.account = w.account AND counter.limit_id = w.limit_id AND counter.start = w.was_start
-                AND counter.ends = w.was_ends AND counter.used = w.was_used AND counter.held = w.was_held""",
-            _columns(moved),
+                AND counter.ends = w.was_ends AND counter.used = w.was_used AND counter.held = w.was_held{of_one}""",
+            (*_columns(moved), *owners),
         )
         if cursor.rowcount != len(moved):
             raise Again("what is left of a limit changed meanwhile")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.ledger.packed.segment import Damaged
-from tallystick.ledger.postgres import kept
+from tallystick.ledger.postgres import kept, shards
 from tallystick.ledger.postgres.kept import Found
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import Again
@@ -144,15 +144,16 @@ def _insert(db: Db, claims: Claims, rows: Ints) -> dict[tuple[int, int], kept.Pl
         """INSERT INTO identity (account, fingerprint, number, place)
         SELECT account, fingerprint, %s, place FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[])
             w (account, fingerprint, place)
-        ON CONFLICT DO NOTHING""",
+        ON CONFLICT (account, fingerprint) DO NOTHING""",
         (claims.number, account, fingerprint, claims.place[rows]),
     )
     if cursor.rowcount == len(rows):
         return {}
-    statement = """SELECT i.account, i.fingerprint, i.number, i.place
+    of_one, owner = shards.only("i.account", account)
+    statement = f"""SELECT i.account, i.fingerprint, i.number, i.place
         FROM unnest(%s::bigint[], %s::bigint[]) w (account, fingerprint) JOIN identity i USING (account, fingerprint)
-        WHERE i.number <> %s"""
-    found = db.execute(statement, (account, fingerprint, claims.number)).fetchall()
+        WHERE i.number <> %s{of_one}"""
+    found = db.execute(statement, (account, fingerprint, claims.number, *owner)).fetchall()
     if len(found) != len(rows) - cursor.rowcount:
         raise Again("an identity was there and is not")
     return {(a, print): (a, number, place) for a, print, number, place in found}
@@ -174,26 +175,29 @@ def give_back(db: Db, claims: Claims, is_kept: NDArray[np.bool_]) -> None:
             moved.append((*key, int(claims.place[takers[key]])))
         else:
             free.append(key)
+    of_one, owner = shards.only("identity.account", claims.account)
+    named = f"WHERE identity.account = w.account AND identity.fingerprint = w.fingerprint{of_one}"
     if moved:
         db.execute(
-            """UPDATE identity SET place = w.place
-            FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) w (account, fingerprint, place)
-            WHERE identity.account = w.account AND identity.fingerprint = w.fingerprint""",
-            tuple(np.array(column, np.int64) for column in zip(*moved, strict=True)),
+            f"""UPDATE identity SET place = w.place
+            FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) w (account, fingerprint, place) {named}""",
+            (*_columns(moved), *owner),
         )
     if free and any(len(rows) for rows in claims.claimed[1:]):
         db.execute(
-            f"""UPDATE identity SET number = {NOBODY}, place = 0 FROM unnest(%s::bigint[], %s::bigint[])
-                w (account, fingerprint)
-            WHERE identity.account = w.account AND identity.fingerprint = w.fingerprint""",
-            tuple(np.array(column, np.int64) for column in zip(*free, strict=True)),
+            f"""UPDATE identity SET number = {NOBODY}, place = 0
+            FROM unnest(%s::bigint[], %s::bigint[]) w (account, fingerprint) {named}""",
+            (*_columns(free), *owner),
         )
     elif free:
         db.execute(
-            """DELETE FROM identity USING unnest(%s::bigint[], %s::bigint[]) w (account, fingerprint)
-            WHERE identity.account = w.account AND identity.fingerprint = w.fingerprint""",
-            tuple(np.array(column, np.int64) for column in zip(*free, strict=True)),
+            f"""DELETE FROM identity USING unnest(%s::bigint[], %s::bigint[]) w (account, fingerprint) {named}""",
+            (*_columns(free), *owner),
         )
+
+
+def _columns(rows: Sequence[tuple[int, ...]]) -> list[Ints]:
+    return [np.array(column, np.int64) for column in zip(*rows, strict=True)]
 
 
 def find(db: Db, secret: int, account: int, name: str, source: str, id: str) -> Found | None:

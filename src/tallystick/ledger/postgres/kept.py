@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tallystick.ledger.packed.segment import Damaged, unpack_events
+from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.log import EntryHeader, read_header
 
@@ -51,11 +52,12 @@ def find(db: Db, places: Iterable[Place]) -> Mapping[Place, Found]:
 
 def _headers(db: Db, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], EntryHeader]:
     accounts, numbers = (np.array(column, np.int64) for column in zip(*wanted, strict=True))
-    statement = """SELECT e.account, e.number, e.header FROM unnest(%s::bigint[], %s::bigint[]) w (account, number)
-        JOIN entry e USING (account, number)"""
+    of_one, owner = shards.only("e.account", accounts)
+    statement = f"""SELECT e.account, e.number, e.header FROM unnest(%s::bigint[], %s::bigint[]) w (account, number)
+        JOIN entry e USING (account, number) WHERE true{of_one}"""
     return {
         (account, number): read_header(header)
-        for account, number, header in db.execute(statement, (accounts, numbers), binary=True)
+        for account, number, header in db.execute(statement, (accounts, numbers, *owner), binary=True)
     }
 
 
@@ -63,14 +65,15 @@ def _frames(
     db: Db, events: Mapping[tuple[int, int], Mapping[int, int]]
 ) -> Iterable[tuple[tuple[int, int], int, bytes]]:
     flat = [(account, number, at) for (account, number), some in events.items() for at in some]
-    columns = (np.array(column, np.int64) for column in zip(*flat, strict=True))
-    statement = """SELECT DISTINCT ON (f.account, f.number, f.place) f.account, f.number, f.place, f.body
+    columns = [np.array(column, np.int64) for column in zip(*flat, strict=True)]
+    of_one, owner = shards.only("account", columns[0])
+    statement = f"""SELECT DISTINCT ON (f.account, f.number, f.place) f.account, f.number, f.place, f.body
         FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) w (account, number, at)
         CROSS JOIN LATERAL (
-            SELECT * FROM frame WHERE account = w.account AND number = w.number AND place <= w.at
+            SELECT * FROM frame WHERE account = w.account AND number = w.number AND place <= w.at{of_one}
             ORDER BY place DESC LIMIT 1
         ) f"""
-    for account, number, place, body in db.execute(statement, tuple(columns), binary=True):
+    for account, number, place, body in db.execute(statement, (*columns, *owner), binary=True):
         yield (account, number), place, body
 
 

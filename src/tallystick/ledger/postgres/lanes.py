@@ -1,4 +1,7 @@
-"""The threads that commit: what waits in a lane becomes one transaction, made durable before its callers hear of it."""
+"""The threads that commit: what waits in a lane becomes one transaction, made durable before its callers hear of it.
+
+Where accounts are spread over nodes, that is what waits of one account.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import random
 import threading
 import time
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -15,6 +19,7 @@ import structlog
 from tallystick.errors import Code, Problem
 from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.postgres import locks, server
+from tallystick.ledger.postgres import log as logs
 from tallystick.ledger.postgres.committing import Committer, Kept, Mark
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import BROKEN, RETRY_WAIT_S, TRIES_MAX, TURNED_AWAY, problem_of, unavailable
@@ -27,6 +32,10 @@ log = structlog.get_logger(__name__)
 
 FOUND_OUT_S_MAX = 30.0
 FOUND_OUT_WAIT_S = 0.2
+FOUND_OUT_LOCK_WAIT = "5s"
+LANES = ("urgent", "bulk")
+SPLIT_LANES = 4
+"""So many of each kind where commits are split by account."""
 Work = Job | HoldWork
 
 
@@ -78,19 +87,31 @@ class Tally:
 
 
 class Lane(threading.Thread):
-    """One thread and one connection: groups in the order of the calls, one after the other."""
+    """One thread and one connection: groups in the order of the calls, one after the other.
+
+    With `is_split` each group is of one account, and accounts take turns.
+    """
 
     def __init__(
-        self, name: str, url: str, committer: Committer, room: Room, tally: Tally, group_bytes_max: int
+        self,
+        name: str,
+        url: str,
+        committer: Committer,
+        room: Room,
+        tally: Tally,
+        group_bytes_max: int,
+        *,
+        is_split: bool,
     ) -> None:
         super().__init__(name=f"tallystick-{name}", daemon=True)
         self._url = url
+        self._is_split = is_split
         self._committer = committer
         self._room = room
         self._tally = tally
         self._group_bytes_max = group_bytes_max
         self._ready = threading.Condition()
-        self._works: deque[Work] = deque()
+        self._works: dict[str, deque[Work]] = {}
         self._closing = False
         self._db: Db | None = None
 
@@ -102,7 +123,7 @@ class Lane(threading.Thread):
     def submit(self, work: Work) -> None:
         """Hand over a job whose room was taken, or a call about a hold."""
         with self._ready:
-            self._works.append(work)
+            self._works.setdefault(account_of(work) if self._is_split else "", deque()).append(work)
             self._ready.notify()
 
     def close(self) -> None:
@@ -122,11 +143,17 @@ class Lane(threading.Thread):
         with self._ready:
             while not (self._works or self._closing):
                 self._ready.wait()
-            works: list[Work] = []
-            size = 0
-            while self._works and (not works or size + self._works[0].bytes <= self._group_bytes_max):
-                works.append(self._works.popleft())
+            if not self._works:
+                return []
+            account = next(iter(self._works))
+            waiting = self._works.pop(account)
+            works = [waiting.popleft()]
+            size = works[0].bytes
+            while waiting and size + waiting[0].bytes <= self._group_bytes_max:
+                works.append(waiting.popleft())
                 size += works[-1].bytes
+            if waiting:
+                self._works[account] = waiting
             return works
 
     def _commit(self, works: Sequence[Work]) -> None:
@@ -187,12 +214,17 @@ class Lane(threading.Thread):
             return self._committer.write(db, current, calls, marked)
 
     def _was_committed(self, mark: Mark) -> bool:
-        """Find out what became of a transaction whose end was not heard of; raises Problem when nobody can say."""
+        """Find out what became of a transaction whose end was not heard of; raises Problem when nobody can say.
+
+        It had an account's head locked to its end, wherever that is kept: whoever has the lock next knows.
+        """
         deadline = time.monotonic() + FOUND_OUT_S_MAX
         while time.monotonic() < deadline:
             try:
                 db = self._connection()
-                if not _is_under_way(db, mark.transaction):
+                with locks.transaction(db):
+                    db.execute(f"SET LOCAL lock_timeout = '{FOUND_OUT_LOCK_WAIT}'")
+                    logs.heads(db, [mark.account], lock=True)
                     entry = "SELECT 1 FROM entry WHERE account = %s AND number = %s"
                     return bool(db.execute(entry, (mark.account, mark.number)).fetchall())
             except BROKEN as error:
@@ -212,13 +244,43 @@ class Lane(threading.Thread):
             self._db = None
 
 
-def _is_under_way(db: Db, transaction: str) -> bool:
-    try:
-        ((status,),) = db.execute("SELECT pg_xact_status(%s::text::xid8)", (transaction,)).fetchall()
-    except psycopg.DataError:
-        # The server came back without having heard of it.
-        return False
-    return bool(status == "in progress")
+class Lanes:
+    """All lanes of a process: one for each kind of work, or several where commits are split by account.
+
+    The work of one account then goes through one of them, in the order of the calls.
+    """
+
+    def __init__(self, made: Callable[[str], Lane], *, is_split: bool) -> None:
+        names = {kind: [f"{kind}-{n}" for n in range(SPLIT_LANES)] if is_split else [kind] for kind in LANES}
+        self._lanes = {kind: [made(name) for name in some] for kind, some in names.items()}
+        for lane in self._all:
+            lane.start()
+
+    @property
+    def _all(self) -> list[Lane]:
+        return [lane for some in self._lanes.values() for lane in some]
+
+    @property
+    def warned(self) -> frozenset[tuple[Strand, int]]:
+        """The label sets that were seen near a bound, by strand and month."""
+        return frozenset[tuple[Strand, int]]().union(*(lane.warned for lane in self._all))
+
+    def submit(self, kind: str, work: Work) -> None:
+        """Hand work over to the lane that is to do it."""
+        some = self._lanes[kind]
+        some[zlib.crc32(account_of(work).encode()) % len(some)].submit(work)
+
+    def close(self) -> None:
+        """Commit what was taken, then end."""
+        for lane in self._all:
+            lane.close()
+
+
+def account_of(work: Work) -> str:
+    """Return the account that a piece of work is about; of a batch over several, the first."""
+    if isinstance(work, HoldWork):
+        return work.account
+    return work.batch.account[0] if work.settles is None else work.settles[0]
 
 
 def begun_anew(work: Work) -> Work:

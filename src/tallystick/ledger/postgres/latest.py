@@ -8,6 +8,7 @@ import numpy as np
 
 from tallystick.ledger.packed.segment import unpack_columns, unpack_frame
 from tallystick.ledger.packed.series import Selection
+from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.log import CORRECTED, EVENTS, read_header, read_recount
 from tallystick.ledger.sqlite.tail import source_and_id
@@ -37,9 +38,10 @@ def _decided(db: Db, catalog: Catalog, time: int, series: Ints, accounts: Ints) 
 
 
 def _postings(db: Db, time: int, series: Ints, accounts: Ints) -> Iterator[tuple[Event, int]]:
+    which, named = shards.among(accounts)
     statement = f"""SELECT e.account, e.kind, e.header, p.body FROM entry e JOIN posting p USING (account, number)
-        WHERE e.account = ANY(%s) AND e.kind IN ({EVENTS}, {CORRECTED}) AND e.time_min <= %s AND e.time_max >= %s"""
-    for account, kind, header, body in db.execute(statement, (accounts, time, time)).fetchall():
+        WHERE e.account {which} AND e.kind IN ({EVENTS}, {CORRECTED}) AND e.time_min <= %s AND e.time_max >= %s"""
+    for account, kind, header, body in db.execute(statement, (named, time, time)).fetchall():
         columns = unpack_columns(body)
         at = columns.posting_event
         chosen = (columns.time[at] == time) & np.isin(columns.posting_series, series)
@@ -55,11 +57,13 @@ def _postings(db: Db, time: int, series: Ints, accounts: Ints) -> Iterator[tuple
 def _identities(db: Db, events: set[Event]) -> Mapping[Event, tuple[str, str]]:
     """Return the sources and ids of events."""
     accounts, sequences = (np.array(column, np.int64) for column in zip(*sorted(events), strict=True))
-    statement = f"""SELECT e.account, e.number, e.header FROM unnest(%s::bigint[], %s::bigint[]) w (account, sequence)
+    of_one, owner = shards.only("e.account", accounts)
+    statement = f"""SELECT DISTINCT e.account, e.number, e.header
+        FROM unnest(%s::bigint[], %s::bigint[]) w (account, sequence)
         JOIN entry e ON e.account = w.account AND e.kind = {EVENTS} AND e.first <= w.sequence AND e.last >= w.sequence
-        GROUP BY e.account, e.number"""
+        {of_one}"""
     found: dict[Event, tuple[str, str]] = {}
-    for account, number, packed in db.execute(statement, (accounts, sequences)).fetchall():
+    for account, number, packed in db.execute(statement, (accounts, sequences, *owner)).fetchall():
         header = read_header(packed)
         frames = "SELECT body FROM frame WHERE account = %s AND number = %s ORDER BY place"
         raws = [raw for (body,) in db.execute(frames, (account, number)) for raw in unpack_frame(body).raws]

@@ -24,18 +24,20 @@ from tallystick.ledger.postgres import (
     identities,
     listing,
     log,
+    migrating,
     reading,
     resource_tables,
     server,
+    splitting,
     verify,
 )
 from tallystick.ledger.postgres.catalog_log import CatalogLog, Look, Tried
 from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.folding import Folder
 from tallystick.ledger.postgres.key_use import KeyUses
-from tallystick.ledger.postgres.lanes import Lane, Room, Tally
+from tallystick.ledger.postgres.lanes import Lane, Lanes, Room, Tally
 from tallystick.ledger.postgres.locks import Db
-from tallystick.ledger.postgres.pool import Pool, unavailable
+from tallystick.ledger.postgres.pool import Again, Pool, unavailable
 from tallystick.ledger.postgres.recounting import Recounter
 from tallystick.ledger.postgres.series import SeriesCache
 from tallystick.ledger.sqlite import changes, definitions, limiting
@@ -82,7 +84,6 @@ READERS = 4
 CHANGERS = 1
 USES_EVERY_LOOKS = 60
 """About a minute: how much a crash may forget of when keys were used."""
-LANES = ("urgent", "bulk")
 GROUP_BYTES_PER_MS = 512 * 1024
 """What one transaction may gather for each millisecond of commit_ms_max: a server is further away than a file."""
 
@@ -108,6 +109,7 @@ class PostgresLedger:
             server.migrate(db, url, clock())
             self._catalog.define_builtins(db, clock())
             self._secret = server.secret(db)
+            self._is_distributed = migrating.is_distributed(db)
             self._uses = KeyUses(db, [key.id for key in self.catalog.keys.values()])
             clock_seen = log.latest_clock(db)
             before = reading.moment(db)
@@ -122,9 +124,7 @@ class PostgresLedger:
         self._tally = Tally()
         self._tally.note(before)
         self._tally.clock = clock_seen
-        self._lanes = {name: self._lane(name, url) for name in LANES}
-        for lane in self._lanes.values():
-            lane.start()
+        self._lanes = Lanes(partial(self._lane, url), is_split=self._is_distributed)
         self._recounter = Recounter(self._behind, self._catalog, self._cache, clock)
         self._folder = Folder(self._behind, self._cache, self._look_around)
         for thread in (self._recounter, self._folder):
@@ -132,7 +132,7 @@ class PostgresLedger:
         self._asking = asyncio.Lock()
         self._next_answer: asyncio.Task[None] | None = None
 
-    def _lane(self, name: str, url: str) -> Lane:
+    def _lane(self, url: str, name: str) -> Lane:
         committer = Committer(
             self._catalog,
             self._cache,
@@ -143,7 +143,8 @@ class PostgresLedger:
             resource_tables.store,
         )
         group_bytes_max = self._settings.commit_ms_max * GROUP_BYTES_PER_MS
-        return Lane(name, url, committer, self._room, self._tally, group_bytes_max)
+        split = self._is_distributed
+        return Lane(name, url, committer, self._room, self._tally, group_bytes_max, is_split=split)
 
     def _look_around(self, db: Db, looks: int) -> None:
         """Learn now and then what other processes have done, and let them know when keys were used."""
@@ -268,7 +269,7 @@ class PostgresLedger:
         self._check_open()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with precedence.small():
-            self._lanes["urgent"].submit(HoldWork(account, id, call, future))
+            self._lanes.submit("urgent", HoldWork(account, id, call, future))
             return await future
 
     async def settle(self, account: str, id: str, batch: Batch) -> Answer:
@@ -276,7 +277,7 @@ class PostgresLedger:
         size = sum(map(len, batch.raw))
         self._room.take(size)
         job = Job(batch, False, asyncio.get_running_loop().create_future(), size, settles=(account, id))
-        self._lanes["urgent"].submit(job)
+        self._lanes.submit("urgent", job)
         answer: Answer = await job.future
         return answer
 
@@ -325,20 +326,42 @@ class PostgresLedger:
             return {}
         size = sum(map(len, batch.raw))
         self._room.take(size)
+        if self._is_distributed and splitting.is_of_many(batch):
+            return await self._keep_each(batch, size, create_accounts=create_accounts, bulk=bulk)
+        return await self._keep(batch, size, create_accounts=create_accounts, bulk=bulk)
+
+    async def _keep(self, batch: Batch, size: int, *, create_accounts: bool, bulk: bool) -> Mapping[int, Verdict]:
+        """Keep a batch whose room was taken."""
         job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
-        self._lanes["bulk" if bulk else "urgent"].submit(job)
+        self._lanes.submit("bulk" if bulk else "urgent", job)
         verdicts: Mapping[int, Verdict] = await job.future
         return verdicts
 
+    async def _keep_each(self, batch: Batch, size: int, *, create_accounts: bool, bulk: bool) -> Mapping[int, Verdict]:
+        """Keep the events of each account apart; what is not begun gives its room back."""
+
+        async def keep(part: Batch) -> Mapping[int, Verdict]:
+            nonlocal size
+            size -= (own := sum(map(len, part.raw)))
+            return await self._keep(part, own, create_accounts=create_accounts, bulk=bulk)
+
+        try:
+            # All that are missing at once: each part would change the catalog for its own.
+            if create_accounts and (lacking := splitting.missing(batch, self.catalog)):
+                await self._change(changes.create_accounts(lacking), "event")
+            return await splitting.keep_each(batch, keep)
+        finally:
+            self._room.give(size)
+
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
         now = self.now
-        return await self._read(lambda db: reading.usage(db, self._catalog, self._cache, queries, now, self._held))
+        return await self._ask_all(lambda db: reading.usage(db, self._catalog, self._cache, queries, now, self._held))
 
     async def as_of(self, queries: Sequence[UsageQuery]) -> AsOf:
         return await self._read(reading.moment)
 
     async def events(self, query: EventQuery) -> EventPage:
-        return await self._read(lambda db: listing.events(db, self._catalog, self._cache, query))
+        return await self._ask_all(lambda db: listing.events(db, self._catalog, self._cache, query))
 
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         return await self._read(lambda db: self._event(db, account, source, id))
@@ -355,7 +378,7 @@ class PostgresLedger:
             with reading.snapshot(db):
                 return self._records(db, query)
 
-        return await self._read(asked)
+        return await self._ask_all(asked)
 
     # The whole
 
@@ -369,8 +392,7 @@ class PostgresLedger:
 
     def vitals(self) -> Vitals:
         names = {account.number: account.name for account in self.catalog.accounts.values()}
-        warned = {strand for lane in self._lanes.values() for strand in lane.warned}
-        near = ((names.get(account), meter) for (account, meter), _ in warned)
+        near = ((names.get(account), meter) for (account, meter), _ in self._lanes.warned)
         tally = self._tally
         return Vitals(
             sequence=tally.sequence,
@@ -394,8 +416,7 @@ class PostgresLedger:
             self._changers.run(partial(self._uses.store, ids=[key.id for key in self.catalog.keys.values()]))
         self._recounter.stop()
         self._folder.stop()
-        for lane in self._lanes.values():
-            lane.close()
+        self._lanes.close()
         self._recounter.join()
         self._folder.join()
         for pool in (self._changers, self._changers_beside, self._readers, self._behind):
@@ -420,7 +441,7 @@ class PostgresLedger:
                 account = self._catalog.refresh(db).catalog.accounts.get(name)
                 return [] if account is None else ask(db, account.number)
 
-        return await self._read(asked)
+        return await self._ask_all(asked)
 
     def _event(self, db: Db, account: str, source: str, id: str) -> KeptEvent | None:
         known = self._catalog.refresh(db).catalog.accounts.get(account)
@@ -439,6 +460,23 @@ class PostgresLedger:
         if account is None or meter is None:
             return RecordPage((), 0)
         return resource_tables.records(db, account.number, meter.epoch, query)
+
+    async def _ask_all(self, ask: Callable[[Db], T]) -> T:
+        """Ask the catalog and what it counts together, which one snapshot has unless they are on several nodes.
+
+        There whoever changes the catalog is waited for, and what was asked while it changed is asked again.
+        """
+        if not self._is_distributed:
+            return await self._read(ask)
+
+        def asked(db: Db) -> T:
+            before = self._catalog.settled(db)
+            answer = ask(db)
+            if self._catalog.last(db) != before:
+                raise Again("the catalog changed meanwhile")
+            return answer
+
+        return await self._read(asked)
 
     async def _read(self, ask: Callable[[Db], T]) -> T:
         self._check_open()

@@ -22,7 +22,7 @@ from tallystick.ledger.packed.segment import (
     unpack_events,
 )
 from tallystick.ledger.packed.selecting import counts
-from tallystick.ledger.postgres import locks, reading
+from tallystick.ledger.postgres import locks, reading, shards
 from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.log import CORRECTED, EVENTS, EntryHeader, read_header, read_recount
@@ -58,9 +58,9 @@ def events(db: Db, log: CatalogLog, cache: SeriesCache, query: EventQuery) -> Ev
         now = reading.view(db, log, cache, query.accounts)
         known = now.catalog.accounts.values()
         names = {a.number: a.name for a in known if query.accounts is None or a.name in query.accounts}
-        (last,) = db.execute(
-            "SELECT coalesce(max(sequence), 0) FROM head WHERE account = ANY(%s)", ([*names],)
-        ).fetchall()[0]
+        which, named = shards.among([*names])
+        statement = f"SELECT coalesce(max(sequence), 0) FROM head WHERE account {which}"
+        (last,) = db.execute(statement, (named,)).fetchall()[0]
         last = last if settled is None else min(last, settled)
         through = last if query.through is None else min(query.through, last)
         if not names or query.after >= through:
@@ -102,9 +102,10 @@ def _replayed(db: Db, now: View, found: Sequence[EventRow]) -> Mapping[int, Sequ
     wanted = np.array(sorted(each.sequence for each in found), np.int64)
     accounts = sorted({now.catalog.accounts[each.account].number for each in found})
     again: dict[int, list[Posting]] = {}
+    which, named = shards.among(accounts)
     statement = f"""SELECT e.header, p.body FROM entry e JOIN posting p USING (account, number)
-        WHERE e.account = ANY(%s) AND e.kind = {CORRECTED} AND e.last >= %s AND e.first <= %s"""
-    for packed, body in db.execute(statement, (accounts, int(wanted[0]), int(wanted[-1]))).fetchall():
+        WHERE e.account {which} AND e.kind = {CORRECTED} AND e.last >= %s AND e.first <= %s"""
+    for packed, body in db.execute(statement, (named, int(wanted[0]), int(wanted[-1]))).fetchall():
         header = read_recount(packed)
         if header.epoch in epochs:
             if columns_digest(body) != header.columns:
@@ -180,14 +181,16 @@ class _Walk:
         order, bound = ("e.last", "e.last > %s") if self._forward else ("e.first DESC", "e.first < %s")
         within = "e.first <= %s" if self._forward else "e.last >= %s"
         edge = self._high if self._forward else self._low
-        statement = f"""{ENTRY} WHERE e.account = ANY(%s) AND e.kind = {EVENTS} AND {bound} AND {within}
+        which, named = shards.among([*self._names])
+        statement = f"""{ENTRY} WHERE e.account {which} AND e.kind = {EVENTS} AND {bound} AND {within}
             AND e.time_min < %s AND e.time_max >= %s ORDER BY {order} LIMIT {ENTRIES_READ_TOGETHER}"""
-        bounds = ([*self._names], self._reached, edge, self._end, self._start)
+        bounds = (named, self._reached, edge, self._end, self._start)
         return [self._checked(*row) for row in self._db.execute(statement, bounds)]
 
     def _entries_of(self, number: int) -> list[EntryHeader]:
-        statement = f"{ENTRY} WHERE e.account = ANY(%s) AND e.number = %s AND e.kind = {EVENTS}"
-        return [self._checked(*row) for row in self._db.execute(statement, ([*self._names], number))]
+        which, named = shards.among([*self._names])
+        statement = f"{ENTRY} WHERE e.account {which} AND e.number = %s AND e.kind = {EVENTS}"
+        return [self._checked(*row) for row in self._db.execute(statement, (named, number))]
 
     def _checked(self, account: int, position: int, packed: bytes, link: bytes, before: bytes | None) -> EntryHeader:
         self._bytes_left -= len(packed)

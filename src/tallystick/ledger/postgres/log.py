@@ -10,6 +10,7 @@ import numpy as np
 
 from tallystick.ledger.packed import segment
 from tallystick.ledger.packed.segment import Damaged, NewSeries
+from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
 from tallystick.rollup import Ints
 
@@ -138,9 +139,10 @@ class Row:
 
 def heads(db: Db, accounts: Sequence[int], *, lock: bool = False) -> Mapping[int, Head]:
     """Return the heads of accounts, locked in their order until the end of the transaction where that is asked for."""
-    statement = """SELECT account, entries, events, sequence, recorded, series, clock, link FROM head
-        WHERE account = ANY(%s) ORDER BY account"""
-    found = db.execute(statement + (" FOR UPDATE" if lock else ""), (sorted(accounts),))
+    which, named = shards.among(sorted(accounts))
+    statement = f"""SELECT account, entries, events, sequence, recorded, series, clock, link FROM head
+        WHERE account {which} ORDER BY account"""
+    found = db.execute(statement + (" FOR UPDATE" if lock else ""), (named,))
     return {row[0]: Head(*row) for row in found}
 
 
@@ -163,6 +165,7 @@ def append(db: Db, number: int, recorded: int, rows: Sequence[Row]) -> None:
     ]
     account, position, kind, first, last, count, time_min, time_max, events, series = columns
     links = [row.link for row in rows]
+    of_one, owner = shards.only("head.account", account)
     db.execute(
         """INSERT INTO entry (account, number, position, kind, first, last, count, recorded, time_min, time_max, header,
             link)
@@ -186,13 +189,13 @@ def append(db: Db, number: int, recorded: int, rows: Sequence[Row]) -> None:
         ),
     )
     db.execute(
-        """UPDATE head SET entries = w.position, events = head.events + w.events, link = w.link,
+        f"""UPDATE head SET entries = w.position, events = head.events + w.events, link = w.link,
             recorded = CASE WHEN w.events > 0 THEN %s ELSE head.recorded END,
             sequence = greatest(head.sequence, w.last), series = greatest(head.series, w.series)
         FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[])
             w (account, position, events, last, series, link)
-        WHERE head.account = w.account""",
-        (recorded, account, position, events, last, series, links),
+        WHERE head.account = w.account{of_one}""",
+        (recorded, account, position, events, last, series, links, *owner),
     )
 
 
@@ -205,6 +208,7 @@ def append_admission(db: Db, number: int, recorded: int, rows: Sequence[tuple[in
     """Write entries about holds, (account, position, changes, header, link), and move the heads; both locked before."""
     accounts, positions, counts = (np.array([row[at] for row in rows], np.int64) for at in range(3))
     headers, links = [row[3] for row in rows], [row[4] for row in rows]
+    of_one, owner = shards.only("head.account", accounts)
     db.execute(
         """INSERT INTO entry (account, number, position, kind, first, last, count, recorded, time_min, time_max, header,
             link)
@@ -214,21 +218,25 @@ def append_admission(db: Db, number: int, recorded: int, rows: Sequence[tuple[in
         (number, ADMISSION, recorded, accounts, positions, counts, headers, links),
     )
     db.execute(
-        """UPDATE head SET entries = w.position, link = w.link
+        f"""UPDATE head SET entries = w.position, link = w.link
         FROM unnest(%s::bigint[], %s::bigint[], %b::bytea[]) w (account, position, link)
-        WHERE head.account = w.account""",
-        (accounts, positions, links),
+        WHERE head.account = w.account{of_one}""",
+        (accounts, positions, links, *owner),
     )
 
 
 def move_clocks(db: Db, accounts: Sequence[int], now: int) -> None:
     """Note that holds of accounts were looked at as of an instant: nobody goes by an earlier one from now on."""
-    db.execute("UPDATE head SET clock = greatest(clock, %s) WHERE account = ANY(%s)", (now, [*accounts]))
+    which, named = shards.among(accounts)
+    db.execute(f"UPDATE head SET clock = greatest(clock, %s) WHERE account {which}", (now, named))
 
 
 def latest_clock(db: Db, accounts: Sequence[int] | None = None) -> int:
     """Return the latest clock that any commit of some accounts (None = all) has seen."""
-    which = "" if accounts is None else " WHERE account = ANY(%s)"
-    statement = "SELECT coalesce(max(greatest(clock, recorded)), 0) FROM head" + which
-    ((found,),) = db.execute(statement, () if accounts is None else ([*accounts],)).fetchall()
+    statement = "SELECT coalesce(max(greatest(clock, recorded)), 0) FROM head"
+    if accounts is None:
+        ((found,),) = db.execute(statement).fetchall()
+    else:
+        which, named = shards.among(accounts)
+        ((found,),) = db.execute(f"{statement} WHERE account {which}", (named,)).fetchall()
     return int(found)

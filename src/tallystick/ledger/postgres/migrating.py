@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -12,7 +13,10 @@ from tallystick.errors import LedgerError
 from tallystick.ledger.postgres import locks, server
 from tallystick.ledger.postgres.locks import Db
 
+APPLICATION = "tallystick-migrate"
+CITUS_VERSION_MIN = 12
 DISTRIBUTED = "distributed"
+"""The name of the row of `ledger` that says by which column tables are spread; there is none where they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,10 @@ class Migrated:
 def migrate(url: str, now: int, *, citus: bool = False) -> Migrated:
     """Make the tables of a ledger, or bring them to this format, and with `citus` spread them by account.
 
-    Safe to repeat, beside processes that serve too, which wait meanwhile. Raises LedgerError for a database that cannot
-    be used.
+    Safe to repeat, and from several places at once: one of them does it, the others wait. Raises LedgerError for a
+    database that cannot be used, and for one that is served while its tables would have to be spread.
     """
-    db = server.opened(url)
+    db = server.opened(url, APPLICATION)
     try:
         server.migrate(db, url, now)
         if citus:
@@ -41,24 +45,42 @@ def migrate(url: str, now: int, *, citus: bool = False) -> Migrated:
 
 
 def is_distributed(db: Db) -> bool:
-    """Say whether each account's rows are on one of several nodes, so that a transaction had better be about one."""
+    """Say whether each account's rows are on one of several nodes, so that every transaction is about one account."""
     return bool(db.execute("SELECT 1 FROM ledger WHERE name = %s", (DISTRIBUTED,)).fetchall())
 
 
 def _distribute(db: Db, url: str) -> None:
-    if not db.execute("SELECT 1 FROM pg_extension WHERE extname = 'citus'").fetchall():
+    _check(db, url)
+    try:
+        with locks.transaction(db):
+            locks.hold(db, locks.MIGRATING)
+            if is_distributed(db):
+                return
+            _check_idle(db, url)
+            db.execute(_citus())
+            db.execute("INSERT INTO ledger VALUES (%s, 'account')", (DISTRIBUTED,))
+    except psycopg.Error as error:
+        raise LedgerError(f"The tables of {server.named(url)} cannot be distributed: {error}.") from error
+
+
+def _check(db: Db, url: str) -> None:
+    """Raise LedgerError for a database without Citus, or with one that has no snapshots on its nodes."""
+    if not db.execute("SELECT 1 FROM pg_proc WHERE proname = 'citus_version'").fetchall():
         raise LedgerError(
             f"The database {server.named(url)} does not have Citus. Install it on every node, CREATE EXTENSION citus, "
             "and add the nodes with citus_add_node."
         )
-    try:
-        with db.transaction():
-            locks.hold(db, locks.MIGRATING)
-            if not is_distributed(db):
-                db.execute(_citus())
-                db.execute("INSERT INTO ledger VALUES (%s, 'account')", (DISTRIBUTED,))
-    except psycopg.Error as error:
-        raise LedgerError(f"The tables of {server.named(url)} cannot be distributed: {error}.") from error
+    ((said,),) = db.execute("SELECT citus_version()").fetchall()
+    number = re.search(r"\d+", str(said))
+    if number is None or int(number[0]) < CITUS_VERSION_MIN:
+        raise LedgerError(f"The database {server.named(url)} has {said}; Citus {CITUS_VERSION_MIN} or newer is needed.")
+
+
+def _check_idle(db: Db, url: str) -> None:
+    """Raise LedgerError where processes serve the database: they would go on with batches over several accounts."""
+    statement = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
+    if db.execute(statement, (server.APPLICATION,)).fetchall():
+        raise LedgerError(f"The database {server.named(url)} is in use. Stop tallystick everywhere, then try again.")
 
 
 def _citus() -> Any:

@@ -29,7 +29,13 @@ class Again(Exception):
     """What a transaction went by has changed under it: it has to begin anew."""
 
 
-BROKEN = (psycopg.OperationalError, psycopg.InterfaceError, errors.IdleInTransactionSessionTimeout)
+BROKEN = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.IdleInTransactionSessionTimeout,
+    # Citus says this of a node that it has lost, at COMMIT too.
+    errors.InternalError_,
+)
 """The connection is of no use any more; what was not committed was rolled back."""
 TURNED_AWAY = (Again, errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 """The transaction was rolled back in favour of another one: the same again may well succeed."""

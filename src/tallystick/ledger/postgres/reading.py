@@ -16,6 +16,7 @@ from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import unpack_columns
 from tallystick.ledger.packed.selecting import select
 from tallystick.ledger.packed.series import Selection
+from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.latest import latest
 from tallystick.ledger.postgres.locks import Db
@@ -64,7 +65,8 @@ def refresh_series(db: Db, cache: SeriesCache, catalog: Catalog, names: Sequence
         found = db.execute("SELECT account, series FROM head WHERE series > 0").fetchall()
     else:
         numbers = [catalog.accounts[name].number for name in names if name in catalog.accounts]
-        found = db.execute("SELECT account, series FROM head WHERE account = ANY(%s)", (numbers,)).fetchall()
+        which, named = shards.among(numbers)
+        found = db.execute(f"SELECT account, series FROM head WHERE account {which}", (named,)).fetchall()
     cache.refresh(db, dict(found))
 
 
@@ -123,20 +125,22 @@ def parts(db: Db, query: UsageQuery, chosen: Selection) -> Iterator[Cells]:
 
 def _runs(db: Db, meter: str, accounts: Ints, grain: Grain, periods: Ints) -> Iterator[Cells]:
     # Periods are neighbours, mostly: what lies between is left out when cells are placed.
-    statement = """SELECT body FROM run WHERE account = ANY(%s) AND meter = %s AND grain = %s
+    which, named = shards.among(accounts)
+    statement = f"""SELECT body FROM run WHERE account {which} AND meter = %s AND grain = %s
         AND period BETWEEN %s AND %s"""
-    bounds = (accounts, meter, int(grain), int(periods[0]), int(periods[-1]))
+    bounds = (named, meter, int(grain), int(periods[0]), int(periods[-1]))
     for (body,) in db.execute(statement, bounds, binary=True):
         yield rollups.unpack(body)
 
 
 def unfolded(db: Db, accounts: Ints, start: int, end: int) -> Iterator[Cells]:
     """Yield the cells of entries that the runs of accounts do not count yet, as far as their times may matter."""
+    which, named = shards.among(accounts)
     statement = f"""SELECT p.body FROM entry e JOIN posting p USING (account, number)
         LEFT JOIN folded f ON f.account = e.account
-        WHERE e.account = ANY(%s) AND e.position > coalesce(f.position, 0) AND e.{POSTED}
+        WHERE e.account {which} AND e.position > coalesce(f.position, 0) AND e.{POSTED}
         AND e.time_min < %s AND e.time_max >= %s"""
-    for (body,) in db.execute(statement, (accounts, end, start), binary=True):
+    for (body,) in db.execute(statement, (named, end, start), binary=True):
         yield quarter_cells(unpack_columns(body))
 
 
@@ -148,15 +152,17 @@ def _cut(db: Db, edges: Ints, cut: Ints, chosen: Selection) -> Iterator[Cells]:
 
 def touching(db: Db, accounts: Ints, cut: Ints) -> Iterator[bytes]:
     """Yield the postings of entries whose range of times touches one of these quarters (ascending)."""
+    which, named = shards.among(accounts)
     statement = f"""SELECT account, number, time_min, time_max FROM entry
-        WHERE account = ANY(%s) AND {POSTED} AND time_min < %s AND time_max >= %s"""
+        WHERE account {which} AND {POSTED} AND time_min < %s AND time_max >= %s"""
     start, end = int(windows.quarter_start(cut[:1])[0]), int(windows.quarter_start(cut[-1:] + 1)[0])
-    ranges = np.array(db.execute(statement, (accounts, end, start)).fetchall(), np.int64).reshape(-1, 4)
+    ranges = np.array(db.execute(statement, (named, end, start)).fetchall(), np.int64).reshape(-1, 4)
     found = ranges[any_between(cut, windows.quarter(ranges[:, 2]), windows.quarter(ranges[:, 3]))]
     if len(found):
-        statement = """SELECT p.body FROM unnest(%s::bigint[], %s::bigint[]) w (account, number)
-            JOIN posting p USING (account, number)"""
-        for (body,) in db.execute(statement, (found[:, 0], found[:, 1]), binary=True).fetchall():
+        of_one, owner = shards.only("p.account", accounts)
+        statement = f"""SELECT p.body FROM unnest(%s::bigint[], %s::bigint[]) w (account, number)
+            JOIN posting p USING (account, number) WHERE true{of_one}"""
+        for (body,) in db.execute(statement, (found[:, 0], found[:, 1], *owner), binary=True).fetchall():
             yield bytes(body)
 
 

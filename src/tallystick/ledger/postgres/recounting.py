@@ -150,11 +150,9 @@ class Recounter(threading.Thread):
         return True
 
     def _look(self, db: Db, key: Name) -> None:
-        done, total = db.execute(
-            """SELECT coalesce((SELECT sum(events) FROM replayed WHERE replay = %s AND epoch = %s), 0)::bigint,
-            (SELECT coalesce(sum(events), 0) FROM head)::bigint""",
-            key,
-        ).fetchall()[0]
+        counted = "SELECT coalesce(sum(events), 0)::bigint FROM replayed WHERE replay = %s AND epoch = %s"
+        ((done,),) = db.execute(counted, key).fetchall()
+        ((total,),) = db.execute("SELECT coalesce(sum(events), 0)::bigint FROM head").fetchall()
         self.progress[key] = (min(done, total), total)
 
     def _finish(self, db: Db, key: Name, replay: Replay) -> None:

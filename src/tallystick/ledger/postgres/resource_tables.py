@@ -13,6 +13,7 @@ import numpy as np
 
 from tallystick.envelope import number
 from tallystick.ledger.packed.living import Counted, Living, Named, Recorded
+from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
 from tallystick.model import Change, LiveQuery, LiveResource, LiveSpace, Record, RecordPage, RecordQuery, ResourceQuery
 from tallystick.resources import Resource, Space
@@ -40,21 +41,25 @@ def load(db: Db, wanted: Iterable[Named], once: Iterable[Counted]) -> Living:
     if not names:
         return living
     columns = ", ".join(f"r.{column}" for column in COLUMNS.split(", "))
+    accounts = [name.account for name in names]
+    of_one, owner = shards.only("r.account", accounts)
     statement = f"""SELECT {columns} FROM unnest(%s::bigint[], %b::bytea[]) w (account, digest)
-        JOIN resource r USING (account, digest)"""
-    keys = ([name.account for name in names], [digest(*name[1:]) for name in names])
+        JOIN resource r USING (account, digest) WHERE true{of_one}"""
+    keys = (accounts, [digest(*name[1:]) for name in names], *owner)
     living.resources.update(map(_resource, db.execute(statement, keys)))
     places = sorted({(name.account, name.space) for name in names})
-    statement = """SELECT s.account, s.space, s.newest, s.closes, s.body
-        FROM unnest(%s::bigint[], %s::text[]) w (account, space) JOIN space s USING (account, space)"""
-    living.spaces.update(map(_space, db.execute(statement, _columns(places))))
+    of_one, owner = shards.only("s.account", accounts)
+    statement = f"""SELECT s.account, s.space, s.newest, s.closes, s.body FROM unnest(%s::bigint[], %s::text[])
+        w (account, space) JOIN space s USING (account, space) WHERE true{of_one}"""
+    living.spaces.update(map(_space, db.execute(statement, (*_columns(places), *owner))))
     compared = sorted(set(once))
     if compared:
-        statement = """SELECT c.account, c.space, c.kind, c.id, c.meter, c.epoch, c.value
+        of_one, owner = shards.only("c.account", accounts)
+        statement = f"""SELECT c.account, c.space, c.kind, c.id, c.meter, c.epoch, c.value
             FROM unnest(%s::bigint[], %b::bytea[], %s::text[], %s::bigint[]) w (account, digest, meter, epoch)
-            JOIN counted_once c USING (account, digest, meter, epoch)"""
+            JOIN counted_once c USING (account, digest, meter, epoch) WHERE true{of_one}"""
         sought = [(key.resource.account, digest(*key.resource[1:]), key.meter, key.epoch) for key in compared]
-        living.once.update(map(_counted, db.execute(statement, _columns(sought))))
+        living.once.update(map(_counted, db.execute(statement, (*_columns(sought), *owner))))
     return living
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tallystick.ledger.packed.segment import NewSeries
 from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
 from tallystick.model import Labels
 from tallystick.rollup import Ints
@@ -66,10 +67,11 @@ class SeriesCache(SeriesIndex):
         behind = {account: self._through.get(account, 0) for account in lasts}
         behind = {account: known for account, known in behind.items() if known < lasts[account]}
         if behind:
-            statement = """SELECT s.account, s.number, s.meter, s.meter_version, s.labels
+            of_one, owner = shards.only("s.account", [*behind])
+            statement = f"""SELECT s.account, s.number, s.meter, s.meter_version, s.labels
                 FROM unnest(%s::bigint[], %s::bigint[]) w (account, known)
-                JOIN series s ON s.account = w.account AND s.number > w.known ORDER BY s.account, s.number"""
-            self.learn(_series(row) for row in db.execute(statement, (list(behind), list(behind.values()))))
+                JOIN series s ON s.account = w.account AND s.number > w.known{of_one} ORDER BY s.account, s.number"""
+            self.learn(_series(row) for row in db.execute(statement, ([*behind], [*behind.values()], *owner)))
 
 
 def _series(row: Sequence[Any]) -> NewSeries:

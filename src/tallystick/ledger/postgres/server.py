@@ -41,13 +41,13 @@ class Int8ArrayDumper(Dumper):
         return head.tobytes() + items.tobytes()
 
 
-def connect(url: str) -> Db:
+def connect(url: str, application: str = APPLICATION) -> Db:
     """Open a connection, in autocommit; raises psycopg.Error where there is none to be had."""
     db: Db = psycopg.connect(
         url,
         autocommit=True,
         connect_timeout=CONNECT_S_MAX,
-        application_name=APPLICATION,
+        application_name=application,
         # A pooler that gives each transaction another connection knows nothing of what was prepared on this one.
         prepare_threshold=None,
     )
@@ -61,10 +61,10 @@ def named(url: str) -> str:
     return f"{parts.get('dbname', '')!r} at {parts.get('host') or parts.get('hostaddr') or 'localhost'}"
 
 
-def opened(url: str) -> Db:
+def opened(url: str, application: str = APPLICATION) -> Db:
     """Connect to a database that can be used; raises LedgerError with what is wrong with it."""
     try:
-        db = connect(url)
+        db = connect(url, application)
     except psycopg.Error as error:
         raise LedgerError(f"The database {named(url)} cannot be reached: {_first_line(error)}. Check url.") from error
     try:

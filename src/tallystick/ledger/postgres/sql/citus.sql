@@ -1,4 +1,8 @@
 -- What belongs to accounts lies together, an account's rows of every table in one place; the rest is on every node.
+-- A row is on one node only, as it has to be to be locked; that node's own replica stands in for it.
+
+SET LOCAL citus.shard_replication_factor = 1;
+SET LOCAL citus.multi_shard_modify_mode = 'sequential';
 
 SELECT create_reference_table('ledger');
 SELECT create_reference_table('catalog_entry');
