@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.citus import watched
 from tests.postgres import Databases, databases, split
 
 # Before anyone imports them: a failed assertion of what several tests share is explained like any other.
@@ -41,10 +42,11 @@ def postgres(postgres_server: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_split(postgres: str) -> str:
-    """The URL of a ledger, with nothing in it, whose commits are split by account."""
+def postgres_split(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a ledger, with nothing in it, whose commits are split by account; its statements are watched."""
     split(postgres)
-    return postgres
+    with watched(monkeypatch):
+        yield postgres
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from tallystick.ledger.open import migrate_ledger
-
-SOURCE = Path(__file__).resolve().parent.parent.parent / "src" / "tallystick" / "ledger" / "postgres"
-CITUS = (SOURCE / "sql" / "citus.sql").read_text(encoding="utf-8")
-PLACED = re.compile(
-    r"SELECT create_(reference|distributed)_table\('(\w+)'(?:, '(\w+)')?(?:, colocate_with => '(\w+)')?\);"
-)
-WRITING_CTE = re.compile(r"\bAS\s+(?:NOT\s+)?(?:MATERIALIZED\s+)?\(\s*(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+from tests.citus import CITUS, SOURCE, WRITING_CTE, distributed, placed
 
 KEYS = """SELECT c.relname, i.relname, array_agg(a.attname ORDER BY k.place)::text[]
     FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid
@@ -33,15 +25,6 @@ def db(postgres: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def placed() -> dict[str, tuple[str, str, str]]:
-    """Return what citus.sql says of each table: its kind, the column it goes by, and the table it lies with."""
-    return {name: (kind, column, beside) for kind, name, column, beside in PLACED.findall(CITUS)}
-
-
-def distributed() -> set[str]:
-    return {name for name, (kind, _, _) in placed().items() if kind == "distributed"}
-
-
 def misplaced(db: psycopg.Connection) -> list[str]:
     """Return the unique keys of distributed tables that do not begin with the account."""
     return [key for table, key, columns in db.execute(KEYS) if table in distributed() and columns[0] != "account"]
@@ -53,7 +36,7 @@ def test_every_table_has_its_place(db: psycopg.Connection) -> None:
     first, *others = [where for where in placed().values() if where[0] == "distributed"]
     assert first == ("distributed", "account", "")
     assert set(others) == {("distributed", "account", "head")}
-    assert len(placed()) == len([line for line in CITUS.splitlines() if line and not line.startswith("--")])
+    assert len(placed()) == len([line for line in CITUS.splitlines() if line.startswith("SELECT")])
 
 
 def test_the_account_is_first_in_every_unique_key(db: psycopg.Connection) -> None:

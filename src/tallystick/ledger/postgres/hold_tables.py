@@ -31,6 +31,8 @@ class Found:
 
 def find(db: Db, owners: Sequence[int], wanted: Iterable[Named], now: int) -> dict[Named, Found]:
     """Return some holds, and all of these accounts that have expired and are still counted."""
+    if not owners:
+        return {}
     names = sorted(set(wanted))
     which, named = shards.among(owners)
     statement = f"""SELECT account, id, ends IS NOT NULL, body FROM hold WHERE account {which} AND ends <= %s

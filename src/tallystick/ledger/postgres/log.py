@@ -139,6 +139,8 @@ class Row:
 
 def heads(db: Db, accounts: Sequence[int], *, lock: bool = False) -> Mapping[int, Head]:
     """Return the heads of accounts, locked in their order until the end of the transaction where that is asked for."""
+    if not accounts:
+        return {}
     which, named = shards.among(sorted(accounts))
     statement = f"""SELECT account, entries, events, sequence, recorded, series, clock, link FROM head
         WHERE account {which} ORDER BY account"""
