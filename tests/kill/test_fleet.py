@@ -162,12 +162,17 @@ def event(id: str, account: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(
+    ("kept", "count"), [("postgres", 2), ("postgres", 4), pytest.param("postgres_split", 2, id="split-2")]
+)
 def test_servers_on_one_postgres_lose_nothing_when_one_is_killed_and_one_stands_still(
-    postgres: str, count: int
+    request: pytest.FixtureRequest, kept: str, count: int
 ) -> None:
-    """What was acknowledged is there once, holds go up to the capacity and not beyond it, and the others go on."""
-    with fleet(postgres, count) as servers:
+    """What was acknowledged is there once, holds go up to the capacity and not beyond it, and the others go on.
+
+    So it is where the two accounts of a batch are committed apart, as over Citus.
+    """
+    with fleet(request.getfixturevalue(kept), count) as servers:
         servers.ask("PUT", "/v1/accounts/shared", {"kind": "org"})
         limit = {"account": "shared", "meter": "vision_requests", "period": "total", "amount": str(CAPACITY)}
         assert servers.ask("PUT", "/v1/limits/shared", limit).status in (HTTPStatus.CREATED, HTTPStatus.OK)
