@@ -17,10 +17,10 @@ from tallystick.admission import Asked, hold_of
 from tallystick.ledger.postgres import folding, identities, locks, log, server
 from tallystick.ledger.postgres.committing import Mark
 from tallystick.ledger.postgres.ledger import PostgresLedger
-from tallystick.model import Hold, HoldMode, Key, Limit, Property, Scope
+from tallystick.model import Hold, HoldMode, HoldQuery, Key, Limit, Property, Scope
 from tallystick.windows import Period
 from tests.citus import SOURCE, faults_of, watched
-from tests.ledger.build import Desk, asynchronous, audio
+from tests.ledger.build import Desk, asynchronous, audio, total
 from tests.ledger.conformance import EXCEEDED, Conformance
 from tests.ledger.conformance_limits import LimitConformance
 from tests.ledger.conformance_metering import MeteringConformance
@@ -150,8 +150,10 @@ async def seldom(desk: Desk) -> None:
             limit = Limit(name, "acme", name, Property.QUANTITY, 0, Period.MONTH, 9, thresholds=(50,))
             await ledger.put_limit(limit, actor="test")
             await ledger.reserve(hold_on(ledger, name, 1), catalog_version=ledger.catalog.version)
-        await put(ledger, meter("other", labels={}))
+        await put(ledger, meter("other", labels={}), start=0)
         await ledger.reserve(hold_on(ledger, "work", 2), catalog_version=ledger.catalog.version)
+        assert len(await ledger.holds(HoldQuery("acme"))) == 3
+        assert (await total(ledger, "2024-05-01T11:07:00Z", "2024-05-01T12:07:00Z")).count == 1
 
 
 def hold_on(ledger: PostgresLedger, name: str, number: int) -> Hold:
