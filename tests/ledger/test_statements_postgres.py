@@ -146,11 +146,11 @@ async def seldom(desk: Desk) -> None:
         for lane in ledger._lanes._all[:1]:
             assert await asyncio.to_thread(lane._was_committed, Mark(1, 1))
         for name in ("work", "other"):
-            await put(ledger, meter(name))
+            await put(ledger, meter(name, events={name}))
             limit = Limit(name, "acme", name, Property.QUANTITY, 0, Period.MONTH, 9, thresholds=(50,))
             await ledger.put_limit(limit, actor="test")
             await ledger.reserve(hold_on(ledger, name, 1), catalog_version=ledger.catalog.version)
-        await put(ledger, meter("other", labels={}), start=0)
+        await put(ledger, meter("other", events={"other"}, labels={}), start=0)
         await ledger.reserve(hold_on(ledger, "work", 2), catalog_version=ledger.catalog.version)
         assert len(await ledger.holds(HoldQuery("acme"))) == 3
         assert (await total(ledger, "2024-05-01T11:07:00Z", "2024-05-01T12:07:00Z")).count == 1

@@ -130,4 +130,4 @@ def _failure(failures: Sequence[Problem | CatalogStale], accepted: int) -> Probl
         return problem or failures[0]
     if problem is None:
         return Problem(Code.UNAVAILABLE, PARTLY, retry_after_s=RETRY_AFTER_S)
-    return Problem(problem.code, f"{PARTLY} The reason: {problem.detail}", retry_after_s=problem.retry_after_s)
+    return Problem(problem.code, f"{PARTLY} Of the others: {problem.detail}", retry_after_s=problem.retry_after_s)

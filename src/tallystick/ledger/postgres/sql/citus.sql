@@ -1,5 +1,5 @@
 -- What belongs to accounts lies together, an account's rows of every table in one place; the rest is on every node.
--- A row is on one node only, as it has to be to be locked; that node's own replica stands in for it.
+-- A row is on one node only: rows of tables with copies cannot be locked.
 
 SET LOCAL citus.shard_replication_factor = 1;
 SET LOCAL citus.multi_shard_modify_mode = 'sequential';
