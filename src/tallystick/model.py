@@ -6,10 +6,11 @@ Instants are integers: microseconds since 1970-01-01T00:00:00Z. Amounts are inte
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from itertools import repeat
+from typing import Any, overload
 
 import msgspec
 import numpy as np
@@ -635,10 +636,10 @@ class UsageQuery:
     """The one question about usage.
 
     `accounts` None = every account. `edges` are ascending instants: bucket i is [edges[i], edges[i+1]). `group_by` are
-    labels of the meter, or "account". `where` maps a label to the values wanted; "" stands for "" and for absent. With
-    more than `rows_max` rows (None = any number) there is no answer. `latest` asks for the latest amounts too,
-    and `distinct`, of a meter of distinct values, for how many there are. `limit` asks what is held of it now, if now
-    is between the edges.
+    labels of the meter, or "account"; those of them that are in `blank` are "" where they are absent. `where` maps a
+    label to the values wanted; "" stands for "" and for absent. With more than `rows_max` rows (None = any number)
+    there is no answer. `latest` asks for the latest amounts too, and `distinct`, of a meter of distinct values, for how
+    many there are. `limit` asks what is held of it now, if now is between the edges.
     """
 
     meter: str
@@ -646,6 +647,7 @@ class UsageQuery:
     edges: NDArray[np.int64]
     group_by: tuple[str, ...] = ()
     where: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    blank: frozenset[str] = frozenset()
     latest: bool = False
     distinct: bool = False
     rows_max: int | None = None
@@ -685,6 +687,46 @@ class UsageRow(msgspec.Struct, frozen=True):
     total: Total
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class UsageRows(Sequence[UsageRow]):
+    """Rows in columns; each is made when it is looked at. `latest` is None where it was not asked for."""
+
+    buckets: Sequence[int]
+    labels: Sequence[tuple[str | None, ...]]
+    counts: Sequence[int]
+    sums: Sequence[int]
+    least: Sequence[int]
+    greatest: Sequence[int]
+    latest: Sequence[int] | None
+
+    def __len__(self) -> int:
+        return len(self.buckets)
+
+    @overload
+    def __getitem__(self, at: int) -> UsageRow: ...
+    @overload
+    def __getitem__(self, at: slice) -> UsageRows: ...
+    def __getitem__(self, at: int | slice) -> UsageRow | UsageRows:
+        if isinstance(at, slice):
+            return self._cut(at)
+        latest = None if self.latest is None else self.latest[at]
+        total = Total(self.counts[at], self.sums[at], self.least[at], self.greatest[at], latest)
+        return UsageRow(self.buckets[at], self.labels[at], total)
+
+    def _cut(self, at: slice) -> UsageRows:
+        latest = None if self.latest is None else self.latest[at]
+        totals = self.counts[at], self.sums[at], self.least[at], self.greatest[at]
+        return UsageRows(self.buckets[at], self.labels[at], *totals, latest)
+
+    def __iter__(self) -> Iterator[UsageRow]:
+        latest = repeat(None) if self.latest is None else self.latest
+        totals = map(Total, self.counts, self.sums, self.least, self.greatest, latest)
+        return map(UsageRow, self.buckets, self.labels, totals)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+
 Counts = Mapping[str, tuple[int, int]]
 """Of each counter of a space: how many resources, and their durations together in microseconds; none = not in it."""
 
@@ -697,8 +739,7 @@ class LiveQuery:
     space: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LiveSpace:
+class LiveSpace(msgspec.Struct, frozen=True, gc=False):
     """A space or dataset by its name, live or not.
 
     `containers` says what there is of this name now ("space", "dataset"). `closed_in` has the instant at which it was
@@ -799,6 +840,13 @@ class UsageTable:
     total: Total
     as_of: AsOf
     held: int = 0
+
+    @property
+    def amounts(self) -> Iterable[tuple[tuple[Any, ...], int, int]]:
+        """Labels, count and sum of each row, for reports that need no more of thousands of rows."""
+        if isinstance(self.rows, UsageRows):
+            return zip(self.rows.labels, self.rows.counts, self.rows.sums, strict=True)
+        return ((row.labels, row.total.count, row.total.sum) for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)

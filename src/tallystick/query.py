@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +26,8 @@ from tallystick.model import (
     UsageQuery,
     UsageTable,
 )
+
+K = TypeVar("K")
 
 EMPTY_PAGES_MAX = 20
 """Some seconds of looking at the most; then the client gets an empty page and a cursor."""
@@ -204,26 +207,36 @@ def invalid(parameter: str, detail: str) -> Problem:
     return Problem(Code.PARAMETER_INVALID, detail, (Flaw(parameter, detail),))
 
 
-class Quoted(dict[str | None, str]):
-    """Texts as JSON has them, None as null; each is written once, for reports that say the same thousands of times."""
+class Once(dict[K, str]):
+    """Texts made of values, each of them once: reports say the same thousands of times."""
 
-    def __missing__(self, text: str | None) -> str:
-        """Write a text that was not asked for yet."""
-        written = self[text] = msgspec.json.encode(text).decode()
-        return written
+    def __init__(self, make: Callable[[K], str]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, value: K) -> str:
+        """Make a text that was not asked for yet."""
+        text = self[value] = self._make(value)
+        return text
 
 
-class Decimals(dict[int, str]):
-    """Amounts at a scale as `decimal_text` writes them, each of them once."""
+class Quoted(Once[str | None]):
+    """Texts as JSON has them, None as null."""
+
+    def __init__(self) -> None:
+        super().__init__(json_text)
+
+
+class Decimals(Once[int]):
+    """Amounts at a scale as `decimal_text` writes them."""
 
     def __init__(self, scale: int) -> None:
-        super().__init__()
-        self._scale = scale
+        super().__init__(partial(decimal_text, scale=scale))
 
-    def __missing__(self, amount: int) -> str:
-        """Write an amount that was not asked for yet."""
-        written = self[amount] = decimal_text(amount, self._scale)
-        return written
+
+def json_text(value: object) -> str:
+    """Write a value as JSON."""
+    return msgspec.json.encode(value).decode()
 
 
 def decimal_number(amount: int, scale: int) -> Number:
@@ -233,8 +246,10 @@ def decimal_number(amount: int, scale: int) -> Number:
 
 def decimal_text(amount: int, scale: int) -> str:
     """Write an amount at a scale as plain decimal text: no exponent, no trailing zeros."""
-    unit = 10**scale
-    whole, part = divmod(amount if amount >= 0 else -amount, unit)
-    # One more digit in front keeps the zeros behind the point.
-    text = f"{whole}.{str(unit + part)[1:].rstrip('0')}" if part else str(whole)
-    return f"-{text}" if amount < 0 else text
+    if not scale:
+        return str(amount)
+    sign, digits = ("-", str(-amount)) if amount < 0 else ("", str(amount))
+    if len(digits) <= scale:
+        digits = digits.zfill(scale + 1)
+    part = digits[-scale:].rstrip("0")
+    return f"{sign}{digits[:-scale]}.{part}" if part else sign + digits[:-scale]

@@ -22,6 +22,8 @@ Ints = NDArray[np.int64]
 LOW_BITS = 32
 LOW_MASK = (1 << LOW_BITS) - 1
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+HIGH_OF_INT = 2**31
+"""Sums whose `high` is nearer to zero, or just below it, are an int64."""
 LOW_DIGIT = 0 if sys.byteorder == "little" else 1
 BUCKET_BITS = 30
 """Bits of a bucket number inside a cell's key: quarter hours of ten thousand years fit."""
@@ -59,10 +61,29 @@ class Cells:
         """Return the chosen rows; the choice must keep their order."""
         return Cells(*(column[rows] for column in self.columns))
 
+    def of(self, series: Ints) -> Cells:
+        """Return the cells of some series, which ascend: the few are looked for among the many."""
+        if len(series) > len(self):
+            at = np.minimum(np.searchsorted(series, self.series), len(series) - 1)
+            return self.take(series[at] == self.series)
+        starts = np.searchsorted(self.key, series << BUCKET_BITS)
+        counts = np.searchsorted(self.key, (series + 1) << BUCKET_BITS) - starts
+        if not counts.any():
+            return nothing()
+        before = np.cumsum(counts) - counts
+        return self.take(np.repeat(starts - before, counts) + np.arange(before[-1] + counts[-1]))
+
     def totals(self) -> list[Total]:
         """Return every row as Python integers."""
-        columns = (column.tolist() for column in self.columns[1:6])
-        return [Total(n, (high << LOW_BITS) + low, a, b) for n, high, low, a, b in zip(*columns, strict=True)]
+        rest = (column.tolist() for column in (self.min, self.max))
+        return [Total(*row) for row in zip(self.count.tolist(), self.sums(), *rest, strict=True)]
+
+    def sums(self) -> list[int]:
+        """Return every sum as Python's integer."""
+        if len(self) and self.high.min() >= -HIGH_OF_INT and self.high.max() < HIGH_OF_INT:
+            sums: list[int] = ((self.high << LOW_BITS) + self.low).tolist()
+            return sums
+        return [(high << LOW_BITS) + low for high, low in zip(self.high.tolist(), self.low.tolist(), strict=True)]
 
 
 def key(series: Ints, bucket: Ints) -> Ints:
@@ -142,7 +163,7 @@ def _reduce(cells: Cells, dated: bool) -> Cells:
 def _taken(cells: Cells, order: NDArray[np.intp], dated: bool) -> Cells:
     if dated:
         return cells.take(order)
-    return Cells(*(column[order] for column in cells.columns[:6]), cells.at, cells.latest)
+    return Cells(*[*(column[order] for column in cells.columns[:6]), cells.at, cells.latest])
 
 
 def _order(keys: Ints) -> NDArray[np.intp]:

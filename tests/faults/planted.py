@@ -130,8 +130,8 @@ def float_sums() -> None:
     """Add up as doubles."""
     reduce = rollup._reduce
 
-    def rounded(cells: Cells) -> Cells:
-        exact = reduce(cells)
+    def rounded(cells: Cells, dated: bool) -> Cells:
+        exact = reduce(cells, dated)
         pairs = zip(exact.high.tolist(), exact.low.tolist(), strict=True)
         sums = [int(float((high << rollup.LOW_BITS) + low)) for high, low in pairs]
         high = np.array([total >> rollup.LOW_BITS for total in sums], np.int64)

@@ -1039,6 +1039,42 @@ class Questions:
             assert lines(table) == [(0, None, 1, SECOND), (0, "", 1, 2 * SECOND)]
 
     @asynchronous
+    async def test_absent_and_empty_are_one_group_where_that_is_asked(self, desk: Desk) -> None:
+        """Of the labels that are to be blank where they are absent; the others keep the two apart."""
+        async with desk.open() as ledger:
+            sent = [(None, None), ("", None), ("en", None), ("en", ""), (None, ""), ("", "live"), (None, "live")]
+            await desk.send(
+                ledger, *(audio(str(n), 2**n, language=lang, mode=mode) for n, (lang, mode) in enumerate(sent))
+            )
+            asked = query(group_by=("language", "mode"))
+            some, every = await ledger.usage(
+                [replace(asked, blank=frozenset({"mode"})), replace(asked, blank=frozenset({"mode", "language"}))]
+            )
+            assert lines(some) == [
+                (0, None, "", 2, 0b0010001 * SECOND),
+                (0, None, "live", 1, 0b1000000 * SECOND),
+                (0, "", "", 1, 0b0000010 * SECOND),
+                (0, "", "live", 1, 0b0100000 * SECOND),
+                (0, "en", "", 2, 0b0001100 * SECOND),
+            ]
+            assert lines(every) == [
+                (0, "", "", 3, 0b0010011 * SECOND),
+                (0, "", "live", 2, 0b1100000 * SECOND),
+                (0, "en", "", 2, 0b0001100 * SECOND),
+            ]
+
+    @asynchronous
+    async def test_rows_give_labels_count_and_sum_at_once(self, desk: Desk) -> None:
+        """A table's amounts are its rows', and any part of its rows is like the whole."""
+        async with desk.open() as ledger:
+            await desk.send(ledger, *(labelled(n) for n in range(30)))
+            table = await usage(ledger, group_by=("language", "mode"))
+            rows = list(table.rows)
+            assert [(row.labels, row.total.count, row.total.sum) for row in rows] == list(table.amounts)
+            assert list(table.rows[1:-1]) == rows[1:-1]
+            assert [table.rows[at] for at in range(-1, len(rows))] == [rows[-1], *rows]
+
+    @asynchronous
     async def test_only_the_accounts_asked_for_are_in_the_answer(self, desk: Desk) -> None:
         """No list means all, an empty one nobody; naming an account twice or one that is not there adds nothing."""
         async with desk.open() as ledger:

@@ -177,6 +177,7 @@ def usage_query(draw: st.DrawFn) -> UsageQuery:
         np.array(sorted(cuts), np.int64),
         tuple(draw(st.lists(st.sampled_from(["account", *labels]), max_size=3, unique=True))),
         draw(st.dictionaries(st.sampled_from(labels), wanted, max_size=2)),
+        draw(st.frozensets(st.sampled_from(labels), max_size=2)),
         latest=draw(st.booleans()),
     )
 

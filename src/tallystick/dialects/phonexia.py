@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Literal, TypedDict
 
@@ -20,11 +21,12 @@ from tallystick.query import (
     Decimals,
     LimitRow,
     Number,
+    Once,
     Questions,
-    Quoted,
     Reply,
     Request,
     decimal_number,
+    json_text,
 )
 from tallystick.windows import Period
 
@@ -183,7 +185,7 @@ def _detail(row: LimitRow, scale: int) -> Detail:
 def parse_consumptions(request: Request) -> Plan:
     """Ask for all audio that was ever processed."""
     ever = np.array([windows.INSTANT_MIN, windows.INSTANT_MAX], np.int64)
-    return Plan(Questions((UsageQuery(METER, request.accounts, ever, KEYS),)))
+    return Plan(Questions((UsageQuery(METER, request.accounts, ever, KEYS, blank=frozenset(KEYS)),)))
 
 
 def render_consumptions(request: Request, plan: Plan, answers: Answers) -> Reply:
@@ -191,20 +193,21 @@ def render_consumptions(request: Request, plan: Plan, answers: Answers) -> Reply
 
     Items are written as text at once, a `Consumed` each: there may be ten thousand.
     """
-    sums: defaultdict[tuple[str, str, str], int] = defaultdict(int)
-    for row in answers.usage[0].rows:
-        technology, vendor, operation = row.labels
-        if technology:
-            sums[technology, vendor or "", operation or ""] += row.total.sum
-    quoted, seconds = Quoted(), Decimals(request.scale_of(METER))
-    items = [_consumed(values, seconds[amount], quoted) for values, amount in sorted(sums.items())]
+    seconds = Decimals(request.scale_of(METER))
+    technologies, vendors, operations = (Once(partial(_said, key)) for key in KEYS)
+    items = [
+        f'{{"labels":[{(technologies[technology] + vendors[vendor] + operations[operation])[:-1]}],'
+        f'"consumptions":[{{"property":"{PROPERTY}","consumption":{seconds[amount]}}}]}}'
+        for (technology, vendor, operation), _, amount in answers.usage[0].amounts
+        if technology
+    ]
     return Reply(200, f'{{"items":[{",".join(items)}]}}'.encode())
 
 
-def _consumed(values: Sequence[str], seconds: str, quoted: Quoted) -> str:
-    said = zip(KEYS, values, strict=True)
-    labels = ",".join([f'{{"key":"{key}","value":{quoted[value]}}}' for key, value in said if value])
-    return f'{{"labels":[{labels}],"consumptions":[{{"property":"{PROPERTY}","consumption":{seconds}}}]}}'
+def _said(key: Key, value: str) -> str:
+    """Write what a value gives to a list of labels, a `Label` and a comma; an empty one gives nothing."""
+    label: Label = {"key": key, "value": value}
+    return json_text(label) + "," if value else ""
 
 
 # What both have in common

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from typing import NamedTuple, NotRequired, TypedDict
+from operator import itemgetter
+from typing import NotRequired, TypedDict
 
 import msgspec
 import numpy as np
@@ -15,11 +17,12 @@ from tallystick import windows
 from tallystick.dialect import STATUSES, Dialect, Parameter, Report
 from tallystick.errors import Problem
 from tallystick.model import UsageQuery, UsageTable
-from tallystick.query import Answers, Number, Questions, Quoted, Reply, Request, decimal_text, invalid
+from tallystick.query import Answers, Number, Once, Questions, Reply, Request, decimal_text, invalid, json_text
 from tallystick.windows import DAY
 
 METER = "audio"
 MODE = "batch"
+LABELS = ("type", "language", "operating_point")
 DAY_MIN = 0
 """1970-01-01, where the report's calendar begins: no earlier day can be asked for, and none is counted."""
 
@@ -64,14 +67,8 @@ class Plan:
     questions: Questions
 
 
-class Line(NamedTuple):
-    """One line of the report, in the order of its lines; a label that the jobs do not have is ""."""
-
-    negative_count: int
-    type: str
-    language: str
-    operating_point: str
-    amount: int
+Line = tuple[int, str, str, str, int]
+"""One line of the report: count, type, language, operating point and amount; a label that jobs do not have is ""."""
 
 
 def parse(request: Request) -> Plan:
@@ -93,9 +90,9 @@ def render(request: Request, plan: Plan, answers: Answers) -> Reply:
     """
     details = _details(answers.usage)
     since, until = windows.format_day(_since(plan, answers.usage)), windows.format_day(plan.until)
-    quoted, scale = Quoted(), request.scale_of(METER)
+    scale = request.scale_of(METER)
     lists = ",".join(
-        f'"{name}":[{",".join([_entry(line, scale, quoted) for line in lines])}]' if lines else f'"{name}":null'
+        f'"{name}":[{_entries(lines, scale)}]' if lines else f'"{name}":null'
         for name, lines in (("summary", _summary(details)), ("details", details))
     )
     return Reply(200, f'{{"since":"{since}","until":"{until}",{lists}}}'.encode())
@@ -133,8 +130,8 @@ def _queries(request: Request, first: int, last: int) -> tuple[UsageQuery, ...]:
     whole = np.array([first, last + DAY], np.int64)
     days = np.arange(first, last + 2 * DAY, DAY, dtype=np.int64)
     return (
-        UsageQuery(METER, request.accounts, whole, ("type", "language", "operating_point"), where),
-        UsageQuery(METER, request.accounts, days, ("type",), where),
+        UsageQuery(METER, request.accounts, whole, LABELS, where, frozenset(LABELS)),
+        UsageQuery(METER, request.accounts, days, LABELS[:1], where),
     )
 
 
@@ -147,33 +144,41 @@ def _since(plan: Plan, tables: Sequence[UsageTable]) -> int:
 
 
 def _details(tables: Sequence[UsageTable]) -> list[Line]:
-    """Gather the jobs that have a type; an empty language or operating point is none."""
-    totals: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for row in tables[0].rows if tables else ():
-        type_, language, operating_point = row.labels
-        if type_:
-            total = totals[type_, language or "", operating_point or ""]
-            total[0] -= row.total.count
-            total[1] += row.total.sum
-    return sorted([Line(count, *key, amount) for key, (count, amount) in totals.items()])
+    """Gather the jobs that have a type, the most frequent first, else in order of their labels."""
+    lines = [(count, *labels, amount) for labels, count, amount in (tables[0].amounts if tables else ()) if labels[0]]
+    return _most_frequent(lines)
 
 
 def _summary(details: Sequence[Line]) -> list[Line]:
-    totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for line in details:
-        total = totals[line.type]
-        total[0] += line.negative_count
-        total[1] += line.amount
-    return sorted([Line(count, type_, "", "", amount) for type_, (count, amount) in totals.items()])
+    counts: defaultdict[str, int] = defaultdict(int)
+    amounts: defaultdict[str, int] = defaultdict(int)
+    for count, type_, _, _, amount in details:
+        counts[type_] += count
+        amounts[type_] += amount
+    return _most_frequent([(counts[type_], type_, "", "", amounts[type_]) for type_ in sorted(counts)])
 
 
-def _entry(line: Line, scale: int, quoted: Quoted) -> str:
-    negative_count, type_, language, operating_point, amount = line
-    labels = f'"language":{quoted[language]},' if language else ""
-    if operating_point:
-        labels += f'"operating_point":{quoted[operating_point]},'
-    hours = _hours(amount, scale)
-    return f'{{"mode":"{MODE}","type":{quoted[type_]},{labels}"count":{-negative_count},"duration_hrs":{hours}}}'
+def _most_frequent(lines: Sequence[Line]) -> list[Line]:
+    # A stable sort: those that are as frequent stay in their order.
+    return sorted(lines, key=itemgetter(0), reverse=True)
+
+
+def _entries(lines: Sequence[Line], scale: int) -> str:
+    """Write a `UsageEntry` for each line."""
+    types, languages, points = (Once(partial(_member, name)) for name in LABELS)
+    hours = Once(partial(_hours, scale=scale))
+    return ",".join(
+        [
+            f'{{"mode":"{MODE}",{types[type_]}{languages[language]}{points[operating_point]}"count":{count},'
+            f'"duration_hrs":{hours[amount]}}}'
+            for count, type_, language, operating_point, amount in lines
+        ]
+    )
+
+
+def _member(name: str, value: str) -> str:
+    """Write a member of an entry, and a comma; what is empty gives none."""
+    return f'"{name}":{json_text(value)},' if value else ""
 
 
 def _hours(amount: int, scale: int) -> str:

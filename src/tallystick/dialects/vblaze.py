@@ -18,13 +18,15 @@ from tallystick import windows
 from tallystick.dialect import STATUSES, Dialect, Parameter, Report
 from tallystick.errors import Problem
 from tallystick.model import UsageQuery, UsageTable
-from tallystick.query import Answers, Questions, Quoted, Reply, Request, decimal_text, invalid
+from tallystick.query import Answers, Decimals, Once, Questions, Quoted, Reply, Request, invalid, json_text
 from tallystick.windows import DAY
 
 METER = "audio"
-LABELS = ("license", "billing", "model", "tags")
 KEYS = ("billing", "model", "tags")
 """The dimensions in which usage is told apart, outermost first."""
+LABELS = (*KEYS, "license")
+BLANK = frozenset(LABELS) - {"model"}
+"""An empty model is one, and without it the usage is another vendor's."""
 
 REPORTS = ("usage", "usagemodel", "usagetags", "usagebilling", "usagefull", "usageraw", "usagelicense", "usagekeys")
 REPORT_OF_KEY = {"billing": "usagebilling", "model": "usagemodel", "tags": "usagetags"}
@@ -51,8 +53,8 @@ class Plan:
     questions: Questions
 
 
-Row = tuple[str, str, str, str, int, int]
-"""What was counted under one set of LABELS, "" where one is absent: their values, streams, and the amount."""
+Row = tuple[tuple[str, ...], int, int]
+"""What was counted under one set of LABELS, or of KEYS alone: their values, streams, and the amount."""
 
 Leaf = tuple[str, str, str, int, int]
 """What was counted under one set of KEYS: their values, hours as an integer at SCALE, and streams."""
@@ -63,7 +65,7 @@ def parse(request: Request, report: str) -> Plan:
     filter = request.path.get("filter") or None
     if report == "usage" and filter in REPORT_OF_KEY:
         report, filter = REPORT_OF_KEY[filter], None
-    queries = _queries(request)
+    queries = _queries(request, KEYS if filter is None and report != "usagelicense" else LABELS)
     return Plan(report, filter, Questions(() if report == "usagekeys" else queries))
 
 
@@ -91,7 +93,7 @@ def problem(problem: Problem) -> Reply:
 # The question
 
 
-def _queries(request: Request) -> tuple[UsageQuery, ...]:
+def _queries(request: Request, labels: tuple[str, ...]) -> tuple[UsageQuery, ...]:
     since, until = _day(request, "since"), _day(request, "until")
     if since is not None and until is not None and since > until:
         raise invalid("since", "since must not be after until.")
@@ -99,7 +101,7 @@ def _queries(request: Request) -> tuple[UsageQuery, ...]:
     end = windows.INSTANT_MAX if until is None else min(until + DAY, windows.INSTANT_MAX)
     if start >= end:
         return ()
-    return (UsageQuery(METER, request.accounts, np.array([start, end], np.int64), LABELS),)
+    return (UsageQuery(METER, request.accounts, np.array([start, end], np.int64), labels, blank=BLANK),)
 
 
 def _day(request: Request, parameter: str) -> int | None:
@@ -115,14 +117,10 @@ def _day(request: Request, parameter: str) -> int | None:
 # What was counted
 
 
-def _rows(tables: Sequence[UsageTable]) -> list[Row]:
+def _rows(tables: Sequence[UsageTable]) -> Sequence[Row]:
     """Return the rows that have a model, be it an empty one: the rest is other vendors' usage."""
-    labelled = [(row.labels, row.total) for row in (tables[0].rows if tables else ())]
-    return [
-        (license or "", billing or "", model, tags or "", total.count, total.sum)
-        for (license, billing, model, tags), total in labelled
-        if model is not None
-    ]
+    place = KEYS.index("model")
+    return [row for row in (tables[0].amounts if tables else ()) if row[0][place] is not None]
 
 
 def _matching(rows: Sequence[Row], filter: str | None) -> Sequence[Row]:
@@ -135,29 +133,28 @@ def _matching(rows: Sequence[Row], filter: str | None) -> Sequence[Row]:
 
 def _having(rows: Sequence[Row], label: str, value: str) -> Sequence[Row]:
     place = LABELS.index(label)
-    return [row for row in rows if row[place] == value]
+    return [row for row in rows if row[0][place] == value]
 
 
 def _leaves(rows: Iterable[Row], scale: int) -> list[Leaf]:
-    """Sum what has the same billing, model and tags; only then are hours rounded, and all sums are of rounded hours."""
-    sums: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for _, billing, model, tags, streams, amount in rows:
-        keys = billing, model, tags
-        if keys in sums:
-            before = sums[keys]
-            sums[keys] = before[0] + streams, before[1] + amount
-        else:
-            sums[keys] = streams, amount
+    """Sum what has the same billing, model and tags; only then are hours rounded, and all sums are of rounded hours.
+
+    Rows come in order of their labels, and so do leaves.
+    """
+    sums: dict[tuple[str, ...], tuple[int, int]] = {}
+    for labels, streams, amount in rows:
+        keys = labels[: len(KEYS)]
+        before = sums.get(keys)
+        sums[keys] = (streams, amount) if before is None else (before[0] + streams, before[1] + amount)
     unit, hour = 2 * 10**SCALE, 3600 * 10**scale
     # Rounded half up.
-    return [(*keys, (unit * amount + hour) // (2 * hour), streams) for keys, (streams, amount) in sorted(sums.items())]
+    return [
+        (billing, model, tags, (unit * amount + hour) // (2 * hour), streams)
+        for (billing, model, tags), (streams, amount) in sums.items()
+    ]
 
 
 # The reports, written as text at once: there may be ten thousand leaves
-
-
-def _cell(hours: int, streams: int) -> str:
-    return f"[{decimal_text(hours, SCALE)},{streams}]"
 
 
 def _by_key(leaves: Sequence[Leaf], key: str) -> str:
@@ -167,67 +164,62 @@ def _by_key(leaves: Sequence[Leaf], key: str) -> str:
         value = (leaf[0], leaf[1], leaf[2])[place]
         hours, streams = cells.get(value, (0, 0))
         cells[value] = hours + leaf[3], streams + leaf[4]
-    quoted = Quoted()
-    members = [f"{quoted[value]}:{_cell(*cells[value])}," for value in sorted(cells)]
-    total = _cell(sum([leaf[3] for leaf in leaves]), sum([leaf[4] for leaf in leaves]))
-    return f'{{{"".join(members)}"total":{total}}}'
+    quoted, hours_of = Quoted(), Decimals(SCALE)
+    members = [f"{quoted[value]}:[{hours_of[cells[value][0]]},{cells[value][1]}]," for value in sorted(cells)]
+    total_hours, total_streams = sum([leaf[3] for leaf in leaves]), sum([leaf[4] for leaf in leaves])
+    return f'{{{"".join(members)}"total":[{hours_of[total_hours]},{total_streams}]}}'
 
 
 def _full(leaves: Sequence[Leaf]) -> str:
-    return _level(leaves, 0, Quoted())[0]
-
-
-def _level(leaves: Iterable[Leaf], depth: int, quoted: Quoted) -> tuple[str, int, int]:
-    """Write the values of one dimension with what is below each, their total and the dimension's name.
-
-    What is below a value of the last dimension is a cell. Returns the hours and streams of the total too.
-    """
-    members: list[str] = []
-    total_hours = total_streams = 0
-    if depth == len(KEYS) - 1:
-        for _, _, tags, hours, streams in leaves:
-            members.append(f"{quoted[tags]}:{_cell(hours, streams)},")
-            total_hours += hours
-            total_streams += streams
-    else:
-        for value, below in groupby(leaves, key=itemgetter(depth)):
-            text, hours, streams = _level(below, depth + 1, quoted)
-            members.append(f"{quoted[value]}:{text},")
-            total_hours += hours
-            total_streams += streams
-    members.append(f'"total":{_cell(total_hours, total_streams)},"key":"{KEYS[depth]}"')
-    return f"{{{''.join(members)}}}", total_hours, total_streams
+    """Write tags below their models below their billings; each of the three has its total and its name."""
+    quoted, hours_of = Quoted(), Decimals(SCALE)
+    parts: list[str] = []
+    # Hours and streams so far: of everything, of the billing and of the model.
+    all_hours = all_streams = 0
+    for billing, of_billing in groupby(leaves, key=itemgetter(0)):
+        parts.append(f"{quoted[billing]}:{{")
+        billing_hours = billing_streams = 0
+        for model, of_model in groupby(of_billing, key=itemgetter(1)):
+            parts.append(f"{quoted[model]}:{{")
+            model_hours = model_streams = 0
+            for _, _, tags, hours, streams in of_model:
+                parts.append(f"{quoted[tags]}:[{hours_of[hours]},{streams}],")
+                model_hours += hours
+                model_streams += streams
+            parts.append(f'"total":[{hours_of[model_hours]},{model_streams}],"key":"tags"}},')
+            billing_hours += model_hours
+            billing_streams += model_streams
+        parts.append(f'"total":[{hours_of[billing_hours]},{billing_streams}],"key":"model"}},')
+        all_hours += billing_hours
+        all_streams += billing_streams
+    return f'{{{"".join(parts)}"total":[{hours_of[all_hours]},{all_streams}],"key":"billing"}}'
 
 
 def _raw(leaves: Sequence[Leaf]) -> str:
-    billings, models, all_tags = map(_Part, KEYS)
-    members = []
-    for billing, model, tags, hours, streams in leaves:
-        parts = ",".join(filter(None, (billings[billing], models[model], all_tags[tags])))
-        members.append(f'"{parts}":{_cell(hours, streams)}')
+    billings, models, all_tags = (Once(partial(_part, key)) for key in KEYS)
+    hours_of = Decimals(SCALE)
+    members = [
+        f'"{(billings[billing] + models[model] + all_tags[tags])[:-1]}":[{hours_of[hours]},{streams}]'
+        for billing, model, tags, hours, streams in leaves
+    ]
     return f"{{{','.join(members)}}}"
 
 
-class _Part(dict[str, str]):
-    """What the values of a key give to a raw key, as it stands within a text of JSON; an empty one gives nothing."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__({"": ""})
-        self._key = key
-
-    def __missing__(self, value: str) -> str:
-        escaped = value.replace("%", "%25").replace(",", "%2C").replace("=", "%3D")
-        part = self[value] = msgspec.json.encode(f"{self._key}={escaped}").decode()[1:-1]
-        return part
+def _part(key: str, value: str) -> str:
+    """Write what a value gives to a raw key, as it stands within a text of JSON, and a comma; nothing if empty."""
+    if not value:
+        return ""
+    escaped = value.replace("%", "%25").replace(",", "%2C").replace("=", "%3D")
+    return f"{json_text(f'{key}={escaped}')[1:-1]},"
 
 
 def _by_license(everything: Sequence[Row], rows: Sequence[Row], scale: int) -> str:
     """Tell licences apart where several are in use, whatever of them the filter leaves."""
-    if len({row[0] for row in everything}) < 2:
+    if len({labels[-1] for labels, _, _ in everything}) < 2:
         return _raw(_leaves(rows, scale))
     of: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        of[row[0]].append(row)
+        of[row[0][-1]].append(row)
     quoted = Quoted()
     return f"{{{','.join(f'{quoted[license]}:{_raw(_leaves(of[license], scale))}' for license in sorted(of))}}}"
 

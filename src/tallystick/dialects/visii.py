@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,7 +23,6 @@ from tallystick.model import (
     LiveSpace,
     Property,
     UsageQuery,
-    UsageTable,
 )
 from tallystick.query import (
     Answers,
@@ -145,8 +143,8 @@ def parse(request: Request) -> Plan:
     within = np.array(of_month, np.int64)
     questions = Questions(
         usage=(
-            UsageQuery(CREDITS, request.accounts, within, LABELS),
-            UsageQuery(REQUESTS, request.accounts, within, LABELS),
+            UsageQuery(CREDITS, request.accounts, within, LABELS, blank=frozenset(LABELS)),
+            UsageQuery(REQUESTS, request.accounts, within, LABELS, blank=frozenset(LABELS)),
             UsageQuery(IMAGES, request.accounts, np.array(of_year, np.int64)),
         ),
         limits=(
@@ -197,7 +195,10 @@ def _credits(request: Request, plan: Plan, answers: Answers) -> CreditUsage:
     scale = request.scale_of(CREDITS)
     month, counts_all = windows.month_of(plan.end - 1), bool(request.settings.get(DELETED_COUNTED))
     deleted = {space.space for space in answers.live[0] if not counts_all and _was_deleted(space, month)}
-    used = sum([row.total.sum for row in answers.usage[0].rows if (row.labels[0] or "") not in deleted])
+    uncounted = sum(
+        [amount for labels, _, amount in answers.usage[0].amounts if labels[0] in deleted] if deleted else ()
+    )
+    used = answers.usage[0].total.sum - uncounted
     members = {"month": plan.month, "used": decimal_number(used, scale), "year": plan.year}
     return cast(CreditUsage, _by_name({**_limited(_binding(answers.limits[0]), used, scale), **members}))
 
@@ -262,24 +263,26 @@ def _multipliers(catalog: Catalog, at: int) -> dict[str, Number]:
 
 
 class Dataset(NamedTuple):
-    """A dataset: its images, whether it was deleted, and its requests by type, a `RequestUsage` each as JSON."""
+    """A dataset: its images, whether it was deleted, and its requests by type, `RequestUsage`s as JSON."""
 
     images: int
     deleted: bool
-    usage: Sequence[str]
+    usage: str
 
 
 def _datasets(scale: int, answers: Answers) -> dict[str, Dataset]:
     """Return every dataset that exists, and every name with requests; requests without a dataset are under ""."""
     usage = _requests(scale, answers)
     live = {space.space: space for space in answers.live[0]}
-    existing = {
+    existing = [
         name for name, space in live.items() if "dataset" in space.containers or (not name and _count(space.live))
-    }
-    return {name: _dataset(live.get(name), usage.get(name, ())) for name in sorted(existing | usage.keys())}
+    ]
+    # Both are in order, which sorting them together finds out.
+    names = dict.fromkeys(sorted([*existing, *usage]))
+    return {name: _dataset(live.get(name), usage.get(name, "")) for name in names}
 
 
-def _dataset(space: LiveSpace | None, usage: Sequence[str]) -> Dataset:
+def _dataset(space: LiveSpace | None, usage: str) -> Dataset:
     if space is None:
         return Dataset(0, False, usage)
     if "dataset" not in space.containers and space.closed_in and _is_dataset(space):
@@ -291,35 +294,28 @@ def _written(datasets: Mapping[str, Dataset]) -> msgspec.Raw:
     """Write a `DatasetUsage` under each name."""
     quoted, end = Quoted(), ("", ',"deleted":true')
     members = [
-        f'{quoted[name]}:{{"images":{images},"usage":[{",".join(usage)}]{end[deleted]}}}'
+        f'{quoted[name]}:{{"images":{images},"usage":[{usage}]{end[deleted]}}}'
         for name, (images, deleted, usage) in datasets.items()
     ]
     return msgspec.Raw(f"{{{','.join(members)}}}".encode())
 
 
 def _count(counts: Counts) -> int:
-    return counts.get("image", (0, 0))[0]
+    return counts["image"][0] if "image" in counts else 0
 
 
-def _requests(scale: int, answers: Answers) -> Mapping[str, Sequence[str]]:
+def _requests(scale: int, answers: Answers) -> Mapping[str, str]:
     """Return requests and credits by dataset, ordered by type."""
-    amounts, counts = (_sums(table) for table in answers.usage[:2])
+    amounts = {labels: amount for labels, _, amount in answers.usage[0].amounts}
+    counts = {labels: requests for labels, _, requests in answers.usage[1].amounts}
     quoted, credits = Quoted(), Decimals(scale)
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for names in sorted(amounts.keys() | counts.keys()):
+    found: dict[str, str] = {}
+    free = counts.keys() - amounts.keys()
+    for names in sorted([*amounts, *free]) if free else amounts:
         name, type = names
-        amount, requests = credits[amounts.get(names, 0)], counts.get(names, 0)
-        found[name].append(f'{{"credits":{amount},"requests":{requests},"type":{quoted[type]}}}')
+        line = f'{{"credits":{credits[amounts.get(names, 0)]},"requests":{counts.get(names, 0)},"type":{quoted[type]}}}'
+        found[name] = f"{found[name]},{line}" if name in found else line
     return found
-
-
-def _sums(table: UsageTable) -> Mapping[tuple[str, str], int]:
-    """Return the sums by dataset and type; absent is ""."""
-    sums: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for row in table.rows:
-        name, type = row.labels
-        sums[name or "", type or ""] += row.total.sum
-    return sums
 
 
 def _images(plan: Plan, answers: Answers, datasets: Mapping[str, Dataset]) -> ImageUsage:

@@ -21,7 +21,8 @@ def answer(query: UsageQuery, catalog: Catalog, counted: Counted, as_of: AsOf) -
     if is_answerable(query, catalog.meters.get(query.meter)):
         for bucket, kept, posting in wanted(query, counted):
             values = {**dict(posting.labels), "account": kept.account}
-            groups[bucket, tuple(values.get(name) for name in query.group_by)].append((kept, posting))
+            labels = tuple(values.get(name, "" if name in query.blank else None) for name in query.group_by)
+            groups[bucket, labels].append((kept, posting))
     everything = [each for group in groups.values() for each in group]
     totals = {group: told(counted, query) for group, counted in groups.items()}
     if query.rows_max is not None and len(groups) > query.rows_max:

@@ -14,7 +14,7 @@ from tallystick.ledger.packed.planning import Ranges, any_between
 from tallystick.ledger.packed.segment import Columns
 from tallystick.ledger.packed.series import Selection
 from tallystick.ledger.verdicts import rows_exceeded
-from tallystick.model import VALUE, AsOf, Total, UsageQuery, UsageRow, UsageTable
+from tallystick.model import VALUE, AsOf, UsageQuery, UsageRow, UsageRows, UsageTable
 from tallystick.rollup import Cells, Ints
 
 CELLS_HELD_MIN = 500_000
@@ -34,33 +34,40 @@ def answer(
 
     `latest` tells the latest amounts of cells.
     """
-    cells = merged(parts, query.rows_max) if len(chosen.series) else rollup.nothing()
-    width = max(1, len(chosen.groups))
-    buckets, groups = (cells.key // width).tolist(), (cells.key % width).tolist()
-    totals = cells.totals()
-    whole = rollup.rekey(cells, np.zeros(len(cells), np.int64))
-    all = whole.totals()[0] if len(whole) else Total()
+    cells = merged(parts, query.rows_max, dated=query.latest) if len(chosen.series) else rollup.nothing()
+    all = rollup.total(cells)
+    amounts: list[int] | None = None
     if query.latest and len(cells):
         amounts = latest(cells, chosen)
-        totals = [structs.replace(total, latest=amount) for total, amount in zip(totals, amounts, strict=True)]
+        whole = rollup.rekey(cells, np.zeros(len(cells), np.int64))
         everyone = replace(chosen, group=np.zeros_like(chosen.group), groups=chosen.groups[:1])
         all = structs.replace(all, latest=latest(whole, everyone)[0])
-    table = [UsageRow(b, chosen.groups[g], total) for b, g, total in zip(buckets, groups, totals, strict=True)]
-    return UsageTable(table, all, as_of)
+    return UsageTable(_rows(cells, chosen, amounts), all, as_of)
 
 
-def merged(parts: Iterator[Cells], rows_max: int | None) -> Cells:
-    """Merge parts as they come, so that no more is held or done than the rows of an answer need."""
+def _rows(cells: Cells, chosen: Selection, latest: list[int] | None) -> UsageRows:
+    buckets, places = np.divmod(cells.key, max(1, len(chosen.groups)))
+    is_every_group = np.array_equal(places, np.arange(len(chosen.groups)))
+    labels = chosen.groups if is_every_group else [chosen.groups[place] for place in places.tolist()]
+    counts, least, greatest = (column.tolist() for column in (cells.count, cells.min, cells.max))
+    return UsageRows(buckets.tolist(), labels, counts, cells.sums(), least, greatest, latest)
+
+
+def merged(parts: Iterator[Cells], rows_max: int | None, *, dated: bool = True) -> Cells:
+    """Merge parts as they come, so that no more is held or done than the rows of an answer need.
+
+    `dated` as in `rollup.rekey`.
+    """
     held: list[Cells] = []
     count, enough = 0, CELLS_HELD_MIN
     for cells in parts:
         held.append(cells)
         count += len(cells)
         if count > enough:
-            held = [_bounded(rollup.merge(held), rows_max)]
+            held = [_bounded(rollup.merge(held, dated=dated), rows_max)]
             count = len(held[0])
             enough = max(CELLS_HELD_MIN, 2 * count)
-    return _bounded(rollup.merge(held) if held else rollup.nothing(), rows_max)
+    return _bounded(rollup.merge(held, dated=dated) if held else rollup.nothing(), rows_max)
 
 
 def _bounded(cells: Cells, rows_max: int | None) -> Cells:
@@ -69,16 +76,23 @@ def _bounded(cells: Cells, rows_max: int | None) -> Cells:
     return cells
 
 
-def placed(cells: Cells, ranges: Ranges, chosen: Selection) -> Cells:
-    """Return the cells that are in ranges, under (bucket of the query, group)."""
+def placed(cells: Cells, ranges: Ranges, chosen: Selection, *, dated: bool) -> Cells:
+    """Return the cells that are in ranges, under (bucket of the query, group); `dated` as in `rollup.rekey`."""
+    return grouped(*within(cells, ranges), chosen, dated=dated)
+
+
+def within(cells: Cells, ranges: Ranges) -> tuple[Cells, Ints]:
+    """Return the cells that are in ranges, and the query's bucket of each."""
     inside, buckets = ranges.place(cells.bucket)
-    return grouped(cells.take(inside), buckets, chosen)
+    return cells if len(inside) == len(cells) else cells.take(inside), buckets
 
 
-def grouped(cells: Cells, buckets: Ints, chosen: Selection) -> Cells:
+def grouped(cells: Cells, buckets: Ints, chosen: Selection, *, dated: bool) -> Cells:
     """Return the cells whose series are read under (bucket of the query, group); `buckets` has one for each cell."""
     read, groups = chosen.place(cells.series)
-    return rollup.rekey(cells.take(read), buckets[read] * len(chosen.groups) + groups)
+    if len(read) < len(cells):
+        cells, buckets = cells.take(read), buckets[read]
+    return rollup.rekey(cells, buckets * len(chosen.groups) + groups, dated=dated)
 
 
 def of_cut(columns: Columns, edges: Ints, cut: Ints, chosen: Selection) -> Cells:

@@ -28,7 +28,8 @@ def select(query: UsageQuery, catalog: Catalog, index: SeriesIndex) -> Selection
     if strand is None:
         return _group(query, meter, names, accounts, index)
     # What reports and limits ask again and again; it holds until the account meets a new label set.
-    size, key = len(strand.numbers), ((meter.epoch, meter.version), query.group_by, frozenset(query.where.items()))
+    size, where = len(strand.numbers), frozenset(query.where.items())
+    key = (meter.epoch, meter.version), query.group_by, query.blank, where
     found = strand.selections.get(key)
     if found is None or found[0] != size:
         found = (size, _group(query, meter, names, accounts, index))
@@ -49,6 +50,7 @@ def _group(
     numbers: list[int] = []
     groups: list[tuple[str | None, ...]] = []
     read: list[int] = []
+    told = [(label, "" if label in query.blank else None) for label in query.group_by]
     for name in names:
         strand = index.strands.get((accounts[name].number, query.meter))
         if strand is None:
@@ -64,7 +66,9 @@ def _group(
                     break
             else:
                 numbers.append(number)
-                groups.append(tuple([name if label == "account" else values.get(label) for label in query.group_by]))
+                groups.append(
+                    tuple([name if label == "account" else values.get(label, absent) for label, absent in told])
+                )
     ordered = sorted(set(groups), key=lambda group: [(value is not None, value or "") for value in group])
     rank = {group: at for at, group in enumerate(ordered)}
     series = np.array(numbers, np.int64)

@@ -11,10 +11,12 @@ from tallystick.ledger.packed.segment import NewSeries
 from tallystick.model import VALUE, Account, Labels, LabelSet
 from tallystick.rollup import Ints
 
-Sought = tuple[tuple[int, int], tuple[str, ...], frozenset[tuple[str, frozenset[str]]]]
-"""The first and the last version that count, labels, and of labels the values that are wanted."""
+Sought = tuple[tuple[int, int], tuple[str, ...], frozenset[str], frozenset[tuple[str, frozenset[str]]]]
+"""The first and the last version that count, labels, which are "" if absent, and of labels the values wanted."""
 
 MEMO_MAX = 200_000
+TABLE_SPARSE_MAX = 16
+"""Up to so many numbers for each series that is read, a group is looked up in a table instead of searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,28 @@ class Selection:
     group: Ints
     groups: Sequence[tuple[str | None, ...]]
     accounts: Ints
+    _table: Ints | None = field(init=False, repr=False, compare=False)
+    """The group of each number from before the first series to behind the last, -1 where none is read."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_table", self._tabled())
+
+    def _tabled(self) -> Ints | None:
+        span = int(self.series[-1] - self.series[0]) + 1 if len(self.series) else 0
+        if not 0 < span <= TABLE_SPARSE_MAX * len(self.series):
+            return None
+        table = np.full(span + 2, -1, np.int64)
+        table[self.series - self.series[0] + 1] = self.group
+        return table
 
     def place(self, series: Ints) -> tuple[Ints, Ints]:
         """Return the rows whose series is read, and the group of each."""
         if len(self.series) == 0:
             return np.empty(0, np.int64), np.empty(0, np.int64)
+        if self._table is not None:
+            groups = self._table.take(series - (self.series[0] - 1), mode="clip")
+            chosen = np.flatnonzero(groups >= 0)
+            return chosen, groups if len(chosen) == len(groups) else groups[chosen]
         at = np.minimum(np.searchsorted(self.series, series), len(self.series) - 1)
         chosen = np.flatnonzero(self.series[at] == series)
         return chosen, self.group[at[chosen]]

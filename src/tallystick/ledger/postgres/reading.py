@@ -113,12 +113,12 @@ def parts(db: Db, query: UsageQuery, chosen: Selection) -> Iterator[Cells]:
     reads = plan(query.edges)
     for grain, ranges, periods in reads.rollups:
         for cells in _runs(db, query.meter, chosen.accounts, grain, periods):
-            yield placed(cells, ranges, chosen)
+            yield placed(cells, ranges, chosen, dated=query.latest)
     if len(reads.all_quarters.start):
         start = int(windows.quarter_start(reads.all_quarters.start[:1])[0])
         end = int(windows.quarter_start(reads.all_quarters.end[-1:])[0])
         for cells in unfolded(db, chosen.accounts, start, end):
-            yield placed(cells.take(chosen.place(cells.series)[0]), reads.all_quarters, chosen)
+            yield placed(cells.take(chosen.place(cells.series)[0]), reads.all_quarters, chosen, dated=query.latest)
     if len(reads.cut):
         yield from _cut(db, query.edges, reads.cut, chosen)
 

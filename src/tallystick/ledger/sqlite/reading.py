@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import apsw
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from tallystick import rollup, windows
 from tallystick.ledger.packed import rollups
-from tallystick.ledger.packed.answering import answer, distinct, grouped, of_cut, valued
+from tallystick.ledger.packed.answering import answer, distinct, grouped, of_cut, placed, valued
 from tallystick.ledger.packed.planning import any_between, plan
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import unpack_columns
@@ -80,7 +81,8 @@ def usage(
                 refuse_damaged(damaged, each.accounts.tolist())
             pairs = list(zip(asked, chosen, strict=True))
             source = Source(db, unpack, asked_again((query, each.accounts) for query, each in pairs))
-            tables = [_answer(source, state, done, index, query, selection) for query, selection in pairs]
+            late = Late(state, done, index, Counter((query.meter, each.accounts.tobytes()) for query, each in pairs))
+            tables = [_answer(source, late, query, selection) for query, selection in pairs]
             told = zip(queries, tables, held, strict=True)
             return [replace(distinct(query, table), held=amount) for query, table, amount in told]
 
@@ -88,8 +90,8 @@ def usage(
 def counted(db: apsw.Connection, tail: Tail, query: UsageQuery) -> UsageTable:
     """Answer one query as of what is published, for the writer thread, inside its transaction."""
     state = tail.published
-    source = Source(db, rollups.unpack)
-    return _answer(source, state, folded(db), tail.series, query, select(query, state.catalog, tail.series))
+    late = Late(state, folded(db), tail.series)
+    return _answer(Source(db, rollups.unpack), late, query, select(query, state.catalog, tail.series))
 
 
 def as_of(now: Tail, damaged: frozenset[int], queries: Sequence[UsageQuery]) -> AsOf:
@@ -101,37 +103,63 @@ def as_of(now: Tail, damaged: frozenset[int], queries: Sequence[UsageQuery]) -> 
     return AsOf(state.sequence, state.recorded)
 
 
-def _answer(
-    source: Source, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
-) -> UsageTable:
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Reads cells that rollups lack; what several questions of a report ask of is looked for once.
+
+    `asked` tells how many questions there are about a meter and account numbers.
+    """
+
+    state: Published
+    done: Folded
+    index: SeriesIndex
+    asked: Mapping[tuple[str, bytes], int] = field(default_factory=dict)
+    _held: dict[tuple[str, bytes], Sequence[Cells]] = field(default_factory=dict)
+
+    def cells(self, query: UsageQuery, chosen: Selection) -> Iterable[Cells]:
+        """Return the cells of the series that are read, and of others of the same accounts and meter."""
+        asked = query.meter, chosen.accounts.tobytes()
+        if self.asked.get(asked, 1) == 1:
+            return self._of(chosen.series, chosen.accounts)
+        if asked not in self._held:
+            strands = [self.index.strands[account, query.meter].numbers for account in chosen.accounts.tolist()]
+            numbers = np.sort(np.array([number for strand in strands for number in strand], np.int64))
+            some = list(self._of(numbers, chosen.accounts))
+            self._held[asked] = [rollup.merge(some)] if some else []
+        return self._held[asked]
+
+    def _of(self, series: Ints, accounts: Ints) -> Iterator[Cells]:
+        for cells, border in self.state.overlay.parts(self.state.entry):
+            if len(some := cells.of(series)):
+                yield self._lacking(some, border, accounts)
+
+    def _lacking(self, cells: Cells, border: int, accounts: Ints) -> Cells:
+        """Return the cells of accounts whose rollups end before `border`."""
+        if len(accounts) == 1:
+            return cells if self.done.through(int(accounts[0])) < border else rollup.nothing()
+        account_of = np.array(self.index.accounts, np.int64)
+        return cells.take(self.done.lacking(border)(account_of[cells.series]))
+
+
+def _answer(source: Source, late: Late, query: UsageQuery, chosen: Selection) -> UsageTable:
+    state = late.state
+
     def latest_of(cells: Cells, selection: Selection) -> list[int]:
         return latest(source.db, state, cells, selection)
 
-    parts = _parts(source, state, done, index, query, chosen)
+    parts = _parts(source, late, query, chosen)
     return answer(query, chosen, parts, latest_of, AsOf(state.sequence, state.recorded))
 
 
-def _parts(
-    source: Source, state: Published, done: Folded, index: SeriesIndex, query: UsageQuery, chosen: Selection
-) -> Iterator[Cells]:
+def _parts(source: Source, late: Late, query: UsageQuery, chosen: Selection) -> Iterator[Cells]:
     """Yield everything that counts, as cells under (bucket of the query, group)."""
     reads = plan(query.edges)
     for cells, buckets in source.cells(query, chosen.accounts, reads):
-        yield grouped(cells, buckets, chosen)
-    for cells, border in state.overlay.parts(state.entry):
-        some = cells.take(chosen.place(cells.series)[0])
-        inside, buckets = reads.all_quarters.place((kept := _lacking(some, done, border, index, chosen)).bucket)
-        yield grouped(kept.take(inside), buckets, chosen)
+        yield grouped(cells, buckets, chosen, dated=query.latest)
+    for cells in late.cells(query, chosen):
+        yield placed(cells, reads.all_quarters, chosen, dated=query.latest)
     if len(reads.cut):
-        yield from _cut(source.db, state.entry, query.edges, reads.cut, chosen)
-
-
-def _lacking(cells: Cells, done: Folded, border: int, index: SeriesIndex, chosen: Selection) -> Cells:
-    """Return the cells of accounts whose rollups end before `border`."""
-    if len(chosen.accounts) == 1:
-        return cells if done.through(int(chosen.accounts[0])) < border else rollup.nothing()
-    account_of = np.array(index.accounts, np.int64)
-    return cells.take(done.lacking(border)(account_of[cells.series]))
+        yield from _cut(source.db, late.state.entry, query.edges, reads.cut, chosen)
 
 
 def month_cells(db: apsw.Connection, state: Published, index: SeriesIndex, account: int, meter: str) -> Cells:

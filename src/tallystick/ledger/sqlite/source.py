@@ -10,6 +10,7 @@ from threading import Lock
 import apsw
 
 from tallystick.ledger.packed import rollups
+from tallystick.ledger.packed.answering import within
 from tallystick.ledger.packed.planning import Plan
 from tallystick.ledger.sqlite.file import rows
 from tallystick.model import UsageQuery
@@ -67,9 +68,7 @@ class Source:
         for grain, ranges, periods in plan.rollups:
             bounds = (meter, apsw.carray(accounts), int(grain), apsw.carray(periods))
             for (body,) in rows(self.db, statement, bounds):
-                cells = self.unpack(body)
-                inside, buckets = ranges.place(cells.bucket)
-                yield (cells, buckets) if len(inside) == len(cells) else (cells.take(inside), buckets)
+                yield within(self.unpack(body), ranges)
 
 
 class Unpacked:
