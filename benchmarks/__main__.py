@@ -21,6 +21,7 @@ from benchmarks import (
     embedded,
     handwritten,
     http,
+    importing,
     latency,
     long,
     meters,
@@ -41,6 +42,7 @@ PARTS = {
     "h": "start-up at that size",
     "i": "single commits beside bulk and a busy thread",
     "j": "reserve and settle at 1, 16 and 64 clients, beside Redis with a Lua script; over HTTP, alone and beside bulk",
+    "k": "import of files: lines of JSON, a list of JSON, CSV with mapping and units, beside (b) on the same events",
     "m": "13 labels and three meters per event, two of them own ones (a, b and d, with the same floors)",
     "p": "the ledger in PostgreSQL: through accept until durable, one process",
     "q": "the same, two processes on one database",
@@ -60,6 +62,8 @@ PAIRS_S = 5.0
 BULK_EVENTS = 2_000_000
 NAMES = {"ours": "in process", "http": "over HTTP", "redis": "Redis"}
 OLD_IDS = 20_000
+IMPORTED_EVENTS = 800_000
+"""Enough that the start of the process, which counts, plays little part."""
 MS = 1_000.0
 
 Rates = dict[str, list[float]]
@@ -231,6 +235,26 @@ def admitted(run: Run) -> Iterator[Line]:
         yield ceiling("j", f"{name}, p99", percentile(found, 0.99) * MS, "ms", most)
 
 
+def imported(run: Run) -> Iterator[Line]:
+    """Measure imports and the ledger's own rate in turn; ratios are of one round, their median is shown."""
+    count = min(IMPORTED_EVENTS, run.events)
+    say(f"{count:,} events to import")
+    bodies = traffic.write(run.folder / "imported", traffic.USUAL, count, FLOOR_BATCH)
+    files = importing.files(run.folder, count)
+    own: list[float] = []
+    rates: Rates = {form: [] for form in files}
+    for _ in range(run.rounds):
+        own.append(apart(embedded.events_per_s, bodies, IN_FLIGHT[FLOOR_BATCH]))
+        say(f"  b: {own[-1]:,.0f} events/s")
+        for form, path in files.items():
+            rates[form].append(importing.events_per_s(path, form, count))
+            say(f"  k: {form}: {rates[form][-1]:,.0f} events/s")
+    yield rate("b", f"embedded ledger, batches of {FLOOR_BATCH:,}", median(own))
+    for form, values in rates.items():
+        yield rate("k", f"import of {form}, end to end", median(values))
+        yield ratio("k", "  (k) ÷ (b)", median([x / y for x, y in zip(values, own, strict=True)]), 0.7)
+
+
 def lines(run: Run) -> Iterator[Line]:
     """Measure what was asked for."""
     usual = "".join(sorted(run.only & set("abcdpq")))
@@ -243,6 +267,8 @@ def lines(run: Run) -> Iterator[Line]:
         yield from rates(run, "abd", traffic.WORST, worst, "worst case, ")
     if "j" in run.only:
         yield from admitted(run)
+    if "k" in run.only:
+        yield from imported(run)
     if run.only & set("efghi"):
         yield from size(run)
     if "r" in run.only:

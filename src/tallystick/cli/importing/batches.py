@@ -65,7 +65,7 @@ class Batch:
         for record in flawed:
             self._refuse(record, Code.NOT_OBJECT if record.is_row else Code.NOT_JSON, "", record.flaw or "")
         drafts = draft(fit, columns)
-        if any(isinstance(drafted, Unfit) for drafted in drafts):
+        if Unfit in set(map(type, drafts)):
             for record, drafted in zip(fit, drafts, strict=True):
                 if isinstance(drafted, Unfit):
                     self._refuse(record, drafted.code, drafted.pointer, drafted.detail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tallystick.cli.importing.drafts import written
@@ -15,10 +15,25 @@ from tallystick.envelope import TIME
 REMEMBERED_MAX = 20_000
 ALIKE_MIN = 16
 """Fewer cells are written one by one."""
+LOOKED_AT = 64
+"""So many cells tell whether most of a column are new."""
 NUMBERS = re.compile(rf"(?:(?:{PLAIN_NUMBER.pattern})?\n)*+", re.ASCII)
 TIMES = re.compile(rf"(?:(?:{TIME.pattern})?\n)*+")
 UTC_TIMES = re.compile(r"(?:(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[ Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?)?\n)*+")
 """Lines of cells that are all numbers, all times as they are to be sent, or all times in UTC without saying so."""
+
+WHOLE = re.compile(r"(?:(?:0|[1-9][0-9]{0,14})?\n)*+", re.ASCII)
+"""Lines of cells that are whole numbers, of fewer digits than any amount may have."""
+
+
+def _thousandths(cell: str) -> str:
+    """Write a whole number of thousandths with three decimals, as exact arithmetic does."""
+    digits = cell.zfill(4)
+    return f"{digits[:-3]}.{digits[-3:]}"
+
+
+COUNTS: Mapping[str, Callable[[str], str]] = {"ms": _thousandths, "s": str}
+"""How whole numbers of a unit are written as seconds, without any arithmetic."""
 
 
 class Table(NamedTuple):
@@ -34,9 +49,9 @@ class Fixed:
     def __init__(self, name: str, value: object) -> None:
         self._member = f"{json_text(name)}:{json_text(value)}"
 
-    def members(self, table: Table, unfit: dict[int, Unfit]) -> list[str]:
-        """Give it to each row."""
-        return [self._member] * table.size
+    def members(self, table: Table, unfit: dict[int, Unfit]) -> str:
+        """Give it to all rows alike."""
+        return self._member
 
 
 class Column:
@@ -47,31 +62,34 @@ class Column:
         self._target = target
         self._zone = zone
         self._start = f"{json_text(target.path[-1])}:"
-        self._made: dict[str, str | Unfit] = {"": ""}
+        self._made = _Made(self._make)
         self._is_unfit = False
 
     def members(self, table: Table, unfit: dict[int, Unfit]) -> list[str]:
         """Make the members of rows; those of which none can be made are noted."""
         cells = table.columns[self._at]
-        distinct = set(cells)
         # Where most cells are new there is nothing to remember, and often all of them are written alike.
-        if 2 * len(distinct) > len(cells) >= ALIKE_MIN and (members := self._alike(cells)) is not None:
+        some = cells[:LOOKED_AT]
+        if 2 * len(set(some)) > len(some) >= ALIKE_MIN and (members := self._alike(cells)) is not None:
             return members
         if len(self._made) > REMEMBERED_MAX:
-            self._made, self._is_unfit = {"": ""}, False
-        for cell in distinct.difference(self._made):
-            self._made[cell] = self._make(cell)
+            self._made, self._is_unfit = _Made(self._make), False
+        made = list(map(self._made.__getitem__, cells))
         if not self._is_unfit:
-            return list(map(self._made.__getitem__, cells))  # type: ignore[arg-type] # all of them are text
-        made = map(self._made.__getitem__, cells)
+            return made  # type: ignore[return-value] # all of them are text
         return [member if isinstance(member, str) else _noted(at, member, unfit) for at, member in enumerate(made)]
 
     def _alike(self, cells: Sequence[str]) -> list[str] | None:
         """Make the members of cells that are all of one simple kind, as `_make` would; None where they are not."""
         start, path = self._start, self._target.path
         lines = "\n".join(cells) + "\n"
-        if self._target.unit is not None or lines.count("\n") != len(cells):
+        if lines.count("\n") != len(cells):
             return None
+        if self._target.unit is not None:
+            count = None if path == TIME_FIELD else COUNTS.get(self._target.unit)
+            if count is None or not WHOLE.fullmatch(lines):
+                return None
+            return [start + count(cell) if cell else "" for cell in cells]
         if path == TIME_FIELD:
             if TIMES.fullmatch(lines):
                 return [f'{start}"{cell}"' if cell else "" for cell in cells]
@@ -93,6 +111,18 @@ class Column:
         except Unfit as error:
             self._is_unfit = True
             return error
+
+
+class _Made(dict[str, str | Unfit]):
+    """What was made of cells lately; of an empty one there is nothing."""
+
+    def __init__(self, make: Callable[[str], str | Unfit]) -> None:
+        super().__init__({"": ""})
+        self._make = make
+
+    def __missing__(self, cell: str) -> str | Unfit:
+        made = self[cell] = self._make(cell)
+        return made
 
 
 def _noted(at: int, error: Unfit, unfit: dict[int, Unfit]) -> str:

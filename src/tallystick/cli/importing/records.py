@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, count, repeat
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
@@ -45,6 +46,8 @@ class Record(NamedTuple):
     is_row: bool = False
 
 
+_record = partial(tuple.__new__, Record)
+"""Makes one of its members in half the time of `_make`: of most tables that is half of all there is to do."""
 Records = list[Record]
 Columns = Sequence[Sequence[str]]
 
@@ -187,7 +190,7 @@ class Rows:
             delimiter = self._delimiter
             if set(map(str.count, lines, repeat(delimiter))) == {size - 1}:
                 cells = text.replace("\n", delimiter).split(delimiter)
-                records = list(map(Record._make, zip(count(block.first), raws, repeat(None), repeat(False))))
+                records = list(map(_record, zip(count(block.first), raws, repeat(None), repeat(False))))
                 return RowBlock(records, [cells[at::size] for at in range(size)], [])
         try:
             rows = list(self._reader(lines))
@@ -251,6 +254,7 @@ def _wrong_size(cells: int, columns: int) -> str:
 
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _CLOSED = re.compile(rb"\}[ \t\r\n]*,")
+_BETWEEN = re.compile(rb"[ \t\r\n,]*")
 _VALUES = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 
@@ -314,11 +318,13 @@ class _Elements:
     def _placed(self, raws: list[bytes], cut: int) -> Records:
         records: Records = []
         place, line = 0, self._line
+        held, between = self._held, _BETWEEN.match
         for raw in raws:
-            found = self._held.index(raw, place)
-            line += self._held.count(b"\n", place, found)
-            records.append(Record(line, _on_one_line(raw)))
-            line += raw.count(b"\n")
+            found = between(held, place).end()  # type: ignore[union-attr]  # it matches nothing too
+            line += held.count(b"\n", place, found)
+            ends = raw.count(b"\n")
+            records.append(_record((line, _on_one_line(raw) if ends or b"\r" in raw else raw, None, False)))
+            line += ends
             place = found + len(raw)
         self._drop(cut)
         return records
@@ -382,4 +388,4 @@ def _likely(cuts: list[int]) -> Iterator[int]:
 
 def _on_one_line(raw: bytes) -> bytes:
     """Write a JSON value on one line: outside of its strings line ends are space, and inside there are none."""
-    return raw.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in raw or b"\r" in raw else raw
+    return raw.replace(b"\n", b" ").replace(b"\r", b" ")
