@@ -230,6 +230,7 @@ CELLS = st.one_of(
     st.integers().map(str),
     st.text(max_size=4),
 )
+COUNTS = st.integers(0, 10**6).map(str)
 KINDS = st.sampled_from([CELLS, st.integers().map(str), st.text(st.sampled_from("ab,é"), max_size=6)])
 
 
@@ -238,7 +239,12 @@ def test_rows_together_become_what_each_becomes_alone(size: int, zone: str, data
     """However a column is written in one go, to the byte: numbers, times, texts, and what is none of them."""
     columns = [data.draw(st.lists(data.draw(KINDS), min_size=size, max_size=size)) for _ in range(4)]
     columns += [[f"2024-05-01 10:{at:02}:00.{at}" for at in range(size)], [f"{at}.5" for at in range(size)]]
-    draft = row_drafter(["id", "source", "data.any", "billing", "time", "quantity"], mapping_of((), (), zone))
+    counts = st.one_of(st.integers(0, 10**17).map(str), st.sampled_from(["", "0", "007", "-1", "2.50", "1e3", "%s"]))
+    columns += [data.draw(st.lists(counts | COUNTS, min_size=size, max_size=size)) for _ in range(2)]
+    columns += [[str(at) for at in range(size)], [f"{at}" * 5 for at in range(size)]]
+    names = ["id", "source", "data.any", "billing", "time", "quantity", "a", "b", "c", "50%.d"]
+    plan = mapping_of(["a=a:ms", "b=b:s", "c=c:ms", "50%.d=deep.50%.d:ms"], ["e=100%s"], zone)
+    draft = row_drafter(names, plan)
     records = [Record(at, b"line %d" % at) for at in range(size)]
     together = draft(records, columns)
     alone = [draft([record], [[column[at]] for column in columns])[0] for at, record in enumerate(records)]
