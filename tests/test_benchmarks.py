@@ -12,8 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks import decode, dialects, distributed, embedded, handwritten, meters, report, traffic
+from benchmarks import decode, dialects, distributed, embedded, handwritten, importing, meters, report, traffic
 from tallystick.catalog import builtin
+from tallystick.cli.importing.batches import batches_of
+from tallystick.cli.importing.mapping import mapping_of
+from tallystick.cli.importing.opened import opened
 from tallystick.dialects import NAMES
 from tallystick.ingest.prepare import prepare
 
@@ -184,3 +187,19 @@ def test_the_ledger_in_postgres_is_measured_with_one_process_and_with_two(tmp_pa
         assert distributed.events_per_s(path, postgres, 2, processes) > 0
         with psycopg.connect(postgres) as connection:
             assert connection.execute("SELECT sum(events) FROM head").fetchone() == (2_000,)
+
+
+def test_every_form_of_an_imported_file_has_the_same_events(tmp_path: Path) -> None:
+    """Lines, list and table become the events that the ledger's own rate is measured with."""
+    sent = list(traffic.events(traffic.USUAL, 300))
+    found = {}
+    for form, path in importing.write(tmp_path, sent).items():
+        flags: dict[str, list[str]] = {"--map": [], "--set": []}
+        for name, value in (flag.split("=", 1) for flag in importing.FLAGS[form]):
+            flags[name].append(value)
+        with opened(str(path)) as file:
+            batches = list(batches_of(file, mapping_of(flags["--map"], flags["--set"], "UTC"), None, None))
+        assert not any(batch.refused for batch in batches)
+        found[form] = [json.loads(event, parse_float=Decimal) for batch in batches for event in batch.events]
+    assert found["ndjson"] == found["json"] == [json.loads(event, parse_float=Decimal) for event in sent]
+    assert [{**event, "specversion": "1.0"} for event in found["csv"]] == found["ndjson"]
