@@ -99,7 +99,7 @@ def _required(event: Event) -> Verdict | None:
 
 def _reserved(event: Event) -> Verdict | None:
     """Refuse the names that a report by model, billing and license needs for its own entries."""
-    if event.type != AUDIO or event.data.get("model") is None:
+    if event.type != AUDIO:
         return None
     for name in LABELS_RESERVED:
         value = event.data.get(name)
