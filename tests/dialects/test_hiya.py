@@ -285,7 +285,7 @@ def test_records_come_in_pages_by_time() -> None:
         assert await page("") == (names[:20], place(2, 20, 1, 23))
         assert await page("page=2&sort=performedAt") == (names[20:], place(2, 20, 2, 23))
         assert await page("page=3") == ([], place(2, 20, 3, 23))
-        assert await page("page=999999999999999999&page-size=50") == ([], place(1, 50, 999999999999999999, 23))
+        assert await page("page=9999999999999999999&page-size=50") == ([], place(1, 50, 9999999999999999999, 23))
         assert await page("page=1&page-size=50&unknown=1&unknown=2") == (names, place(1, 50, 1, 23))
         assert await page("page=3&page-size=1") == (names[2:3], place(23, 1, 3, 23))
         both = "after=2026-10-05T10:03:00.000000Z&before=2026-10-05T10:05:00Z"
@@ -306,7 +306,7 @@ def test_records_come_in_pages_by_time() -> None:
         "page=1&page=2",
         "page=1.0",
         "page=%D9%A1",
-        "page=1234567890123456789",
+        "page=" + "9" * 1001,
         "page-size=0",
         "page-size=51",
         "sort=handle",

@@ -13,7 +13,8 @@ from tallystick.query import Reply, Request, invalid
 from tallystick.windows import HOUR, SECOND
 
 MINUTE = 60 * SECOND
-PAGE_DIGITS_MAX = 18
+PAGE_DIGITS_MAX = 1000
+"""Far more than a page has that anything is on, and few enough to read and to write again at once."""
 PAGE_SIZE = 20
 PAGE_SIZE_MAX = 50
 OFFSET_MAX = 2**62
