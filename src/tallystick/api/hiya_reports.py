@@ -166,9 +166,9 @@ def _organisation(call: Call) -> str:
 def _user(call: Call) -> str:
     """Return the key's own account, where that is a user's; the operator's keys name one."""
     named = reading.named_in(call)
-    if len(named) != 1 and (named or call.caller.account is None):
-        return reading.one_account(call)
-    return _readable(call, named[0] if named else call.caller.account or "", AccountKind.USER)
+    # One that is named is not there, rather than forbidden, where the key does not read it.
+    name = named[0] if len(named) == 1 and named[0] else reading.one_account(call)
+    return _readable(call, name, AccountKind.USER)
 
 
 def _readable(call: Call, name: str, kind: AccountKind) -> str:
