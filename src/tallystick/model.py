@@ -861,6 +861,7 @@ class EventQuery:
     start: int | None = None
     end: int | None = None
     space: str | None = None
+    subject: str | None = None
     type: str | None = None
     id: str | None = None
     after: int = 0

@@ -91,15 +91,20 @@ def test_events_are_listed_to_those_who_read_their_account() -> None:
 
 
 def test_events_are_found_by_what_they_say() -> None:
-    """Space, type, id and the time they took place."""
+    """Space, subject, type, id and the time they took place."""
 
     async def scenario(world: World) -> None:
         await ingest_for_three(world)
-        await world.ingest({**audio("4"), "type": "unheard.of", "time": "2026-11-01T10:59:59.999999Z"})
+        await world.ingest(
+            {**audio("4"), "type": "unheard.of", "time": "2026-11-01T10:59:59.999999Z", "subject": "acme/a b"}
+        )
         for query, found in (
             ("space=lab", "2"),
             ("type=unheard.of", "4"),
             ("id=3", "3"),
+            ("subject=acme%2Fa%20b", "4"),
+            ("subject=acme", ""),
+            ("subject=acme/a%20b&id=3", ""),
             ("from=2026-11-01T11:00:00Z", "321"),
             ("to=2026-11-01T11:00:00Z", "4"),
             ("from=2026-11-01T10:00:00Z&to=2026-11-01T11:00:00.000001Z", "4321"),
@@ -133,7 +138,14 @@ def test_a_list_comes_in_pages() -> None:
 
 @pytest.mark.parametrize(
     ("query", "pointer"),
-    [("limit=0", "limit"), ("limit=1001", "limit"), ("from=now", "from"), ("cursor=abc", "cursor"), ("type=", "type")],
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("from=now", "from"),
+        ("cursor=abc", "cursor"),
+        ("type=", "type"),
+        ("subject=", "subject"),
+    ],
 )
 def test_a_wrong_parameter_is_400_with_its_name(query: str, pointer: str) -> None:
     """The pointer of a problem is the query parameter."""

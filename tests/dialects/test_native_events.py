@@ -123,12 +123,15 @@ def test_data_of_any_kind_is_one_cell(data: bytes, shown: str) -> None:
 def test_every_parameter_narrows_the_question() -> None:
     """And what is left out asks for everything."""
     assert events.page_of(ask("")) == EventQuery(("acme",), limit=100)
-    asked = "space=lab type=t id=1 from=2026-11-01T00:00:00Z to=2026-11-02T00:00:00Z limit=1000 colour=red"
+    asked = (
+        "space=lab subject=acme/lab type=t id=1 from=2026-11-01T00:00:00Z to=2026-11-02T00:00:00Z limit=1000 colour=red"
+    )
     assert events.page_of(ask(asked, None)) == EventQuery(
         None,
         start=parse_instant("2026-11-01T00:00:00Z"),
         end=parse_instant("2026-11-02T00:00:00Z"),
         space="lab",
+        subject="acme/lab",
         type="t",
         id="1",
         limit=1000,

@@ -25,6 +25,7 @@ TEXT_SCHEMA = {"type": "string", "minLength": 1}
 CHOICE = (
     Parameter("account", "Only these accounts; absent = all that the key reads.", NAME_SCHEMA),
     Parameter("space", "Only events of this space.", TEXT_SCHEMA),
+    Parameter("subject", "Only events with this subject.", TEXT_SCHEMA),
     Parameter("type", "Only events of this type.", TEXT_SCHEMA),
     Parameter("id", "Only events with this id.", TEXT_SCHEMA),
     Parameter("from", "The first instant of their time.", INSTANT_SCHEMA),

@@ -17,6 +17,7 @@ LOOK_S = 1.0
 CHOICE = (
     click.option("--account", "accounts", multiple=True, help="Only this account; may be repeated."),
     click.option("--space", help="Only events of this space."),
+    click.option("--subject", help="Only events with this subject."),
     click.option("--type", help="Only events of this type."),
     click.option("--id", help="Only events with this id."),
     click.option(
@@ -34,7 +35,7 @@ def choice(command: Any) -> Any:
 
 
 def _query(flags: dict[str, Any]) -> list[tuple[str, str]]:
-    said = {"space": flags["space"], "type": flags["type"], "id": flags["id"]}
+    said = {name: flags[name] for name in ("space", "subject", "type", "id")}
     said |= {"from": options.instant(flags["start"]), "to": options.instant(flags["end"])}
     single = [(name, value) for name, value in said.items() if value is not None]
     return single + [("account", name) for name in flags["accounts"]]

@@ -31,6 +31,7 @@ def parse(request: Request) -> EventQuery:
         start=start,
         end=end,
         space=request.value("space"),
+        subject=request.value("subject"),
         type=request.value("type"),
         id=request.value("id"),
     )
@@ -59,7 +60,7 @@ def render(request: Request, page: EventPage, items: bytes) -> Reply:
 
 
 def _digest(query: EventQuery) -> bytes:
-    return cursors.digest(query.accounts, query.start, query.end, query.space, query.type, query.id)
+    return cursors.digest(query.accounts, query.start, query.end, query.space, query.subject, query.type, query.id)
 
 
 class EventReceipt(msgspec.Struct):

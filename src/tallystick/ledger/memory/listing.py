@@ -39,6 +39,7 @@ def is_wanted(kept: Kept, query: EventQuery) -> bool:
         and (query.start is None or kept.time >= query.start)
         and (query.end is None or kept.time < query.end)
         and query.space in (None, space_of(document, kept.account))
+        and query.subject in (None, document.get("subject"))
         and query.type in (None, document["type"])
         and query.id in (None, document["id"])
     )

@@ -228,8 +228,9 @@ class _Walk:
         account, query = self._names[number], self._query
         envelope = envelope_of(sequence, raw)
         space = space_of(envelope, account)
-        asked = ((query.type, envelope["type"]), (query.id, envelope["id"]), (query.space, space))
-        if all(value in (None, has) for value, has in asked):
+        asked = (query.type, query.id, query.subject, query.space)
+        said = (envelope["type"], envelope["id"], envelope.get("subject"), space)
+        if all(value in (None, has) for value, has in zip(asked, said, strict=True)):
             event = sequence - header.first
             postings = postings_of(columns, event, self._index)
             metered = bool(postings) or envelope["type"] in (UPSERTED, DELETED)
