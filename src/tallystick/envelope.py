@@ -286,7 +286,7 @@ def space_of(envelope: Mapping[str, Any], account: str) -> str | None:
 def event_of(envelope: Mapping[str, Any], account: str, received: int) -> Event:
     """Make the event that a kept envelope reports; `received` is its time where it has none of its own.
 
-    Data that is not an object stays among the attributes, as `data`.
+    Data that is no object stays among the attributes, as `data`, and so does an empty one, which is not the same as none.
     """
     return event_without_nulls(without_nulls(envelope), account, received)
 
@@ -295,10 +295,12 @@ def event_without_nulls(envelope: Mapping[str, Any], account: str, received: int
     """Make the event of an envelope that has no members that are null."""
     members = dict(envelope)
     time = members.pop("time", None)
-    data = members.pop("data", {})
+    data = members.get("data")
+    if isinstance(data, dict) and data:
+        del members["data"]
+    else:
+        data = {}
     space = space_of(envelope, account)
-    if not isinstance(data, dict):
-        members["data"], data = data, {}
     return Event(
         account=account,
         source=members.pop("source"),
@@ -336,8 +338,7 @@ _encoder = msgspec.json.Encoder(order="deterministic", decimal_format="number")
 def content(event: Event) -> bytes:
     """Write what an event says as canonical JSON: two events of one identity say the same if these bytes are equal.
 
-    Numbers count by value, text as it was sent, the time as an instant if the event came with one. No data and empty
-    data are the same.
+    Numbers count by value, text as it was sent, the time as an instant if the event came with one.
     """
     others = {name: value for name, value in event.attributes.items() if name not in NOT_CONTENT}
     said = {

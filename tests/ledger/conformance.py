@@ -301,6 +301,16 @@ class SameContent:
             again = [{**json.loads(raw_of(event)), "id": "2"} for event in (sending, FULL)]
             assert await desk.send(ledger, *again) == ["accepted", CONFLICT]
 
+    @asynchronous
+    async def test_empty_data_is_not_the_same_as_none(self, desk: Desk) -> None:
+        """Only null says the same as nothing."""
+        bare = {name: value for name, value in audio("1").items() if name != "data"} | {"type": "unheard.of"}
+        async with desk.open() as ledger:
+            assert await desk.send(ledger, bare, {**bare, "data": None}) == ["accepted", "duplicate"]
+            assert await desk.send(ledger, {**bare, "data": {}}) == [CONFLICT]
+            again = [{**bare, "id": "2", "data": {}}, {**bare, "id": "2"}]
+            assert await desk.send(ledger, *again) == ["accepted", CONFLICT]
+
     @pytest.mark.parametrize(("first", "second"), NUMBERS_ALIKE)
     @asynchronous
     async def test_numbers_of_one_value_are_the_same_content(self, desk: Desk, first: str, second: str) -> None:

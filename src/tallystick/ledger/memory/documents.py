@@ -110,10 +110,10 @@ def shortest(value: Decimal) -> str:
 
 
 def content(document: Document, account: str) -> Document:
-    """Return what two sendings of one event must have in common; no data and empty data say the same."""
+    """Return what two sendings of one event must have in common."""
     time = instant(document["time"]) if "time" in document else None
     resolved = {"account": account, "space": space_of(document, account), "time": time}
-    said = {"data": {}, **document, **resolved}
+    said = {**document, **resolved}
     return {name: value for name, value in said.items() if name not in NOT_CONTENT}
 
 
