@@ -64,11 +64,12 @@ def test_structured_mode_takes_its_value_whatever_it_is() -> None:
     assert decode(b"[1,2]", STRUCTURED, {}) == Items([b"[1,2]"], plain=False, single=True)
 
 
-@pytest.mark.parametrize("content_type", [BATCH, STRUCTURED, PLAIN, LINES])
+@pytest.mark.parametrize("content_type", [BATCH, STRUCTURED, PLAIN, LINES, None])
 @pytest.mark.parametrize("body", [b"", b"  ", b"\r\n\n", b"\xef\xbb\xbf"])
-def test_a_body_without_anything_is_refused(content_type: str, body: bytes) -> None:
-    """Nothing is not an empty list."""
+def test_a_body_without_anything_is_refused(content_type: str | None, body: bytes) -> None:
+    """Nothing is not an empty list; what has no content needs no content type to be told so."""
     assert problem(body, content_type) is Code.BODY_UNDECODABLE
+    assert problem(body, "text/plain") is Code.MEDIA_TYPE_UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,12 @@ def decode(
     attributes = {} if media_type.startswith(CLOUDEVENTS) else attributes_of(headers)
     if attributes:
         return Items([_from_headers(attributes, body, media_type, content_type)], plain=False, single=True)
-    if media_type not in KNOWN and media_type not in LINES:
-        raise media_type_unknown()
     body = body.removeprefix(BOM)
-    if not body.strip(b" \t\r\n"):
+    is_empty = not body.strip(b" \t\r\n")
+    # Who sends nothing has nothing to name the type of.
+    if media_type not in KNOWN and media_type not in LINES and not (is_empty and content_type is None):
+        raise media_type_unknown()
+    if is_empty:
         raise _undecodable("The body is empty: send at least one event, or an empty list.")
     if media_type in LINES:
         return _lines(body, batch_events_max)
