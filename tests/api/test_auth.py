@@ -34,6 +34,13 @@ def test_a_mistyped_key_is_told_from_an_unknown_one(place: int, letter: str) -> 
     assert caught.value.code is Code.KEY_INVALID
 
 
+@pytest.mark.parametrize("key", ["tly_op_" + "a" * 38, "tly_acct_" + "0" * 38, "!" * 32, "~" + "x" * 511])
+def test_the_operators_key_may_be_any_text_that_the_setting_takes(key: str) -> None:
+    """One that looks like ours needs no checksum of ours."""
+    caller = auth.authenticate({"authorization": f"Bearer {key}"}, Catalog(1, {}), key, NOON)
+    assert caller == Caller(auth.SETTING_KEY_ID, None, ALL)
+
+
 @pytest.mark.parametrize(
     ("header", "code"),
     [
