@@ -286,7 +286,7 @@ def space_of(envelope: Mapping[str, Any], account: str) -> str | None:
 def event_of(envelope: Mapping[str, Any], account: str, received: int) -> Event:
     """Make the event that a kept envelope reports; `received` is its time where it has none of its own.
 
-    Data that is no object stays among the attributes, as `data`, and so does an empty one, which is not the same as none.
+    Data that is no object stays among the attributes, as `data`; so does an empty one, which is not the same as none.
     """
     return event_without_nulls(without_nulls(envelope), account, received)
 

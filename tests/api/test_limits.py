@@ -191,6 +191,11 @@ def test_a_limit_for_ever_has_no_end() -> None:
         ({"colour": "red"}, "field_value", ["/colour"]),
         ({"id": "minutes"}, "field_value", ["/id"]),
         (
+            {"period": "decade", "policy": "ignore", "amount": 100, "colour": "red", "thresholds": [50, "x"]},
+            "field_value",
+            ["/period", "/amount", "/policy", "/thresholds/1", "/colour"],
+        ),
+        (
             {"where": {"x": ""}, "amount": "-1", "timezone": "x", "anchor": 99, "status": 1, "thresholds": [0]},
             "field_value",
             ["/where/x", "/amount", "/timezone", "/anchor", "/status", "/thresholds/0"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -72,31 +72,58 @@ def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _flawed(str(error), kind) from None
+        raise _flawed(body, kind, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Problem(Code.BODY_UNDECODABLE, "The body must be one JSON object in UTF-8.") from None
+        raise _undecodable() from None
 
 
-def _flawed(message: str, kind: Any) -> Problem:
-    """Turn the decoder's sentence, which names types and members but never quotes documents, into a problem."""
+def _undecodable() -> Problem:
+    return Problem(Code.BODY_UNDECODABLE, "The body must be one JSON object in UTF-8.")
+
+
+def _flawed(body: bytes, kind: Any, message: str) -> Problem:
+    """Name every member of a document that is missing, of a wrong form or not known; `message` is of the decoder."""
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return refuse(*_flaw(message, kind, ()))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _undecodable()
+    # Of repeated names the decoder may have refused one that is not the last.
+    found = list(_flaws(members, kind)) or [_flaw(message, kind, ())]
+    code, _, detail = found[0]
+    return Problem(code, detail, tuple(Flaw(pointer, each) for _, pointer, each in found))
+
+
+def _flaws(members: Mapping[str, msgspec.Raw], kind: Any) -> Iterator[tuple[Code, str, str]]:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for name, field in fields.items():
+        if name not in members:
+            if field.required:
+                yield Code.FIELD_MISSING, pointer_to(name), f"{name} is required."
+            continue
+        try:
+            msgspec.json.decode(members[name], type=field.type)
+        except msgspec.ValidationError as error:
+            yield _flaw(str(error), field.type, (name,))
+    for name in members:
+        if name not in fields:
+            detail = f"There is no such member; there are {', '.join(fields)}."
+            yield Code.FIELD_VALUE, pointer_to(name), detail
+
+
+def _flaw(message: str, kind: Any, path: tuple[str, ...]) -> tuple[Code, str, str]:
+    """Read the decoder's sentence, which names types and places but never quotes documents."""
     where = _AT.search(message)
     steps = [name or place for name, place in _STEP.findall(where[1])] if where else []
     # The decoder does not say under which name of a map it was: the map itself has to do.
-    pointer = "".join("/" + step for step in steps if step != "...")
+    pointer = pointer_to(*path, *(step for step in steps if step != "..."))
     detail = message[: where.start()] if where else message
-    if missing := re.search(r"missing required field `(.*?)`", message):
-        return refuse(Code.FIELD_MISSING, f"{pointer}/{missing[1]}", f"{missing[1]} is required.")
-    if unknown := re.search(r"unknown field `(.*?)`", message):
-        members = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
-        return refuse(
-            Code.FIELD_VALUE, pointer + pointer_to(unknown[1]), f"There is no such member; there are {members}."
-        )
     if detail.startswith("Invalid enum value"):
-        choices = ", ".join(_choices(msgspec.inspect.type_info(kind), steps))
-        member = next((step for step in reversed(steps) if step.isidentifier()), "This")
-        detail = f"{member} must be one of {choices}"
+        member = next((step for step in reversed((*path, *steps)) if step.isidentifier()), "This")
+        detail = f"{member} must be one of {', '.join(_choices(msgspec.inspect.type_info(kind), steps))}"
     code = Code.FIELD_TYPE if detail.startswith("Expected") else Code.FIELD_VALUE
-    return refuse(code, pointer, f"{detail}.")
+    return code, pointer, f"{detail}."
 
 
 def _choices(found: msgspec.inspect.Type, steps: Sequence[str]) -> Iterator[str]:
@@ -113,7 +140,3 @@ def _choices(found: msgspec.inspect.Type, steps: Sequence[str]) -> Iterator[str]
             yield from _choices(found.item_type, steps[1:])
         case msgspec.inspect.DictType():
             yield from _choices(found.value_type, steps[1:])
-        case msgspec.inspect.StructType():
-            for field in found.fields:
-                if steps and field.encode_name == steps[0]:
-                    yield from _choices(field.type, steps[1:])
