@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
-from tallystick.envelope import label_text, pointer_to, refusal
+from tallystick.envelope import pointer_to, refusal
 from tallystick.errors import Code, Flaw, Problem
-from tallystick.metering import multiplier_of
+from tallystick.metering import label_to_come, multiplier_of
 from tallystick.model import RATE_SCALE, Catalog, Hold, HoldLine, HoldMode, Labels, Meter, Verdict
 from tallystick.quantity import AMOUNT_MAX, out_of_range, rounded, scaled
 
@@ -114,7 +114,7 @@ class _Family:
             if name not in paths:
                 known = f"there are {', '.join(sorted(paths))}" if paths else "it has none"
                 raise _refused(Code.FIELD_VALUE, pointer, f"{self.meter.name} has no such label; {known}.")
-            text = label_text(value, pointer, text_length_max)
+            text = label_to_come(self.meter, name, value, pointer, text_length_max)
             if isinstance(text, Verdict):
                 raise _problem(text)
             self.facts[paths[name]] = text

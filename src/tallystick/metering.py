@@ -210,6 +210,13 @@ def _label(event: Event, name: str, value: Any, path: str, text_length_max: int)
     return label_text(value, _pointer(path), text_length_max)
 
 
+def label_to_come(meter: Meter, name: str, text: str, pointer: str, text_length_max: int) -> str | Verdict:
+    """Write a label as the events of a meter will have it, or say why none will: what is said before there is one."""
+    if name == "tags" and meter.events == {AUDIO}:
+        return _letters(text, pointer)
+    return label_text(text, pointer, text_length_max)
+
+
 def _letters(value: Any, pointer: str) -> str | Verdict:
     """Write tags, sent as letters or as a list of parameter names, as letters in code-point order without repeats."""
     if isinstance(value, str):

@@ -309,6 +309,23 @@ def test_quantities_may_be_texts_numbers_and_durations(folder: Path | str | None
     run(scenario, folder=folder)
 
 
+def test_tags_of_a_hold_are_letters_as_those_of_its_event_will_be(folder: Path | str | None) -> None:
+    """In code-point order and without repeats, for limits as well: work is held under the limit that will count it."""
+
+    async def scenario(world: World) -> None:
+        await limited(world, where={"tags": "GDG"})
+        assert (await shown(world))["where"] == {"tags": "DG"}
+        assert (await held(world, labels={"tags": "GGD"}, quantity="101")).status == 429
+        assert (await held(world, labels={"tags": "GGD"})).json["limits"][0]["id"] == "hours"
+        assert (await settled(world, duration=60, tags=["diarize", "gender"])).status == 200
+        assert (await shown(world))["used"] == "60"
+        refused = await held(world, id="job-2", labels={"tags": "x"})
+        assert (refused.status, refused.json["code"]) == (422, "field_value")
+        assert refused.json["errors"][0]["pointer"] == "/labels/tags"
+
+    run(scenario, folder=folder)
+
+
 def test_a_key_holds_for_its_own_account(folder: Path | str | None) -> None:
     """It needs to name none; a member of an organisation reads its holds and changes none."""
 

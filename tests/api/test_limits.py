@@ -167,6 +167,8 @@ def test_a_limit_for_ever_has_no_end() -> None:
         ({"where": {"colour": "red", "a/b~c": ""}}, "field_value", ["/where/colour", "/where/a~1b~0c"]),
         ({"where": {"language": "x" * 257}}, "field_length", ["/where/language"]),
         ({"where": {"language": 1}}, "field_type", ["/where"]),
+        ({"where": {"language": "a\n"}}, "text_invalid", ["/where/language"]),
+        ({"where": {"tags": "DX"}}, "field_value", ["/where/tags"]),
         ({"amount": "0.0000001"}, "quantity_precision", ["/amount"]),
         ({"amount": "-1"}, "quantity_negative", ["/amount"]),
         ({"amount": "1e3"}, "quantity_type", ["/amount"]),

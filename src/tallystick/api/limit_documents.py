@@ -12,7 +12,8 @@ from msgspec import Meta
 from tallystick import limits, windows
 from tallystick.envelope import pointer_to
 from tallystick.errors import Code, Flaw, Problem
-from tallystick.model import Catalog, Grant, GrantKind, Limit, Meter, Policy, Property, Unheld
+from tallystick.metering import label_to_come
+from tallystick.model import Catalog, Grant, GrantKind, Labels, Limit, Meter, Policy, Property, Unheld, Verdict
 from tallystick.quantity import AMOUNT_MAX
 from tallystick.query import decimal_text
 from tallystick.windows import ANCHOR_MAX, Period
@@ -80,7 +81,7 @@ def limit_of(id: str, document: LimitDocument, catalog: Catalog, text_length_max
         scale=scale,
         period=document.period,
         amount=None if document.amount is None else amount_of(document.amount, scale),
-        where=tuple(sorted(document.where.items())),
+        where=_where(document, meter, text_length_max),
         timezone=document.timezone,
         anchor=document.anchor,
         policy=document.policy,
@@ -88,6 +89,12 @@ def limit_of(id: str, document: LimitDocument, catalog: Catalog, text_length_max
         thresholds=tuple(document.thresholds),
         unheld=document.unheld,
     )
+
+
+def _where(document: LimitDocument, meter: Meter, text_length_max: int) -> Labels:
+    """Return the labels that a document without flaws asks for, as events have them."""
+    said = ((name, label_to_come(meter, name, value, "", text_length_max)) for name, value in document.where.items())
+    return tuple(sorted((name, text) for name, text in said if isinstance(text, str)))
 
 
 def grant_of(limit: Limit, document: GrantDocument) -> Grant:
@@ -136,8 +143,9 @@ def _flaws_of_meter(
         if name not in labels:
             detail = f"{meter.name} has no such label; it has {', '.join(labels)}." if labels else "It has no labels."
             yield Code.FIELD_VALUE, pointer, detail
-        if len(value) > text_length_max:
-            yield Code.FIELD_LENGTH, pointer, f"A label's value has at most {text_length_max} characters."
+        text = label_to_come(meter, name, value, pointer, text_length_max)
+        if isinstance(text, Verdict) and text.code is not None:
+            yield text.code, pointer, text.detail
     if document.amount is not None:
         yield from _flaws_of_amount(document.amount, limits.scale_of(document.property, meter))
 
