@@ -47,7 +47,7 @@ ENDED = {
         402: REFUSED,
         429: REFUSED,
     },
-    codes=(Code.ACCOUNT_FORBIDDEN, Code.ID_REUSED, *QUANTITY_CODES),
+    codes=(Code.ACCOUNT_FORBIDDEN, Code.ID_REUSED, Code.TEXT_INVALID, *QUANTITY_CODES),
 )
 async def post(call: Call) -> Reply:
     """Set capacity aside, under every limit that counts or under none; the same again is the same hold.

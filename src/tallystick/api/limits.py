@@ -114,7 +114,7 @@ async def get(call: Call) -> Reply:
     body=LimitDocument,
     example=EXAMPLE,
     replies={200: LimitShown, 201: LimitShown},
-    codes=(Code.ACCOUNT_FORBIDDEN, Code.ID_REUSED, Code.IN_USE, *QUANTITY_CODES),
+    codes=(Code.ACCOUNT_FORBIDDEN, Code.ID_REUSED, Code.IN_USE, Code.TEXT_INVALID, *QUANTITY_CODES),
 )
 async def put(call: Call) -> Reply:
     """Define a limit, or replace its definition; its grants stay."""
