@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": ("tallystick.cli.verify:verify", "Replay the log and compare everything kept with it."),
     "backup": ("tallystick.cli.backup:backup", "Copy the whole ledger into a file, while it is served."),
     "restore": ("tallystick.cli.backup:restore", "Make a data folder of a backup, and verify it."),
+    "copy": ("tallystick.cli.copy:copy", "Copy a whole ledger to another folder or database, and prove it."),
     "migrate": ("tallystick.cli.migrate:migrate", "Make or renew the tables of a ledger in PostgreSQL."),
     "doctor": ("tallystick.cli.doctor:doctor", "Look for what is wrong with installation, folder or server."),
     "config": ("tallystick.cli.config:config", "Show and check the settings."),

@@ -36,7 +36,7 @@ async def _open_postgres(url: str, settings: Settings, clock: Clock) -> Ledger:
     try:
         from tallystick.ledger.postgres.ledger import open_postgres
     except ImportError as error:
-        raise _lacking(error) from error
+        raise lacking(error) from error
     return await open_postgres(url, settings, clock)
 
 
@@ -53,11 +53,11 @@ def migrate_ledger(url: str, *, citus: bool = False, clock: Clock = system_clock
     try:
         from tallystick.ledger.postgres.migrating import migrate
     except ImportError as error:
-        raise _lacking(error) from error
+        raise lacking(error) from error
     return migrate(url, clock(), citus=citus)
 
 
-def _lacking(error: ImportError) -> LedgerError:
+def lacking(error: ImportError) -> LedgerError:
     return LedgerError(
         f"A ledger in PostgreSQL needs the extra postgres ({error}): pip install 'tallystick[postgres]'."
     )

@@ -20,6 +20,7 @@ from tallystick.ledger.packed.deciding import Call, Release, Renew, Reserve
 from tallystick.ledger.packed.segment import Damaged, unpack_columns
 from tallystick.ledger.postgres import (
     audit,
+    copy_state,
     hold_tables,
     identities,
     listing,
@@ -107,6 +108,7 @@ class PostgresLedger:
         db = server.opened(url)
         try:
             server.migrate(db, url, clock())
+            copy_state.refuse(db, f"The database {server.named(url)}")
             self._catalog.define_builtins(db, clock())
             self._secret = server.secret(db)
             self._is_distributed = migrating.is_distributed(db)

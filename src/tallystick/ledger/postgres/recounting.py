@@ -219,11 +219,12 @@ class Recounter(threading.Thread):
             series=tuple(made),
         )
         db.execute("INSERT INTO posting VALUES (%s, %s, %s)", (head.account, number, body))
-        log.append(db, number, recorded, [_row(head, header, len(times))])
+        log.append(db, number, recorded, [row_of(head, header, len(times))])
         return made
 
 
-def _row(head: Head, header: RecountHeader, count: int) -> Row:
+def row_of(head: Head, header: RecountHeader, count: int) -> Row:
+    """Return the entry of a replay's postings behind a head."""
     packed = msgspec.msgpack.encode(header)
     return Row(
         account=header.account,

@@ -116,11 +116,11 @@ def _row(db: Db, statement: Any) -> tuple[Any, ...]:
 
 def migrate(db: Db, url: str, created: int) -> None:
     """Bring the database to this format; of several processes that start at once one does it, the others wait."""
-    if _format(db) == FORMAT:
+    if format_of(db) == FORMAT:
         return
     with db.transaction():
         locks.hold(db, locks.MIGRATING)
-        have = _format(db)
+        have = format_of(db)
         if have > FORMAT:
             raise LedgerError(
                 f"The database {named(url)} has format {have}; this version reads up to {FORMAT}. "
@@ -137,7 +137,7 @@ def _statements(name: str) -> Any:
     return resources.files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _format(db: Db) -> int:
+def format_of(db: Db) -> int:
     """Return the format of a database; 0 where there is no ledger yet."""
     # Asked of the catalog's rows: names that were looked up before may be remembered as unknown.
     (there,) = _row(db, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'ledger'")

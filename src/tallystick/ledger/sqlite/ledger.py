@@ -28,6 +28,7 @@ from tallystick.ledger.sqlite import (
     audit,
     backup,
     changes,
+    copy_state,
     definitions,
     directory,
     file,
@@ -131,6 +132,7 @@ class SqliteLedger:
         try:
             db = file.connect(folder, vfs=vfs, writes=True)
             file.prepare(db, folder)
+            copy_state.refuse(db, str(folder))
             keeper.drop_orphans(db)
             self._secret = file.secret(db)
             self._tail = self._load(db)

@@ -93,17 +93,70 @@ def store(db: apsw.Connection, living: Living) -> None:
 def everything(db: apsw.Connection) -> Living:
     """Read all there is, for the proof."""
     living = Living(partial(newer, db))
-    living.resources.update(map(_resource, rows(db, f"SELECT {COLUMNS} FROM resource")))
-    living.spaces.update(map(_space, rows(db, "SELECT * FROM space")))
-    statement = "SELECT account, space, kind, id, meter, epoch, value FROM counted_once"
-    living.once.update(map(_counted, rows(db, statement)))
-    for account, meter, epoch, *said in rows(db, "SELECT * FROM record"):
-        record = _record(said)
-        key = Recorded(account, meter, epoch, record.time, record.source, record.event)
-        living.records[key] = Change(
-            record.kind, record.space, record.id, record.time, record.source, record.event, record.state
-        )
+    for table, take in _READERS.items():
+        for kept in rows(db, f"SELECT * FROM {table}"):
+            take(living, kept)
     return living
+
+
+_KEYS = {
+    "resource": "account, space, kind, id",
+    "space": "account, space",
+    "counted_once": "account, space, kind, id, meter, epoch",
+    "record": "account, meter, epoch, time, source, event",
+}
+"""The tables, and what their rows are in order of."""
+TABLES = tuple(_KEYS)
+
+
+def page(
+    db: apsw.Connection, table: str, after: Sequence[Any] | None, count: int
+) -> tuple[Living, Sequence[Any]] | None:
+    """Read rows of one table behind a key (None = from the first), and say the last one's key; None = no more."""
+    keys = _KEYS[table]
+    where = "" if after is None else f"WHERE ({keys}) > ({', '.join('?' * len(after))})"
+    statement = f"SELECT {keys}, * FROM {table} {where} ORDER BY {keys} LIMIT {count}"
+    found = list(rows(db, statement, after or ()))
+    if not found:
+        return None
+    size = keys.count(",") + 1
+    living = Living(partial(newer, db))
+    for kept in found:
+        _READERS[table](living, kept[size:])
+    return living, found[-1][:size]
+
+
+def _take_resource(living: Living, kept: Sequence[Any]) -> None:
+    living.resources.update([_resource(kept[:-1])])
+
+
+def _take_space(living: Living, kept: Sequence[Any]) -> None:
+    living.spaces.update([_space(kept)])
+
+
+def _take_counted(living: Living, kept: Sequence[Any]) -> None:
+    living.once.update([_counted(kept)])
+
+
+def _take_record(living: Living, kept: Sequence[Any]) -> None:
+    account, meter, epoch, *said = kept
+    key, change = recorded_of(account, meter, epoch, _record(said))
+    living.records[key] = change
+
+
+_READERS = {
+    "resource": _take_resource,
+    "space": _take_space,
+    "counted_once": _take_counted,
+    "record": _take_record,
+}
+
+
+def recorded_of(account: int, meter: str, epoch: int, record: Record) -> tuple[Recorded, Change]:
+    """Return what a record is known by, and the change that it was made of."""
+    key = Recorded(account, meter, epoch, record.time, record.source, record.event)
+    change = Change(record.kind, record.space, record.id, record.time, record.source, record.event, record.state)
+    return key, change
 
 
 def records(db: apsw.Connection, account: int, epoch: int, query: RecordQuery) -> RecordPage:
