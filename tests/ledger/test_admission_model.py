@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,8 +58,15 @@ def lines(rng: random.Random) -> Iterator[str]:
         )
 
 
-async def told(desk: Desk, script: list[str], *, reopens: bool) -> list[str]:
-    """Play a script line by line; what each was told, how the limits stand then, and what was noted of them."""
+def stay(desk: Desk) -> None:
+    """Go on where it is."""
+
+
+async def told(desk: Desk, script: list[str], *, reopens: bool, between: Callable[[Desk], None] = stay) -> list[str]:
+    """Play a script line by line; what each was told, how the limits stand then, and what was noted of them.
+
+    `between` is done whenever the ledger was closed and is not open again yet.
+    """
     said: list[str] = []
     events = 0
     parts = [script[:20], script[20:40], script[40:]] if reopens else [script]
@@ -76,6 +83,7 @@ async def told(desk: Desk, script: list[str], *, reopens: bool) -> list[str]:
                 said.append(f"{line}: {answer} {stands} {noted} {await play.do_holds()} {await play.do_holds('open')}")
             events = play.events
             assert not (await ledger.verify()).faults
+        between(desk)
     return said
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,18 @@ from tallystick.ledger.copying import copy
 from tallystick.ledger.open import open_ledger
 from tallystick.ledger.postgres import copy_source
 from tallystick.ledger.postgres.ledger import PostgresLedger
+from tests.ledger.build import Desk
+from tests.ledger.test_admission_model import lines, told
 from tests.ledger.test_model import Housekeeping, Twins
 from tests.ledger.test_model_postgres import Chores
 from tests.postgres import Databases
 
 EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_EXAMPLES", "8"))
+SEEDS = int(os.environ.get("TALLYSTICK_TEST_SCRIPTS", "6"))
+
+
+def quiet(what: str, done: int, all: int) -> None:
+    """Let nobody hear how far a copy is."""
 
 
 class Movers(Twins):
@@ -54,7 +63,7 @@ class Movers(Twins):
         else:
             self._folders += 1
             place = str(Path(self._folder.name, f"moved-{self._folders}"))
-        made = copy(self._at, place, self._settings, lambda what, done, all: None, self._clock)
+        made = copy(self._at, place, self._settings, quiet, self._clock)
         assert made.faults == []
         self._at = place
         self._open()
@@ -65,6 +74,49 @@ class Movers(Twins):
         finally:
             for url in self._urls:
                 self.databases.give_back(url)
+
+
+class Moving:
+    """Brings the ledger of a desk to a place of the other kind."""
+
+    def __init__(self, folder: Path, databases: Databases) -> None:
+        self._folder = folder
+        self._databases = databases
+        self._urls: list[str] = []
+        self._moves = 0
+
+    def __call__(self, desk: Desk) -> None:
+        self._moves += 1
+        if isinstance(desk.url, Path):
+            self._urls.append(self._databases.take())
+            place: str | Path = self._urls[-1]
+        else:
+            place = self._folder / str(self._moves)
+        made = copy(str(desk.url), str(place), desk.settings, quiet, desk.clock)
+        assert made.faults == []
+        desk.url = place
+
+    def end(self) -> None:
+        """Give back what was taken."""
+        for url in self._urls:
+            self._databases.give_back(url)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_holds_and_limits_go_on_in_a_copy(
+    seed: int, tmp_path: Path, postgres_server: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Holds, events, limits and time in any order, with a copy twice on the way: nobody is told anything else."""
+    monkeypatch.setattr(copying, "GROUP_STEPS", 3)
+    monkeypatch.setattr(copy_source, "ACTIVE_S", 0)
+    script = list(lines(random.Random(1000 + seed)))
+    memory = asyncio.run(told(Desk("memory:"), script, reopens=False))
+    moving = Moving(tmp_path, postgres_server)
+    try:
+        moved = asyncio.run(told(Desk(tmp_path / "0"), script, reopens=True, between=moving))
+    finally:
+        moving.end()
+    assert moved == memory
 
 
 @pytest.mark.slow

@@ -57,14 +57,23 @@ def open_target(url: str, origin: str, now: int) -> Iterator[PostgresTarget]:
     """
     db = connected(url)
     try:
-        server.migrate(db, url, now)
-        yield PostgresTarget(url, db, _begun(db, url, origin))
+        with _asking(url):
+            server.migrate(db, url, now)
+            target = PostgresTarget(url, db, _begun(db, url, origin))
+        yield target
+    finally:
+        db.close()
+
+
+@contextmanager
+def _asking(url: str) -> Iterator[None]:
+    """Say what to do where the database does not answer."""
+    try:
+        yield
     except psycopg.Error as error:
         raise LedgerError(
             f"The database {server.named(url)} did not take it ({error}). Run the same command again: it goes on."
         ) from error
-    finally:
-        db.close()
 
 
 def _begun(db: Db, url: str, origin: str) -> Unfinished:
@@ -89,6 +98,7 @@ class PostgresTarget:
     def __init__(self, url: str, db: Db, done: Unfinished) -> None:
         self.name = f"the database {server.named(url)}"
         self.done = done
+        self._url = url
         self._db = db
         self._secret = server.secret(db)
         self._log = CatalogLog()
@@ -100,7 +110,7 @@ class PostgresTarget:
 
     def take(self, contents: Sequence[Content], done: Unfinished) -> None:
         db = self._db
-        with locks.transaction(db):
+        with _asking(self._url), locks.transaction(db):
             locks.hold(db, locks.CATALOG)
             if copy_state.read(db) != self.done:
                 raise LedgerError(f"Another copy into {self.name} is under way. Stop one of them.")
@@ -121,12 +131,12 @@ class PostgresTarget:
 
     def finish(self, key_uses: Mapping[str, int]) -> None:
         db = self._db
-        with locks.transaction(db):
+        with _asking(self._url), locks.transaction(db):
             if self._sequence:
                 db.execute("SELECT setval('event_sequence', %s)", (self._sequence,))
             # From now on the clock never goes back behind what the log has seen, of whatever account.
-            last = "SELECT coalesce(max(recorded), 0) FROM entry"
-            db.execute(f"UPDATE head SET clock = greatest(clock, ({last}))")
+            ((last,),) = db.execute("SELECT coalesce(max(recorded), 0) FROM entry").fetchall()
+            db.execute("UPDATE head SET clock = greatest(clock, %s)", (last,))
             db.execute(
                 """INSERT INTO key_use SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT (key)
                 DO UPDATE SET at = excluded.at""",
@@ -134,7 +144,7 @@ class PostgresTarget:
             )
 
     def complete(self) -> None:
-        with locks.transaction(self._db):
+        with _asking(self._url), locks.transaction(self._db):
             copy_state.clear(self._db)
 
     def _changed(self, content: Changed) -> None:

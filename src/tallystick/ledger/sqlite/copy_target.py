@@ -55,16 +55,20 @@ def open_target(folder: Path, settings: Settings, origin: str) -> Iterator[Sqlit
     file.check_sqlite(file.sqlite_version())
     lock = file.Lock(folder)
     try:
-        done = _begun(folder, origin)
-        target = SqliteTarget(folder, settings, done)
+        target = _opened(folder, settings, origin)
         try:
             yield target
         finally:
             target.stop()
-    except UNREADABLE as error:
-        raise LedgerDamaged(f"{folder} cannot be used: {error}. Empty it and begin anew.") from error
     finally:
         lock.release()
+
+
+def _opened(folder: Path, settings: Settings, origin: str) -> SqliteTarget:
+    try:
+        return SqliteTarget(folder, settings, _begun(folder, origin))
+    except UNREADABLE as error:
+        raise LedgerDamaged(f"{folder} cannot be used: {error}. Empty it and begin anew.") from error
 
 
 def _begun(folder: Path, origin: str) -> Unfinished:
