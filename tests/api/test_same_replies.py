@@ -7,99 +7,45 @@ left out, and no reply is changed before it is compared.
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import itertools
+import multiprocessing
 import os
-import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tallystick.settings import Settings
-from tallystick.windows import DAY, SECOND
 from tests.api import traffic
-from tests.api.client import NOON, OPERATOR, Answer, World, place
+from tests.api.asking import Told, told
+from tests.api.client import place
+from tests.ledger.build import LEDGERS
 
-EVENTS = int(os.environ.get("TALLYSTICK_TEST_SAME_EVENTS", "1500"))
+EVENTS = int(os.environ.get("TALLYSTICK_TEST_SAME_EVENTS", "1200"))
 QUESTIONS = int(os.environ.get("TALLYSTICK_TEST_SAME_QUESTIONS", "200"))
 SEED = int(os.environ.get("TALLYSTICK_TEST_SAME_SEED", "1"))
-BATCH_EVENTS = 2_000
-IDS = {"X-Request-Id": "one-and-the-same", "X-Correlation-Id": "one-and-the-same"}
-COMPARED = ("content-type", "etag", "link", "ratelimit", "ratelimit-policy", "retry-after", "page-total", "item-total")
-LIMITS: tuple[dict[str, Any], ...] = (
-    {"meter": "audio", "period": "month", "amount": "5000000", "where": {"technology": "speech_to_text"}},
-    {"meter": "audio", "period": "day", "amount": "1", "where": {"vendor": "whisper", "operation": "transcribe"}},
-    {"meter": "tokens_in", "period": "total", "amount": "10"},
-)
-
-Question = tuple[str, str, str]
+AT_ONCE = 3
 
 
-@dataclass(slots=True)
-class Told:
-    """What a ledger said: of each batch, and of each question a digest of its whole reply."""
-
-    receipts: list[str] = field(default_factory=list)
-    replies: list[str] = field(default_factory=list)
-    kinds: Counter[tuple[str, int]] = field(default_factory=Counter)
-    reply_bytes: int = 0
-
-
-async def told(kept: Path | str | None, questions: Sequence[Question]) -> Told:
-    """Send all the events to a ledger, and ask it everything."""
-    world = World(Settings(operator_key=OPERATOR, label_sets_max=100_000), now=NOON - DAY, folder=kept)
-    found = Told()
-    try:
-        await _begin(world)
-        made = traffic.events(SEED, EVENTS)
-        while batch := list(itertools.islice(made, BATCH_EVENTS)):
-            world.now += SECOND
-            found.receipts.append(_digest(await world.ingest(*batch)))
-        world.now = NOON
-        for kind, target, key in questions:
-            scheme = "token" if kind == "visii" else "Bearer"
-            answer = await world.ask("GET", target, key=key, scheme=scheme, headers=IDS)
-            found.replies.append(_digest(answer))
-            found.kinds[kind, answer.status] += 1
-            found.reply_bytes += len(answer.body)
-    finally:
-        await world.app.close()
-    return found
-
-
-async def _begin(world: World) -> None:
-    for name in traffic.ACCOUNTS:
-        await world.account(name)
-        for number, limit in enumerate(LIMITS):
-            body = {"account": name, "property": "quantity", "timezone": "UTC", "policy": "allow", **limit}
-            put = await world.ask("PUT", f"/v1/limits/{name}-{number}", body)
-            assert put.status == 201, put.body
-
-
-def _digest(answer: Answer) -> str:
-    shown = [f"{name}: {answer.headers[name]}" for name in COMPARED if name in answer.headers]
-    head = "\n".join([str(answer.status), *shown, ""]).encode()
-    return hashlib.sha256(head + answer.body).hexdigest()
-
-
-def test_every_ledger_gives_the_same_replies(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_every_ledger_gives_the_same_replies(
+    tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Native usage in any window, zone, grouping and filter, and the reports of the five vendors."""
-    questions = list(traffic.questions(SEED, QUESTIONS))
-    said: dict[str, Told] = {}
-    for kept in ("sqlite", "postgres", "memory"):
-        started = time.monotonic()
-        said[kept] = asyncio.run(told(place(kept, request, tmp_path), questions))
-        print(f"{kept}: {EVENTS} events, {QUESTIONS} questions in {time.monotonic() - started:.0f} s", flush=True)
-    first = said["memory"]
-    print(f"{first.reply_bytes} bytes of replies: {dict(sorted(first.kinds.items()))}")
-    good = sum(count for (_, status), count in first.kinds.items() if status == 200)
+    places = {kept: place(kept, request, tmp_path) for kept in LEDGERS}
+    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
+        asked = {kept: pool.submit(told, at, SEED, EVENTS, QUESTIONS) for kept, at in places.items()}
+        said = {kept: each.result() for kept, each in asked.items()}
+    oracle = said["memory"]
+    with capsys.disabled():
+        print(f"\n{EVENTS} events, {QUESTIONS} questions, {oracle.reply_bytes} bytes of replies:", flush=True)
+        print(", ".join(f"{kind} {status}: {count}" for (kind, status), count in sorted(oracle.kinds.items())))
+        print(", ".join(f"{kept} {found.seconds:.0f} s" for kept, found in said.items()))
+    good = sum(count for (_, status), count in oracle.kinds.items() if status == 200)
     assert good > QUESTIONS * 3 // 4
     for kept, found in said.items():
-        assert found.receipts == first.receipts, kept
-        wrong = [question for question, a, b in zip(questions, first.replies, found.replies, strict=True) if a != b]
-        assert wrong == [], (kept, len(wrong))
+        assert found.receipts == oracle.receipts, kept
+        assert differing(oracle, found) == [], kept
+
+
+def differing(oracle: Told, found: Told) -> list[traffic.Question]:
+    """Return the questions whose replies are not the same."""
+    questions = traffic.questions(SEED, QUESTIONS)
+    return [asked for asked, a, b in zip(questions, oracle.replies, found.replies, strict=True) if a != b]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -12,10 +13,13 @@ from tallystick.windows import DAY, HOUR, SECOND
 from tests.api.client import NOON
 
 Event = dict[str, Any]
+Question = tuple[str, str, str]
+"""Its kind, its target, and the account whose key asks it (or `operator`)."""
 
 ACCOUNTS = tuple(f"org-{number:02}" for number in range(24))
 BUSY = ACCOUNTS[:4]
 """Whose events half of all are."""
+PROFILES = 150
 SPACES = ("shop", "lab", "depot")
 LANGUAGES = ("en", "cs", "de", "", "pt-br", "č/%,=")
 MODELS = ("m", "n", "", "eng-us:callcenter")
@@ -60,32 +64,44 @@ MARKS = tuple(
 """Ends of months, and of summer time in Prague and in New York."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What the workers of a fleet say of their work: each kind of worker always the same."""
+
+    audio: Sequence[Event]
+
+
 def events(seed: int, count: int) -> Iterator[Event]:
     """Make events; one in fifty was made before, and half of those have changed since."""
     rng = random.Random(seed)
+    fleet = Fleet([_labels(rng) for _ in range(PROFILES)])
     made: list[Event] = []
     for number in range(count):
         if made and rng.random() < 0.02:
             again = rng.choice(made)
             yield {**again, "subject": "changed"} if rng.random() < 0.5 else again
             continue
-        event = _event(rng, number)
+        event = _event(rng, fleet, number)
         if len(made) < 5_000:
             made.append(event)
         yield event
 
 
-def _event(rng: random.Random, number: int) -> Event:
+def _event(rng: random.Random, fleet: Fleet, number: int) -> Event:
     kind = rng.choices((_audio, _vision, _tokens, _upsert, _deletion), (55, 15, 15, 14, 1))[0]
     time = rng.choice(MARKS) if rng.random() < 0.02 else rng.randrange(FIRST, LAST)
     account = rng.choice(BUSY if rng.random() < 0.5 else ACCOUNTS)
     event = {"id": f"e{number}", "source": rng.choice(("a", "a/b")), "account": account}
     stamp = {} if rng.random() < 0.02 else {"time": windows.format_instant(time)}
-    return {**event, **stamp, **kind(rng, number)}
+    return {**event, **stamp, **kind(rng, fleet, number)}
 
 
-def _audio(rng: random.Random, number: int) -> Event:
-    data: Event = {"duration": rng.choice((f"{rng.randrange(10**10) / 10**6:f}", rng.randrange(5_000), "PT1M1.5S"))}
+def _audio(rng: random.Random, fleet: Fleet, number: int) -> Event:
+    duration = rng.choice((f"{rng.randrange(10**10) / 10**6:f}", rng.randrange(5_000), "PT1M1.5S"))
+    return {"type": "audio.processed", **_space(rng), "data": {"duration": duration, **rng.choice(fleet.audio)}}
+
+
+def _labels(rng: random.Random) -> Event:
     said = (
         ("technology", ("speech_to_text", "language_identification")),
         ("vendor", ("phonexia", "whisper")),
@@ -100,21 +116,20 @@ def _audio(rng: random.Random, number: int) -> Event:
         ("license", ("", "l1")),
         ("status", ("success", "success", "failed")),
     )
-    data |= {name: rng.choice(values) for name, values in said if rng.random() < 0.7}
-    return {"type": "audio.processed", **_space(rng), "data": data}
+    return {name: rng.choice(values) for name, values in said if rng.random() < 0.7}
 
 
-def _vision(rng: random.Random, number: int) -> Event:
+def _vision(rng: random.Random, fleet: Fleet, number: int) -> Event:
     kind = rng.choice(("explore", "lens", "similar", "track"))
     return {"type": "vision.request", "data": {"type": kind, "dataset": rng.choice(SPACES)}}
 
 
-def _tokens(rng: random.Random, number: int) -> Event:
+def _tokens(rng: random.Random, fleet: Fleet, number: int) -> Event:
     data = {"model": rng.choice(MODELS), "input": rng.randrange(10_000), "output": rng.randrange(3_000)}
     return {"type": "model.request", "data": data}
 
 
-def _upsert(rng: random.Random, number: int) -> Event:
+def _upsert(rng: random.Random, fleet: Fleet, number: int) -> Event:
     about: tuple[Event, ...] = (
         {"kind": "image", "url": f"https://example.org/{rng.randrange(9)}.jpg"},
         {"kind": "audio", "duration": "7.5"},
@@ -125,7 +140,7 @@ def _upsert(rng: random.Random, number: int) -> Event:
     return {"type": "resource.upserted", "space": rng.choice(SPACES), "data": data}
 
 
-def _deletion(rng: random.Random, number: int) -> Event:
+def _deletion(rng: random.Random, fleet: Fleet, number: int) -> Event:
     if rng.random() < 0.1:
         space = rng.choice(SPACES)
         return {"type": "resource.deleted", "space": space, "data": {"kind": "space", "id": space}}
@@ -140,8 +155,8 @@ def _space(rng: random.Random) -> Event:
 # Questions
 
 
-def questions(seed: int, count: int) -> Iterator[tuple[str, str, str]]:
-    """Make questions: the kind of each, its target, and whose key asks it."""
+def questions(seed: int, count: int) -> Iterator[Question]:
+    """Make questions."""
     rng = random.Random(seed)
     kinds = (native, hiya, phonexia, vblaze, speechmatics, visii)
     for _ in range(count):
