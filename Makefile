@@ -5,6 +5,8 @@ TESTS ?= tests
 # Tests start servers of their own and wait for disks: two at a time also where there are two processors.
 WORKERS ?= 2
 BENCH ?=
+SAME_EVENTS ?= 200000
+SAME_QUESTIONS ?= 2000
 
 BIN := .venv/bin
 UV := .tools/bin/uv
@@ -12,12 +14,17 @@ READY := .venv/.ready
 COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url
 
-.PHONY: setup test check format pages vendor screenshots bench demo pins clean
+.PHONY: setup test same check format pages vendor screenshots bench demo pins clean
 
 setup: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
+
+# A long run of one test: the same events and questions on every kind of ledger, compared to the byte.
+same: $(READY)
+	TALLYSTICK_TEST_SAME_EVENTS=$(SAME_EVENTS) TALLYSTICK_TEST_SAME_QUESTIONS=$(SAME_QUESTIONS) \
+		$(BIN)/python -m pytest --override-ini faulthandler_timeout=0 tests/api/test_same_replies.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

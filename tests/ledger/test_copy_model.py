@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,7 +25,7 @@ from tests.ledger.test_model_postgres import Chores
 from tests.postgres import Databases
 
 EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_EXAMPLES", "8"))
-SEEDS = int(os.environ.get("TALLYSTICK_TEST_SCRIPTS", "6"))
+SEEDS = int(os.environ.get("TALLYSTICK_TEST_SCRIPTS", "2"))
 
 
 def quiet(what: str, done: int, all: int) -> None:
@@ -44,8 +45,8 @@ class Movers(Twins):
 
     def _open(self) -> None:
         self._ledger = self._run(open_ledger(self._at, self._settings, self._clock))
-        is_postgres = isinstance(self._ledger, PostgresLedger)
-        self._housekeeping = Chores(self._ledger) if is_postgres else Housekeeping(self._ledger)  # type: ignore[assignment, arg-type]
+        chores: Any = Chores(self._ledger) if isinstance(self._ledger, PostgresLedger) else Housekeeping(self._ledger)
+        self._housekeeping = chores
 
     def _crash(self) -> None:
         """Go on with another process."""
