@@ -15,7 +15,7 @@ from tallystick.errors import LedgerError
 from tallystick.ledger import copying
 from tallystick.ledger.copying import Copied
 from tallystick.ledger.packed.steps import Target
-from tallystick.ledger.postgres import copy_source
+from tallystick.ledger.postgres import copy_source, copy_state
 from tallystick.ledger.postgres.copy_target import PostgresTarget
 from tallystick.ledger.sqlite import file
 from tallystick.ledger.sqlite.copy_target import SqliteTarget
@@ -321,6 +321,27 @@ def test_a_copy_goes_on_from_the_ledger_that_it_was_begun_from(
     with pytest.raises(LedgerError, match=r"unfinished copy of .*ledger, not of"):
         copied(tmp_path / "other", place)
     assert copied(tmp_path / "ledger", place).faults == []
+
+
+def test_a_server_that_starts_as_a_copy_begins_changes_nothing_in_it(
+    tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked before the copy began, and looks again before it writes the meters that are there from the start."""
+    asyncio.run(lived(Desk(tmp_path / "ledger")))
+    with pytest.raises(Stopped):
+        copied(tmp_path / "ledger", postgres, stopping(0))
+    refuse, looks = copy_state.refuse, iter(range(1))
+
+    def late(db: Any, name: str) -> None:
+        if next(looks, None) is None:
+            refuse(db, name)
+
+    monkeypatch.setattr(copy_state, "refuse", late)
+    with pytest.raises(LedgerError, match="not complete"):
+        asyncio.run(said(Desk(postgres)))
+    monkeypatch.undo()
+    monkeypatch.setattr(copy_source, "ACTIVE_S", 0)
+    assert copied(tmp_path / "ledger", postgres).faults == []
 
 
 @pytest.mark.parametrize("lost", ["origin", "place"])

@@ -107,10 +107,10 @@ class CatalogLog:
         self.take(known)
         return result
 
-    def define_builtins(self, db: Db, now: int) -> None:
-        """Bring the meters and rates that are there from the start into a log that lacks them."""
+    def define_builtins(self, db: Db, now: int, look: Look) -> None:
+        """Bring the meters and rates that are there from the start into a log that lacks them, after a `look` at it."""
         if definitions.missing(self.refresh(db).catalog):
-            self.change(db, lambda catalog: (definitions.missing(catalog), None), definitions.OWN_ACTOR, now)
+            self.change(db, lambda catalog: (definitions.missing(catalog), None), definitions.OWN_ACTOR, now, look)
 
 
 def logged(db: Db, known: Known, changes: Sequence[Change], actor: str, now: int) -> Known:

@@ -108,8 +108,10 @@ class PostgresLedger:
         db = server.opened(url)
         try:
             server.migrate(db, url, clock())
-            copy_state.refuse(db, f"The database {server.named(url)}")
-            self._catalog.define_builtins(db, clock())
+            name = f"The database {server.named(url)}"
+            copy_state.refuse(db, name)
+            # Once more with the catalog locked: a copy may have begun in between.
+            self._catalog.define_builtins(db, clock(), lambda db, catalog: copy_state.refuse(db, name))
             self._secret = server.secret(db)
             self._is_distributed = migrating.is_distributed(db)
             self._uses = KeyUses(db, [key.id for key in self.catalog.keys.values()])
