@@ -58,6 +58,7 @@ def migrate_ledger(url: str, *, citus: bool = False, clock: Clock = system_clock
 
 
 def lacking(error: ImportError) -> LedgerError:
+    """Say what to install where the driver of PostgreSQL is not there."""
     return LedgerError(
         f"A ledger in PostgreSQL needs the extra postgres ({error}): pip install 'tallystick[postgres]'."
     )
