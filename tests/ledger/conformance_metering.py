@@ -10,6 +10,7 @@ from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tallystick.catalog import builtin
 from tallystick.envelope import event_of as envelope_event
@@ -1601,7 +1602,7 @@ async def everything_of(ledger: Ledger, account: str) -> tuple[Any, ...]:
 
 def plain_space(space: LiveSpace) -> LiveSpace:
     """Return a space whose parts compare by what is in them; None for what has no use."""
-    return replace(
+    return structs.replace(
         space,
         containers=frozenset(space.containers),
         closed_in=dict(space.closed_in),

@@ -36,6 +36,7 @@ from tests.ledger.build import Desk, StillClock, asynchronous, audio, listed, qu
 from tests.ledger.conformance_metering import everything_of
 from tests.ledger.define import delete, meter, put, put_rates, rates, upsert, work
 from tests.ledger.script import Play
+from tests.postgres import split
 
 Tell = Callable[[str, int, int], None]
 PLACES = ("folder", "database")
@@ -240,6 +241,16 @@ def test_a_ledger_that_changes_is_waited_for_and_not_copied(
         db.execute("SELECT pg_advisory_xact_lock_shared(x'746c6c7902'::bigint)")
         with pytest.raises(LedgerError, match="in use, by a server or another copy"):
             copied(postgres, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_ledger_that_is_spread_over_nodes_is_not_copied(tmp_path: Path, postgres: str) -> None:
+    """Neither from where it is nor into it: what is there stays."""
+    asyncio.run(said(Desk(tmp_path / "ledger")))
+    split(postgres)
+    for origin, place in ((postgres, tmp_path / "copy"), (tmp_path / "ledger", postgres)):
+        with pytest.raises(LedgerError, match="spread over nodes"):
+            copied(origin, place)
     assert not (tmp_path / "copy").exists()
 
 

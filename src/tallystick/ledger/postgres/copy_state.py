@@ -6,7 +6,9 @@ import msgspec
 
 from tallystick.errors import LedgerError
 from tallystick.ledger.packed.steps import Unfinished
+from tallystick.ledger.postgres import server
 from tallystick.ledger.postgres.locks import Db
+from tallystick.ledger.postgres.migrating import is_distributed
 
 _unfinished = msgspec.json.Decoder(Unfinished)
 
@@ -21,6 +23,15 @@ def refuse(db: Db, name: str) -> None:
     """Raise LedgerError for a copy that is not complete."""
     if (unfinished := read(db)) is not None:
         raise LedgerError(unfinished.refusal(name))
+
+
+def refuse_distributed(db: Db, url: str) -> None:
+    """Raise LedgerError where tables are spread over nodes: a copy's transactions are about many accounts."""
+    if is_distributed(db):
+        raise LedgerError(
+            f"The tables of {server.named(url)} are spread over nodes, and such a ledger cannot be copied yet. Copy "
+            "into an empty database that is not spread, and spread that with tallystick migrate --citus."
+        )
 
 
 def write(db: Db, state: Unfinished) -> None:

@@ -59,6 +59,7 @@ def open_target(url: str, origin: str, now: int) -> Iterator[PostgresTarget]:
     try:
         with _asking(url):
             server.migrate(db, url, now)
+            copy_state.refuse_distributed(db, url)
             target = PostgresTarget(url, db, _begun(db, url, origin))
         yield target
     finally:
