@@ -9,7 +9,10 @@ import click
 import tallystick
 
 COMMANDS = {
-    "demo": ("tallystick.cli.demo.command:demo", "Meter a made-up day on a server of its own and check the numbers."),
+    "demo": (
+        "tallystick.cli.demo.command:demo",
+        "Meter two made-up months on a server of its own and check the numbers.",
+    ),
     "serve": ("tallystick.cli.serve:serve", "Take events and answer reports over HTTP."),
     "import": ("tallystick.cli.importing.command:import_", "Import files of events: JSON, CSV or TSV."),
     "usage": ("tallystick.cli.usage:usage", "Print usage per time, account and label."),

@@ -1,4 +1,4 @@
-"""`tallystick demo`: from nothing to a metered, reported and proved day of usage."""
+"""`tallystick demo`: from nothing to two months of usage, metered, reported and proved."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tallystick.cli.options import Failure
+from tallystick.clock import system_clock
 
 if TYPE_CHECKING:
     from tallystick.cli.demo.story import Story
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WIDTH = 80
-PAGE = "/dashboard/usage?from=2026-02-01&through=2026-02-28"
-"""The month, on the dashboard."""
 
 
 class Told(BaseException):
@@ -39,12 +38,11 @@ class Told(BaseException):
 @click.option("--data", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep the data here; must be empty.")
 @click.option("--port", default=0, show_default=True, metavar="N", help="Port to listen on; 0 picks a free one.")
 def demo(serve: bool, data: Path | None, port: int) -> None:
-    """Meter a made-up day and show the reports.
+    """Meter two made-up months up to now and show the reports.
 
-    Starts a server over an empty folder, sends it the traffic of a day with repeats, conflicts, refused and late
-    events among it and a month of four more customers, prints receipts, usage, vendors' reports and limits, and has
-    the log verified. Ends with 1 if any number
-    is not what was made up.
+    Starts a server over an empty folder and sends it the traffic of eight customers: yesterday's event by event, with
+    repeats, conflicts, refused and late events among it, and that of the days around. Prints receipts, usage, vendors'
+    reports and limits, and has the log verified. Ends with 1 if any number is not what was made up.
     """
     if data is not None and data.exists() and (not data.is_dir() or any(data.iterdir())):
         raise Failure(f"{data} is not an empty folder. Name another with --data, or leave it out.")
@@ -56,15 +54,16 @@ def demo(serve: bool, data: Path | None, port: int) -> None:
 def _run(place: Path, port: int, *, stay: bool) -> bool:
     from rich.console import Console
 
-    from tallystick.cli.demo import story, tell, traffic
+    from tallystick.cli.demo import days, story, tell, traffic
     from tallystick.cli.demo.server import serving
 
     console = Console(width=min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH, highlight=False)
     with serving(place, port) as server:
-        console.print(f"A made-up day, {traffic.DAY:%Y-%m-%d}, for a server at {server.url}", soft_wrap=True)
-        console.print(f"with its data in {place}", soft_wrap=True)
+        to_now = days.until(system_clock())
+        console.print(f"Made-up usage of {days.DAYS} days up to now, {story.instant(to_now.now)},", soft_wrap=True)
+        console.print(f"for a server at {server.url} with its data in {place}", soft_wrap=True)
         try:
-            told = story.begin(server, console, traffic.make())
+            told = story.begin(server, console, to_now, traffic.make(to_now))
             agreed = tell.tell(told)
             if agreed and stay:
                 _stay(told)
@@ -75,28 +74,14 @@ def _run(place: Path, port: int, *, stay: bool) -> bool:
 
 def _stay(told: Story) -> None:
     """Say how to look around, and wait until the demo or its server is told to end."""
-    from tallystick.cli.demo import story, traffic
-
-    server, key = told.server, told.keys[story.REPORTED]
+    server = told.server
     server.disconnect()
     told.heading(f"Serving at {server.url} (process {server.process.pid}); ctrl-c ends it.")
-    told.console.print("Look at it in a browser, and sign in with the operator's key:", markup=False)
-    told.console.print(f"{server.url}{PAGE}", soft_wrap=True, markup=False)
-    told.console.print("Or in a shell:", markup=False)
-    day = f"{traffic.DAY:%Y-%m-%d}"
-    lines = (
-        f"OPERATOR_KEY={server.operator_key}",
-        f"KEY={key}  # of {story.REPORTED}",
-        'curl -s -H "Authorization: Bearer $KEY" \\',
-        f'  "{server.url}/v2/usage?since={day}&until={day}"',
-        "export TALLYSTICK_SERVER=" + server.url + " TALLYSTICK_KEY=$OPERATOR_KEY",
-        "tallystick usage --from 2026-02-01T00:00:00Z --to 2026-03-04T00:00:00Z",
-        "tallystick report speechmatics --account kestrel-clinic",
-        "tallystick events tail -n 5",
-        "tallystick verify",
-        "tallystick backup demo.tally",
-    )
-    told.console.print("\n".join(lines), soft_wrap=True, markup=False)
+    told.console.print("In a shell:", markup=False)
+    told.console.print("\n".join(_commands(told)), soft_wrap=True, markup=False)
+    told.console.print("\nOr look at it in a browser, and sign in with the operator's key:", markup=False)
+    page = f"/dashboard/usage?from={told.days.shown:%Y-%m-%d}&through={told.days.today:%Y-%m-%d}"
+    told.console.print(f"{server.url}{page}\n{server.operator_key}", soft_wrap=True, markup=False)
     sys.stdout.flush()
     try:
         code = server.process.wait()
@@ -104,6 +89,27 @@ def _stay(told: Story) -> None:
         return
     if code != 0:
         raise click.ClickException(f"the server has ended with {code}")
+
+
+def _commands(told: Story) -> list[str]:
+    """Return what to try next, to be copied."""
+    from tallystick.cli.demo import story
+    from tallystick.cli.demo.days import ONE
+
+    server, days = told.server, told.days
+    return [
+        f"OPERATOR_KEY={server.operator_key}",
+        f"KEY={told.keys[story.REPORTED]}  # of {story.REPORTED}",
+        'curl -s -H "Authorization: Bearer $KEY" \\',
+        f'  "{server.url}/v2/usage?since={days.told:%Y-%m-%d}&until={days.told:%Y-%m-%d}"',
+        f"export TALLYSTICK_SERVER={server.url} TALLYSTICK_KEY=$OPERATOR_KEY",
+        f"tallystick usage --from {story.instant(days.shown)} --to {story.instant(days.today + ONE)}",
+        "tallystick report speechmatics --account kestrel-clinic",
+        "tallystick limits list",
+        "tallystick events tail -n 5",
+        "tallystick verify",
+        "tallystick backup demo.tally",
+    ]
 
 
 @contextmanager

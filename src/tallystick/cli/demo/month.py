@@ -1,4 +1,4 @@
-"""The month before the demo's day: four more customers, each of another vendor's kind, and their own sums.
+"""Four more customers of the demo, each of another vendor's kind, and their own sums.
 
 As in traffic.py the sums are added up from the work, never from what is sent.
 """
@@ -15,10 +15,13 @@ from typing import Any
 
 import msgspec
 
-from tallystick.cli.demo.traffic import DAY, LINES, SEED
+from tallystick.cli.demo.days import DAYS, ONE, Days, grown
+from tallystick.cli.demo.traffic import LINES, OFFICE, SATURDAY, SEED
 
-START = datetime(2026, 2, 1, tzinfo=DAY.tzinfo)
-DAYS = 28
+WEEKEND = 0.3
+"""How much of a weekday's work is done on a Saturday or a Sunday."""
+CHECKED_WITHIN = timedelta(hours=2)
+"""By when after it came an audio is checked, or deleted again."""
 
 RECORDS = "brightline"
 """Recorded calls in vblaze's terms: model, tags, billing."""
@@ -35,8 +38,13 @@ HOUR_MS = 3_600_000
 
 @dataclass(slots=True)
 class Month:
-    """What is sent, and what it adds up to; durations are milliseconds."""
+    """What is sent, and what it adds up to; durations are milliseconds.
 
+    `requests` are those of the calendar month in which the told day is. `millis_billed` and
+    `credits_billed` are what counts for the limits of RECORDS and of PICTURES.
+    """
+
+    days: Days
     events: list[dict[str, Any]] = field(default_factory=list)
     postings: int = 0
     calls: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
@@ -44,6 +52,8 @@ class Month:
     verifications: list[int] = field(default_factory=list)
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     technologies: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    millis_billed: int = 0
+    credits_billed: Decimal = Decimal(0)
 
     def bodies(self, size: int = 400) -> Iterator[tuple[str, bytes]]:
         """Yield requests: a media type and a body of lines."""
@@ -60,22 +70,34 @@ class Month:
         return dict(sorted(sums.items()))
 
     def credits(self) -> Decimal:
-        """Return what the requests cost."""
+        """Return what the requests of that calendar month cost."""
         return sum((MULTIPLIERS[type] * count for (_, type), count in self.requests.items()), Decimal(0))
 
 
-def make(seed: int = SEED) -> Month:
-    """Make the month, in no order of time: recorders come online when they do."""
-    rng, month = random.Random(f"month {seed}"), Month()
-    for number in range(260):
-        _call(month, rng, number)
-        _speech(month, rng, number)
-    for number in range(420):
-        _picture(month, rng, number)
+def make(days: Days, seed: int = SEED) -> Month:
+    """Make the events of all days, in no order of time: recorders come online when they do."""
+    rng, month = random.Random(f"month {seed}"), Month(days)
+    times = _times(days, rng)
+    for number in range(520):
+        _call(month, rng, next(times), number)
+        _speech(month, rng, next(times), number)
+    for number in range(840):
+        _picture(month, rng, next(times), number)
     for number in range(40):
-        _voice(month, rng, number)
+        _voice(month, rng, next(at for at in times if at + CHECKED_WITHIN < days.now), number)
     rng.shuffle(month.events)
     return month
+
+
+def _times(days: Days, rng: random.Random) -> Iterator[datetime]:
+    """Yield instants up to now: more of them of late, on weekdays and at office hours."""
+    all_days = [days.first + number * ONE for number in range(DAYS)]
+    weights = [grown(days, day) * (WEEKEND if day.weekday() >= SATURDAY else 1) for day in all_days]
+    while True:
+        (day,), (hour,) = rng.choices(all_days, weights), rng.choices(range(24), OFFICE)
+        at = day + timedelta(hours=hour, milliseconds=rng.randrange(HOUR_MS))
+        if at < days.now:
+            yield at
 
 
 def _event(account: str, id: str, type: str, at: datetime, data: Mapping[str, Any], **more: str) -> dict[str, Any]:
@@ -91,10 +113,6 @@ def _event(account: str, id: str, type: str, at: datetime, data: Mapping[str, An
     }
 
 
-def _sometime(rng: random.Random) -> datetime:
-    return START + timedelta(milliseconds=rng.randrange(DAYS * 86_400_000))
-
-
 def _seconds(millis: int) -> str:
     return f"{millis // 1000}.{millis % 1000:03}"
 
@@ -105,7 +123,7 @@ def _add(sums: dict[Any, list[int]], key: Any, millis: int) -> None:
     cell[1] += millis
 
 
-def _call(month: Month, rng: random.Random, number: int) -> None:
+def _call(month: Month, rng: random.Random, at: datetime, number: int) -> None:
     model = rng.choice(("eng-us:callcenter", "eng-us:callcenter", "spa-co:callcenter", "deu:broadcast"))
     tags, billing, millis = (
         rng.choice(("", "DG", "*")),
@@ -113,33 +131,38 @@ def _call(month: Month, rng: random.Random, number: int) -> None:
         rng.randrange(5_000, 1_800_000),
     )
     data = {"duration": _seconds(millis), "model": model, "tags": tags or None, "billing": billing or None}
-    month.events.append(_event(RECORDS, f"call-{number}", "audio.processed", _sometime(rng), data))
+    month.events.append(_event(RECORDS, f"call-{number}", "audio.processed", at, data))
     month.postings += 1
     _add(month.calls, (model, tags, billing), millis)
+    if at >= month.days.billed:
+        month.millis_billed += millis
 
 
-def _speech(month: Month, rng: random.Random, number: int) -> None:
+def _speech(month: Month, rng: random.Random, at: datetime, number: int) -> None:
     technology, vendor = rng.choice(
         (("speech_to_text", "whisper"), ("speech_to_text", "phonexia"), ("speaker_identification", "phonexia"))
     )
     millis = rng.randrange(2_000, 400_000)
     data = {"duration": f"PT{_seconds(millis)}S", "technology": technology, "vendor": vendor, "operation": "process"}
-    month.events.append(_event(SPEECH, f"job-{number}", "audio.processed", _sometime(rng), data))
+    month.events.append(_event(SPEECH, f"job-{number}", "audio.processed", at, data))
     month.postings += 1
     _add(month.technologies, (technology, vendor), millis)
 
 
-def _picture(month: Month, rng: random.Random, number: int) -> None:
+def _picture(month: Month, rng: random.Random, at: datetime, number: int) -> None:
     type, dataset = rng.choice(tuple(MULTIPLIERS)), rng.choice(("shoes", "shoes", "lamps"))
     data = {"type": type, "dataset": dataset}
-    month.events.append(_event(PICTURES, f"search-{number}", "vision.request", _sometime(rng), data))
+    month.events.append(_event(PICTURES, f"search-{number}", "vision.request", at, data))
     month.postings += 2
-    month.requests[dataset, type] += 1
+    if at >= month.days.told.replace(day=1) and at.month == month.days.told.month:
+        month.requests[dataset, type] += 1
+    if at >= month.days.billed:
+        month.credits_billed += MULTIPLIERS[type]
 
 
-def _voice(month: Month, rng: random.Random, number: int) -> None:
+def _voice(month: Month, rng: random.Random, at: datetime, number: int) -> None:
     """Add an audio, most of them with a verification of it; every tenth is deleted again, and counts all the same."""
-    millis, at = rng.randrange(2_000, 60_000), _sometime(rng)
+    millis = rng.randrange(2_000, 60_000)
     seconds = _seconds(millis)
     audio = {"kind": "audio", "id": f"call-{number}", "duration": seconds}
     month.events.append(_event(VOICES, f"audio-{number}", "resource.upserted", at, audio, space=SPACE))

@@ -1,4 +1,4 @@
-"""What the demo does with its server: send the day, show what it says of it, and compare that with the books."""
+"""What the demo does with its server: send the traffic, show what it says of it, and compare that with the books."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tallystick.cli.demo.days import ONE, Days
 from tallystick.cli.demo.month import Month
 from tallystick.cli.demo.server import Answer, Server, checked
 from tallystick.cli.demo.traffic import (
     ALTO,
     BATCH,
     CUSTOMERS,
-    DAY,
-    LATE_DAYS,
     LINES,
     PLAIN,
     SINGLE,
@@ -35,7 +34,6 @@ Jobs = Mapping[tuple[str | None, ...], Sequence[int]]
 
 STATUSES = ("accepted", "duplicate", "conflict", "rejected")
 FORMS = {BATCH: "CloudEvents batch", LINES: "NDJSON", PLAIN: "JSON list", SINGLE: "single event"}
-SINCE = DAY - timedelta(days=LATE_DAYS)
 REPORTED = ALTO.account
 
 
@@ -59,6 +57,7 @@ class Story:
 
     server: Server
     console: Console
+    days: Days
     parcels: Sequence[Parcel]
     books: Books
     keys: Mapping[str, str]
@@ -78,11 +77,11 @@ class Story:
         self.console.print(table)
 
 
-def begin(server: Server, console: Console, parcels: Sequence[Parcel]) -> Story:
+def begin(server: Server, console: Console, days: Days, parcels: Sequence[Parcel]) -> Story:
     """Add up the books and give every customer that reports for itself an account and a key."""
     senders = [customer.account for customer in CUSTOMERS if customer.own_key or customer.account == REPORTED]
     keys = {account: _make_key(server, account) for account in senders}
-    return Story(server, console, parcels, books_of(parcels), keys)
+    return Story(server, console, days, parcels, books_of(parcels, days), keys)
 
 
 def _make_key(server: Server, account: str) -> str:
@@ -146,26 +145,28 @@ def _show_receipts(story: Story, statuses: Mapping[str, int], codes: Mapping[str
 # Usage
 
 
-def _usage(story: Story, meter: str, window: str, group_by: str) -> Any:
+def _usage(story: Story, meter: str, first: datetime, behind: datetime, window: str, group_by: str) -> Any:
     query = {
         "meter": meter,
-        "from": _text(SINCE),
-        "to": _text(DAY + timedelta(days=1)),
+        "from": instant(first),
+        "to": instant(behind),
         "window": window,
         "group_by": group_by,
     }
     return story.server.get("/v1/usage", query, key=story.server.operator_key)
 
 
-def _text(instant: datetime) -> str:
-    return instant.isoformat().replace("+00:00", "Z")
+def instant(day: datetime) -> str:
+    """Write an instant as the API does."""
+    return day.isoformat().replace("+00:00", "Z")
 
 
 def show_audio(story: Story) -> None:
     """Show the seconds of audio per day and account: late events count on the day of the work."""
-    report = _usage(story, "audio", "day", "account")
+    first, behind = story.days.late, story.days.today
+    report = _usage(story, "audio", first, behind, "day", "account")
     rows = [(row["from"][:10], row["labels"]["account"], row["count"], row["quantity"]) for row in report["rows"]]
-    books = story.books.audio
+    books = {key: sums for key, sums in story.books.audio.items() if first <= key[1] < behind}
     expected = [
         (f"{day:%Y-%m-%d}", account, books[account, day][0], seconds(books[account, day][1]))
         for account, day in sorted(books, key=lambda key: (key[1], key[0]))
@@ -184,15 +185,26 @@ def seconds(millis: int) -> str:
 
 
 def show_tokens(story: Story) -> None:
-    """Show the tokens of each language model."""
-    into, out = (_usage(story, meter, "total", "model")["rows"] for meter in ("tokens_in", "tokens_out"))
+    """Show the tokens of each language model, of all days."""
+    into, out = (
+        _usage(story, meter, story.days.first, story.days.today + ONE, "total", "model")["rows"]
+        for meter in ("tokens_in", "tokens_out")
+    )
     answered = {row["labels"]["model"]: row["quantity"] for row in out}
     models = [(row["labels"]["model"], row["count"], row["quantity"]) for row in into]
     rows = [(*row, answered.get(row[0])) for row in models]
-    expected = [(model, sums[0], str(sums[1]), str(sums[2])) for model, sums in sorted(story.books.tokens.items())]
+    expected = [(model, sums[0], str(sums[1]), str(sums[2])) for model, sums in sorted(by_model(story.books).items())]
     _compare_rows(story, "tokens", rows, expected)
-    story.heading("Usage of meters tokens_in and tokens_out, by model")
+    story.heading("Two months of meters tokens_in and tokens_out, by model")
     story.table(("model", "events", "tokens in", "tokens out"), rows, 1)
+
+
+def by_model(books: Books) -> dict[str, list[int]]:
+    """Add up the days: answers, tokens in and tokens out of each model."""
+    sums: dict[str, list[int]] = {}
+    for (model, _), day in books.tokens.items():
+        sums[model] = [before + more for before, more in zip(sums.get(model, (0, 0, 0)), day, strict=True)]
+    return sums
 
 
 def _compare_rows(
@@ -205,7 +217,7 @@ def _compare_rows(
 
 def show_speechmatics(story: Story) -> None:
     """Show one account's batch jobs as Speechmatics reports them, asked for with that account's own key."""
-    query = {"since": f"{SINCE:%Y-%m-%d}", "until": f"{DAY:%Y-%m-%d}"}
+    query = {"since": f"{story.days.first:%Y-%m-%d}", "until": f"{story.days.told:%Y-%m-%d}"}
     report = story.server.get("/v2/usage", query, key=story.keys[REPORTED])
     labels = ("type", "language", "operating_point")
     rows = [(*(line.get(label) for label in labels), *_amounts(line)) for line in report["details"] or []]
@@ -213,7 +225,7 @@ def show_speechmatics(story: Story) -> None:
     _compare_rows(story, "speechmatics, details", rows, _ordered(jobs))
     summary = [(line["type"], *_amounts(line)) for line in report["summary"] or []]
     _compare_rows(story, "speechmatics, summary", summary, _ordered(_by_type(jobs)))
-    story.heading(f"The same usage of {REPORTED}, as Speechmatics reports it (GET /v2/usage)")
+    story.heading(f"Whole days of {REPORTED}, as Speechmatics reports them (GET /v2/usage)")
     story.table((*labels, "count", "duration_hrs"), rows, 3)
 
 

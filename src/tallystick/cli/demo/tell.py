@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tallystick.cli.demo import story, vendors
+from tallystick.cli.demo import bounds, story, vendors
 from tallystick.cli.demo.story import Story
 
 
@@ -13,5 +13,6 @@ def tell(told: Story) -> bool:
     story.show_tokens(told)
     story.show_speechmatics(told)
     month = vendors.show(told)
+    bounds.show(told, month)
     story.verify(told, month)
     return story.judge(told)

@@ -1,7 +1,8 @@
-"""The demo's day: made-up customers, the work they have done, and the requests that report it, with their mishaps.
+"""The demo's traffic: made-up customers, the work they have done, and the requests that report it, with mishaps.
 
-Everything follows from the seed. Each event says beforehand what must become of it, and the books are added up from
-the work itself, never from what is sent, so that a server which reads, counts or sums wrongly cannot agree with them.
+One day is told with all that happens in it; the others before and behind are what it grew from. Everything follows
+from the seed and the clock. Each event says beforehand what must become of it, and the books are added up from the work
+itself, never from what is sent, so that a server which reads, counts or sums wrongly cannot agree with them.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from tallystick.cli.demo.days import LATE_DAYS, Days, grown
+
 SEED = 1
-DAY = datetime(2026, 3, 3, tzinfo=UTC)
-"""A fixed day, so that every run shows the same numbers; it is over, so that Speechmatics' report has it."""
 ELSEWHERE = timezone(timedelta(hours=2))
-LATE_DAYS = 2
-"""How far back the events reach that are reported late."""
+JOBS_MIN = 30
+"""How many a customer has on the day that is told, be it a Sunday: enough for all that goes wrong."""
+TOGETHER = 500
+"""How many events of the other days are sent in one request."""
 
 BATCH = "application/cloudevents-batch+json"
 LINES = "application/x-ndjson"
@@ -32,16 +35,21 @@ OFFICE = (0, 0, 0, 0, 0, 0, 1, 3, 8, 10, 9, 6, 5, 9, 10, 9, 6, 3, 1, 0, 0, 0, 0,
 EVENING = (2, 1, 1, 0, 0, 0, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 6, 8, 10, 11, 11, 9, 6, 3)
 ALWAYS = (3, 2, 2, 2, 2, 3, 4, 6, 8, 8, 8, 7, 7, 8, 8, 8, 7, 6, 5, 5, 5, 4, 4, 3)
 """Weights of the hours of a day."""
+SATURDAY = 5
 
 Labels = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """An account and its habits: how many jobs, when, of which kinds (with weights), and how they are reported."""
+    """An account and its habits: how many jobs, when, of which kinds (with weights), and how they are reported.
+
+    `weekend` is how much of a weekday's work is done on a Saturday or a Sunday.
+    """
 
     account: str
     jobs: int
+    weekend: float
     hours: Sequence[int]
     kinds: Sequence[tuple[int, Labels]]
     media_type: str
@@ -57,7 +65,8 @@ def speech(language: str, operating_point: str | None = None, type: str = "trans
 
 ALTO = Customer(
     account="alto-media",
-    jobs=620,
+    jobs=50,
+    weekend=0.6,
     hours=EVENING,
     kinds=(
         (60, speech("en", "enhanced")),
@@ -67,11 +76,12 @@ ALTO = Customer(
     ),
     media_type=BATCH,
     own_key=False,
-    seconds_max=5400,
+    seconds_max=2400,
 )
 KESTREL = Customer(
     account="kestrel-clinic",
-    jobs=540,
+    jobs=45,
+    weekend=0.2,
     hours=OFFICE,
     kinds=(
         (70, speech("en", "enhanced", mode="batch")),
@@ -84,7 +94,8 @@ KESTREL = Customer(
 )
 NORDLYD = Customer(
     account="nordlyd",
-    jobs=430,
+    jobs=40,
+    weekend=0.8,
     hours=ALWAYS,
     kinds=(
         (40, speech("da", "standard", mode="realtime")),
@@ -97,7 +108,8 @@ NORDLYD = Customer(
 )
 QUILL = Customer(
     account="quill-assist",
-    jobs=700,
+    jobs=55,
+    weekend=0.5,
     hours=ALWAYS,
     kinds=(
         (50, {"model": "quill-small", "operation": "chat"}),
@@ -125,7 +137,7 @@ class Work:
     @property
     def id(self) -> str:
         """The name that whoever did the work gave it."""
-        return f"{self.account}-{self.number:05}"
+        return f"{self.account}-{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +171,17 @@ class Parcel:
 class Books:
     """What the work adds up to: the numbers that the server has to arrive at by itself.
 
-    `audio` is per (account, day), `jobs` per account and the labels of its batch jobs, `tokens` per model; each counts
-    events beside what they hold, in milliseconds or tokens.
+    `audio` is per (account, day), `jobs` per account and the labels of its batch jobs of days before `today`, `tokens`
+    per model and day; each counts events beside what they hold, in milliseconds or tokens.
     """
 
+    today: datetime
     statuses: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     postings: int = 0
     audio: dict[tuple[str, datetime], list[int]] = field(default_factory=dict)
     jobs: dict[str, dict[tuple[str | None, ...], list[int]]] = field(default_factory=dict)
-    tokens: dict[str, list[int]] = field(default_factory=dict)
+    tokens: dict[tuple[str, datetime], list[int]] = field(default_factory=dict)
 
     def enter(self, item: Item) -> None:
         """Add what must become of one event."""
@@ -179,14 +192,14 @@ class Books:
             self._count(item.work)
 
     def _count(self, work: Work) -> None:
+        midnight = work.at.replace(hour=0, minute=0, second=0, microsecond=0)
         if work.millis is None:
             self.postings += 2
-            _add(self.tokens.setdefault(work.labels["model"], [0, 0, 0]), 1, *work.tokens)
+            _add(self.tokens.setdefault((work.labels["model"], midnight), [0, 0, 0]), 1, *work.tokens)
             return
         self.postings += 1
-        midnight = work.at.replace(hour=0, minute=0, second=0, microsecond=0)
         _add(self.audio.setdefault((work.account, midnight), [0, 0]), 1, work.millis)
-        if work.labels.get("mode", "batch") == "batch":
+        if work.at < self.today and work.labels.get("mode", "batch") == "batch":
             kind = tuple(work.labels.get(label) for label in ("type", "language", "operating_point"))
             _add(self.jobs.setdefault(work.account, {}).setdefault(kind, [0, 0]), 1, work.millis)
 
@@ -196,35 +209,38 @@ def _add(sums: list[int], *amounts: int) -> None:
         sums[place] += amount
 
 
-def books_of(parcels: Sequence[Parcel]) -> Books:
+def books_of(parcels: Sequence[Parcel], days: Days) -> Books:
     """Add up what must become of everything that is sent."""
-    books = Books()
+    books = Books(days.today)
     for parcel in parcels:
         for item in parcel.items:
             books.enter(item)
     return books
 
 
-def make(seed: int = SEED) -> list[Parcel]:
-    """Make the requests of the whole day, in the order in which they are sent."""
+def make(days: Days, seed: int = SEED) -> list[Parcel]:
+    """Make the requests of all days in the order in which they are sent: a customer's other days, then the one told."""
     rng = random.Random(seed)
     parcels: list[Parcel] = []
     for customer in CUSTOMERS:
-        done = _day_of(customer, rng)
+        parcels += _quiet(customer, days, rng)
+        done = _day_of(customer, days, days.told, rng, least=JOBS_MIN)
         parcels += _reported(customer, done, rng)
-        parcels += _mishaps(customer, done, rng)
-    parcels += _late(rng)
+        parcels += _mishaps(customer, done, days, rng)
+    parcels += _late(days, rng)
     return parcels
 
 
 # Work
 
 
-def _day_of(customer: Customer, rng: random.Random) -> list[Work]:
-    """Do a customer's work of the day, in the order of its ends."""
-    hours = rng.choices(range(24), customer.hours, k=customer.jobs)
-    ends = sorted(DAY + timedelta(hours=hour, milliseconds=rng.randrange(3_600_000)) for hour in hours)
-    return [_work(customer, number, at, rng) for number, at in enumerate(ends, 1)]
+def _day_of(customer: Customer, days: Days, day: datetime, rng: random.Random, *, least: int = 0) -> list[Work]:
+    """Do a customer's work of a day, in the order of its ends; what would end behind now is not done yet."""
+    share = (customer.weekend if day.weekday() >= SATURDAY else 1) * grown(days, day) * rng.uniform(0.85, 1.15)
+    hours = rng.choices(range(24), customer.hours, k=max(least, round(customer.jobs * share)))
+    ends = sorted(day + timedelta(hours=hour, milliseconds=rng.randrange(3_600_000)) for hour in hours)
+    first = 100_000 * (1 + (day - days.first).days)
+    return [_work(customer, first + number, at, rng) for number, at in enumerate(ends) if at < days.now]
 
 
 def _work(customer: Customer, number: int, at: datetime, rng: random.Random) -> Work:
@@ -295,6 +311,14 @@ def _again(parcel: Parcel) -> Parcel:
 # Requests
 
 
+def _quiet(customer: Customer, days: Days, rng: random.Random) -> Iterator[Parcel]:
+    """Report the work of all days but the one that is told, much of it at once and nothing amiss."""
+    items = [_accepted(customer, work) for day in days.quiet() for work in _day_of(customer, days, day, rng)]
+    sender = customer.account if customer.own_key else None
+    for start in range(0, len(items), TOGETHER):
+        yield Parcel(sender, customer.media_type, items[start : start + TOGETHER])
+
+
 def _reported(customer: Customer, done: Sequence[Work], rng: random.Random) -> Iterator[Parcel]:
     """Report a day's work in requests of an hour or more, some of them twice, and what is urgent one by one."""
     sender = customer.account if customer.own_key else None
@@ -316,12 +340,12 @@ def _reported(customer: Customer, done: Sequence[Work], rng: random.Random) -> I
         yield Parcel(sender, customer.media_type, waiting)
 
 
-def _late(rng: random.Random) -> Iterator[Parcel]:
+def _late(days: Days, rng: random.Random) -> Iterator[Parcel]:
     """Report, at the end, work of the days before, in no order: a recorder was offline."""
     for customer in (ALTO, KESTREL):
         works = []
         for number in range(90_001, 90_041):
-            at = DAY - timedelta(milliseconds=rng.randrange(LATE_DAYS * 86_400_000))
+            at = days.told - timedelta(milliseconds=rng.randrange(LATE_DAYS * 86_400_000))
             works.append(_work(customer, number, at, rng))
         sender = customer.account if customer.own_key else None
         yield Parcel(sender, customer.media_type, [_accepted(customer, work) for work in works])
@@ -349,11 +373,12 @@ FOREIGN: tuple[tuple[str, Mapping[str, Any]], ...] = (("account_forbidden", {"ac
 """What makes an event refused: its code, and the members that are changed; a member that is null counts as absent."""
 
 
-def _mishaps(customer: Customer, done: Sequence[Work], rng: random.Random) -> Iterator[Parcel]:
+def _mishaps(customer: Customer, done: Sequence[Work], days: Days, rng: random.Random) -> Iterator[Parcel]:
     """Send what goes wrong in a day: repeats in other words, ids used twice, and events that cannot be taken."""
     sender = customer.account if customer.own_key else None
     some = rng.sample([work for work in done if not work.failed], 6)
-    fresh = [_work(customer, number, DAY + timedelta(hours=12), rng) for number in range(80_001, 80_031)]
+    noon = days.told + timedelta(hours=12)
+    fresh = [_work(customer, number, noon, rng) for number in range(80_001, 80_031)]
     reworded = [Item(_reworded(_event(customer, work)), "duplicate") for work in some[:4]]
     first = _accepted(customer, fresh[0])
     twice = [first, replace(first, status="duplicate", work=None)]

@@ -1,8 +1,7 @@
-"""What the demo does with the month: send it, show each customer the report of its vendor's kind, and its limits."""
+"""What the demo does with the four more customers: send their work, and show each the report of its vendor's kind."""
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from typing import Any
 
@@ -11,19 +10,15 @@ from tallystick.cli.demo.month import PICTURES, RECORDS, SPACE, SPEECH, VOICES, 
 from tallystick.cli.demo.server import checked
 from tallystick.cli.demo.story import Story
 
-NEAR, OVER = Decimal("0.9"), Decimal("1.25")
-"""How much of its limit a customer has used."""
-
 
 def show(story: Story) -> Month:
-    """Send the month and show what it comes to, in five ways."""
-    made = month.make()
+    """Send their work and show what it comes to, in four ways."""
+    made = month.make(story.days)
     _send(story, made)
     _vblaze(story, made)
     _hiya(story, made)
     _visii(story, made)
     _phonexia(story, made)
-    _limits(story, made)
     return made
 
 
@@ -39,7 +34,7 @@ def _send(story: Story, made: Month) -> None:
             repeated += counts["duplicate"]
     story.comparison.compare("month, accepted", accepted, len(made.events))
     story.comparison.compare("month, sent again", repeated, len(made.events))
-    story.heading(f"The month before: {accepted} events of four more customers, each batch sent twice")
+    story.heading(f"Two months of four more customers: {accepted} events, each batch sent twice")
     story.table(("receipt", "events"), (("accepted", accepted), ("duplicate", repeated)), 1)
 
 
@@ -82,7 +77,7 @@ def _iso(millis: int) -> str:
 
 
 def _visii(story: Story, made: Month) -> None:
-    asked = {"year": str(month.START.year), "month": str(month.START.month)}
+    asked = {"year": str(story.days.told.year), "month": str(story.days.told.month)}
     target = f"/orgs/{PICTURES}/usage"
     report = story.server.get(target, asked, key=story.server.operator_key, scheme="token")["usage"]
     rows = [
@@ -96,7 +91,7 @@ def _visii(story: Story, made: Month) -> None:
     ]
     story.comparison.compare("visii", sorted(rows), expected)
     story.comparison.compare("visii, credits", Decimal(report["credits"]["used"]), made.credits())
-    story.heading(f"{PICTURES}, as visii reports it (GET {target})")
+    story.heading(f"{PICTURES}, as visii reports it (GET {target}), {story.days.told:%Y-%m}")
     story.table(("dataset", "type", "requests", "credits"), rows, 2)
 
 
@@ -110,28 +105,3 @@ def _phonexia(story: Story, made: Month) -> None:
     story.comparison.compare("phonexia", sorted(rows), expected)
     story.heading(f"{SPEECH}, as phonexia reports it (GET /api/billing/consumptions)")
     story.table(("technology", "vendor", "seconds"), rows, 2)
-
-
-def _limits(story: Story, made: Month) -> None:
-    """Give two customers limits, one of which it is near to, and one that is past."""
-    used = {
-        RECORDS: ("audio", Decimal(sum(millis for _, millis in made.calls.values())).scaleb(-3), NEAR),
-        PICTURES: ("vision_credits", made.credits(), OVER),
-    }
-    rows = []
-    for account, (meter, amount, share) in used.items():
-        capacity = (amount / share).quantize(Decimal(1))
-        document = {"account": account, "meter": meter, "period": "total", "amount": f"{capacity:f}", "policy": "allow"}
-        body, key = json.dumps(document).encode(), story.server.operator_key
-        found = checked(story.server.ask("PUT", f"/v1/limits/{account}", body, key=key), 201)
-        expected = (f"{amount.normalize():f}", _text(capacity - amount), _text(amount - capacity))
-        shown = (found["used"], found["remaining"], found["overage"])
-        story.comparison.compare(f"limit of {account}", shown, expected)
-        rows.append((account, meter, found["capacity"], *shown))
-    story.heading("Limits: one customer is near, one is over (GET /v1/limits)")
-    story.table(("account", "meter", "capacity", "used", "remaining", "overage"), rows, 2)
-
-
-def _text(amount: Decimal) -> str:
-    """Write what is left, or over, which is never below nothing."""
-    return "0" if amount <= 0 else f"{amount.normalize():f}"
