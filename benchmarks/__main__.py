@@ -19,6 +19,7 @@ from benchmarks import (
     dialects,
     distributed,
     embedded,
+    first_chart,
     handwritten,
     http,
     importing,
@@ -47,6 +48,7 @@ PARTS = {
     "p": "the ledger in PostgreSQL: through accept until durable, one process",
     "q": "the same, two processes on one database",
     "r": "every dialect's reply in the server at that size, for accounts with 200 and with 10,000 label sets",
+    "s": "the dashboard at that size: until the first chart of the usage page is drawn in Chromium, cold and warm",
     "w": "the worst case: 100 label sets per account, times shuffled over three years (a, b and d, no floor)",
 }
 BATCHES = {1: 10_000, 500: 200_000, 5_000: 400_000, 20_000: 400_000}
@@ -178,17 +180,30 @@ def returned(run: Run, back: long.Return) -> Iterator[Line]:
         yield ceiling("h", "start-up to the first answer", back.start_s, "s", 1)
 
 
+def looked_at(run: Run, folder: Path) -> Iterator[Line]:
+    """Yield how long somebody waits for the usage page of this ledger."""
+    if not first_chart.has_browser():
+        say("  s: there is no Chromium here, so nothing is looked at")
+        return
+    for name, waits in first_chart.measure(folder, run.rounds).items():
+        for case, seconds in (("cold", waits.cold_s), ("warm", waits.warm_s)):
+            yield ceiling("s", f"first chart, {name}, {case}, p50", median(seconds) * MS, "ms", 1000)
+            yield ceiling("s", "  slowest", max(seconds) * MS, "ms")
+
+
 def size(run: Run) -> Iterator[Line]:
     """Fill one ledger and measure everything that depends on its size; the same bodies serve (i)."""
     say(f"{run.events:,} events for the long run{', 13 labels and three meters each' if run.rich else ''}")
     shape = traffic.RICH_LONG if run.rich else traffic.LONG
     bodies = traffic.write(run.folder / "long", shape, run.events, LONG_BATCH)
-    if run.only & set("efgh"):
+    if run.only & set("efghs"):
         folder = run.folder / "data"
         count = -(-run.events // LONG_BATCH)
         yield from grown(run, apart(long.grow, bodies, folder, count, IN_FLIGHT[LONG_BATCH], run.rich))
         if run.only & set("gh"):
             yield from returned(run, apart(long.come_back, folder, traffic.sample(bodies, OLD_IDS, run.events)))
+        if "s" in run.only:
+            yield from looked_at(run, folder)
     if "i" in run.only:
         singles = apart(latency.beside_bulk, bodies, 400, 0.025, run.rich)
         yield ceiling("i", f"{len(singles)} single commits, p50", median(singles) * MS, "ms")
@@ -269,7 +284,7 @@ def lines(run: Run) -> Iterator[Line]:
         yield from admitted(run)
     if "k" in run.only:
         yield from imported(run)
-    if run.only & set("efghi"):
+    if run.only & set("efghis"):
         yield from size(run)
     if "r" in run.only:
         yield from replied(run)

@@ -241,7 +241,7 @@ def _clock_edges(spans: Spans, unit: int, edges_max: int) -> Int64s:
     before = np.cumsum(counts) - counts
     ticks = np.repeat(first - before, counts) + np.arange(total, dtype=np.int64)
     whole = ticks * unit - np.repeat(offsets, counts)
-    return _distinct(np.insert(whole, np.searchsorted(whole, begins), begins))
+    return distinct(np.insert(whole, np.searchsorted(whole, begins), begins))
 
 
 def _calendar_edges(spans: Spans, window: Window) -> Int64s:
@@ -249,7 +249,7 @@ def _calendar_edges(spans: Spans, window: Window) -> Int64s:
     number, midnight = _CALENDAR[window]
     local = np.array([(begins + offsets).min(), (ends + offsets).max()], np.int64)
     low, high = (int(n) for n in number(local))
-    return _distinct(_reached(midnight(np.arange(low, high + 1, dtype=np.int64)), spans))
+    return distinct(_reached(midnight(np.arange(low, high + 1, dtype=np.int64)), spans))
 
 
 def _reached(midnights: Int64s, spans: Spans) -> Int64s:
@@ -262,7 +262,8 @@ def _reached(midnights: Int64s, spans: Spans) -> Int64s:
     return starts
 
 
-def _distinct(ascending: Int64s) -> Int64s:
+def distinct(ascending: Int64s) -> Int64s:
+    """Return each of ascending numbers once; numpy's own way loads a part of it that nothing else here needs."""
     return ascending[np.diff(ascending, prepend=ascending[:1] - 1) > 0]
 
 

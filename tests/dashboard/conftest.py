@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +13,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.api.client import World, run
-from tests.dashboard import made
+from tests.dashboard import browsers, made
 from tests.dashboard.person import Person, Play, Scenario
 from tests.server import OPERATOR, Server, serving
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 TIMEOUT_MS = 10_000
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 WATCH = """
@@ -105,11 +99,11 @@ Visit = Callable[..., Visitor]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start Chromium; a module at a time, because what drives it keeps the thread's event loop to itself."""
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    path = browsers.executable()
     if path is None:
         pytest.skip("there is no Chromium on this machine")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        started = playwright.chromium.launch(executable_path=path, args=list(browsers.ARGUMENTS))
         yield started
         started.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,8 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tallystick import windows
 from tallystick.clock import system_clock
-from tests.dashboard import made
-from tests.dashboard.conftest import ARGUMENTS, BROWSERS
+from tests.dashboard import browsers, made
 from tests.server import OPERATOR, Server, serving
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images"
@@ -95,11 +93,11 @@ def shoot(browser: Browser, server: Server) -> None:
 
 def main() -> None:
     """Serve, fill, look."""
-    path = next(found for name in BROWSERS if (found := shutil.which(name)))
+    path = browsers.executable()
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server, sync_playwright() as playwright:
         fill(server)
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=path, args=list(browsers.ARGUMENTS))
         shoot(browser, server)
         browser.close()
 

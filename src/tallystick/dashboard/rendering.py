@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import jinja2
@@ -65,6 +66,13 @@ def environment() -> jinja2.Environment:
     made.globals["asset"] = assets.address
     made.globals["url"] = url
     return made
+
+
+@cache
+def prepare() -> None:
+    """Have the templates read in a thread of its own, once: whoever sees the form to sign in wants a page next."""
+    made = environment()
+    Thread(target=lambda: [made.get_template(name) for name in made.list_templates()], name="templates").start()
 
 
 def json_text(document: Any) -> str:

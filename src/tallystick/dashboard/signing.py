@@ -19,6 +19,7 @@ _NEXT = re.compile(re.escape(ROOT) + r"/[a-z][!-~]*", re.ASCII)
 
 async def form(visit: Visit) -> Sent:
     """Show the form."""
+    rendering.prepare()
     return _form(visit, visit.value("next"), note="ended" if visit.value("ended") else "")
 
 

@@ -40,7 +40,9 @@ class Ranges:
         apart = np.flatnonzero(self.start[1:] != self.end[:-1])
         first = rollups.period(self.start[np.concatenate(([0], apart + 1))], grain)
         last = rollups.period(self.end[np.concatenate((apart, [len(self.end) - 1]))] - 1, grain)
-        return np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]))
+        return windows.distinct(
+            np.sort(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def _plan(edges: Ints) -> Plan:
     months = _ranges([(month_start[has_months], month_end[has_months], bucket[has_months])])
     grains = ((Grain.MONTH, months), (Grain.DAY, days), (Grain.QUARTER, quarters))
     kept = [(grain, ranges, ranges.periods(grain)) for grain, ranges in grains if len(ranges.start)]
-    return Plan(kept, all_quarters, np.unique(floor[off]))
+    return Plan(kept, all_quarters, windows.distinct(floor[off]))
 
 
 def _around(start: Ints, end: Ints, inner_start: Ints, inner_end: Ints, has: Ints, bucket: Ints) -> Ranges:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 import numpy as np
 
-from tallystick.ledger.packed.series import Selection, SeriesIndex
-from tallystick.model import VALUE, Account, Catalog, Meter, UsageQuery
+from tallystick.ledger.packed.series import Selection, SeriesIndex, Sought, Strand
+from tallystick.model import VALUE, Catalog, Meter, UsageQuery
+
+Group = tuple[str | None, ...]
 
 SELECTIONS_MAX = 32
 """Groupings remembered per account and meter."""
+WIDE_SELECTIONS_MAX = 8
+"""Groupings of several accounts at once that are remembered in all."""
+WIDE_SERIES_MAX = 50_000
+"""Of up to so many series: a grouping of more would take more memory than it spares time."""
+
+
+class Owned(NamedTuple):
+    """The series of an account, under its name and its number."""
+
+    name: str
+    number: int
+    strand: Strand
 
 
 def counts(meter: Meter, version: int) -> bool:
@@ -23,19 +39,32 @@ def select(query: UsageQuery, catalog: Catalog, index: SeriesIndex) -> Selection
     accounts, meter = catalog.accounts, catalog.meters.get(query.meter)
     if meter is None or not _known(meter).issuperset((*query.group_by, *query.where)):
         return Selection(np.empty(0, np.int64), np.empty(0, np.int64), (), np.empty(0, np.int64))
-    names = list(accounts if query.accounts is None else (a for a in dict.fromkeys(query.accounts) if a in accounts))
-    strand = index.strands.get((accounts[names[0]].number, query.meter)) if len(names) == 1 else None
-    if strand is None:
-        return _group(query, meter, names, accounts, index)
-    # What reports and limits ask again and again; it holds until the account meets a new label set.
-    size, where = len(strand.numbers), frozenset(query.where.items())
-    key = (meter.epoch, meter.version), query.group_by, query.blank, where
-    found = strand.selections.get(key)
+    names = accounts if query.accounts is None else (a for a in dict.fromkeys(query.accounts) if a in accounts)
+    owners = [(name, accounts[name].number) for name in names]
+    found = [(name, number, index.strands.get((number, query.meter))) for name, number in owners]
+    owned = [Owned(name, number, strand) for name, number, strand in found if strand is not None]
+    if len(owned) == len(owners) == 1:
+        return _remembered(query, meter, owned, owned[0].strand.selections, SELECTIONS_MAX)
+    if sum(len(each.strand.numbers) for each in owned) <= WIDE_SERIES_MAX:
+        return _remembered(query, meter, owned, index.selections, WIDE_SELECTIONS_MAX)
+    return _group(query, meter, owned)
+
+
+def _remembered(
+    query: UsageQuery, meter: Meter, owned: Sequence[Owned], selections: dict[Sought, tuple[int, Selection]], most: int
+) -> Selection:
+    """Group what reports and limits ask again and again; it holds until one of the accounts meets a new label set."""
+    # Asked before the series are read: what comes in between is found to be missing next time.
+    size = sum(len(each.strand.numbers) for each in owned)
+    whose = tuple((each.name, each.number) for each in owned)
+    where = frozenset(query.where.items())
+    key = (meter.name, (meter.epoch, meter.version), whose, query.group_by, query.blank, where)
+    found = selections.get(key)
     if found is None or found[0] != size:
-        found = (size, _group(query, meter, names, accounts, index))
-        if len(strand.selections) >= SELECTIONS_MAX:
-            strand.selections.clear()
-        strand.selections[key] = found
+        found = (size, _group(query, meter, owned))
+        if len(selections) >= most:
+            selections.clear()
+        selections[key] = found
     return found[1]
 
 
@@ -44,35 +73,44 @@ def _known(meter: Meter) -> set[str]:
     return {"account", *values, *(name for name, _ in meter.labels)}
 
 
-def _group(
-    query: UsageQuery, meter: Meter, names: Sequence[str], accounts: Mapping[str, Account], index: SeriesIndex
-) -> Selection:
+def _group(query: UsageQuery, meter: Meter, owned: Sequence[Owned]) -> Selection:
     numbers: list[int] = []
-    groups: list[tuple[str | None, ...]] = []
-    read: list[int] = []
-    told = [(label, "" if label in query.blank else None) for label in query.group_by]
-    for name in names:
-        strand = index.strands.get((accounts[name].number, query.meter))
-        if strand is None:
-            continue
-        read.append(accounts[name].number)
-        for number, labels, version in zip(strand.numbers, strand.labels, strand.versions, strict=False):
-            if not counts(meter, version):
-                continue
-            # Said in the quickest way: an account may have ten thousand label sets.
-            values = dict(labels)
-            for label, wanted in query.where.items():
-                if values.get(label, "") not in wanted:
-                    break
-            else:
-                numbers.append(number)
-                groups.append(
-                    tuple([name if label == "account" else values.get(label, absent) for label, absent in told])
-                )
-    ordered = sorted(set(groups), key=lambda group: [(value is not None, value or "") for value in group])
+    groups: list[Group] = []
+    for name, _, strand in owned:
+        some, theirs = _group_of(query, meter, name, strand)
+        numbers += some
+        groups += theirs
+    ordered = _ordered(set(groups))
     rank = {group: at for at, group in enumerate(ordered)}
     series = np.array(numbers, np.int64)
     order = np.argsort(series, kind="stable")
-    return Selection(
-        series[order], np.array([rank[g] for g in groups], np.int64)[order], ordered, np.array(sorted(read), np.int64)
-    )
+    read = np.array(sorted(each.number for each in owned), np.int64)
+    return Selection(series[order], np.array([rank[g] for g in groups], np.int64)[order], ordered, read)
+
+
+def _group_of(query: UsageQuery, meter: Meter, name: str, strand: Strand) -> tuple[list[int], list[Group]]:
+    """Return the numbers of an account's series that are wanted, and the group of each."""
+    kept = zip(strand.numbers, strand.labels, strand.versions, strict=False)
+    counted = [(number, labels) for number, labels, version in kept if counts(meter, version)]
+    if not query.where and all(label == "account" for label in query.group_by):
+        # The account says it all.
+        return [number for number, _ in counted], [(name,) * len(query.group_by)] * len(counted)
+    numbers: list[int] = []
+    groups: list[Group] = []
+    told = [(label, "" if label in query.blank else None) for label in query.group_by]
+    for number, labels in counted:
+        # Said in the quickest way: an account may have ten thousand label sets.
+        values = dict(labels)
+        for label, wanted in query.where.items():
+            if values.get(label, "") not in wanted:
+                break
+        else:
+            numbers.append(number)
+            groups.append(tuple([name if label == "account" else values.get(label, absent) for label, absent in told]))
+    return numbers, groups
+
+
+def _ordered(groups: AbstractSet[Group]) -> list[Group]:
+    """Sort by code points, label by label, what is absent first; labels that are the same everywhere do not matter."""
+    varied = [at for at, values in enumerate(zip(*groups, strict=True)) if len(set(values)) > 1]
+    return sorted(groups, key=lambda group: ["" if group[at] is None else f"\0{group[at]}" for at in varied])

@@ -11,8 +11,16 @@ from tallystick.ledger.packed.segment import NewSeries
 from tallystick.model import VALUE, Account, Labels, LabelSet
 from tallystick.rollup import Ints
 
-Sought = tuple[tuple[int, int], tuple[str, ...], frozenset[str], frozenset[tuple[str, frozenset[str]]]]
-"""The first and the last version that count, labels, which are "" if absent, and of labels the values wanted."""
+Sought = tuple[
+    str,
+    tuple[int, int],
+    tuple[tuple[str, int], ...],
+    tuple[str, ...],
+    frozenset[str],
+    frozenset[tuple[str, frozenset[str]]],
+]
+"""A meter, its first and last version that count, accounts by name and number, labels, which are "" if absent, and of
+labels the values wanted."""
 
 MEMO_MAX = 200_000
 TABLE_SPARSE_MAX = 16
@@ -65,8 +73,7 @@ class Strand:
 
     `sets` are the label sets of distinct values, where there are any: then there are more series than label sets.
 
-    `selections` remembers groupings of those since an epoch, by it, the labels they are grouped by and the values that
-    are wanted, each with how many series there were.
+    `selections` remembers groupings, each with how many series there were.
     """
 
     numbers: list[int] = field(default_factory=list)
@@ -87,10 +94,14 @@ class Strand:
 
 
 class SeriesIndex:
-    """Written by the writer thread alone; readers see a prefix of it, which is all they need."""
+    """Written by the writer thread alone; readers see a prefix of it, which is all they need.
+
+    `selections` remembers groupings of several accounts at once, each with how many series there were.
+    """
 
     def __init__(self) -> None:
         self.strands: dict[tuple[int, str], Strand] = {}
+        self.selections: dict[Sought, tuple[int, Selection]] = {}
         self.widest = self.values = 0
         self.accounts: list[int] = [0]
         self.meters: list[str] = [""]

@@ -9,9 +9,11 @@ from threading import Lock
 
 import apsw
 
+from tallystick import rollup
 from tallystick.ledger.packed import rollups
 from tallystick.ledger.packed.answering import within
 from tallystick.ledger.packed.planning import Plan
+from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.sqlite.file import rows
 from tallystick.model import UsageQuery
 from tallystick.rollup import Cells, Ints
@@ -20,6 +22,8 @@ Unpack = Callable[[bytes], Cells]
 Asked = tuple[str, bytes, bytes]
 """A meter, account numbers and edges: what questions have in common that read the same cells."""
 
+TOGETHER_CELLS = 20_000
+"""So many cells of several runs are placed and summed in one step."""
 SHARED_CELLS_MAX = 200_000
 """So many cells of a question are held for others of the same report."""
 
@@ -63,12 +67,25 @@ class Source:
                 self._held[asked] = held
 
     def _read(self, meter: str, accounts: Ints, plan: Plan) -> Iterator[tuple[Cells, Ints]]:
+        for grain, ranges, periods in plan.rollups:
+            for cells in self._together(meter, accounts, grain, periods):
+                yield within(cells, ranges)
+
+    def _together(self, meter: str, accounts: Ints, grain: Grain, periods: Ints) -> Iterator[Cells]:
+        """Yield the cells of runs; many runs of few cells cost more one by one than the cells do."""
         statement = """SELECT body FROM rollup WHERE meter = ? AND account IN carray(?) AND grain = ?
             AND period IN carray(?)"""
-        for grain, ranges, periods in plan.rollups:
-            bounds = (meter, apsw.carray(accounts), int(grain), apsw.carray(periods))
-            for (body,) in rows(self.db, statement, bounds):
-                yield within(self.unpack(body), ranges)
+        bounds = (meter, apsw.carray(accounts), int(grain), apsw.carray(periods))
+        some: list[Cells] = []
+        count = 0
+        for (body,) in rows(self.db, statement, bounds):
+            some.append(self.unpack(body))
+            count += len(some[-1])
+            if count >= TOGETHER_CELLS:
+                yield rollup.joined(some)
+                some, count = [], 0
+        if some:
+            yield rollup.joined(some)
 
 
 class Unpacked:
