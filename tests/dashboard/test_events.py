@@ -36,6 +36,25 @@ def test_new_events_come_in_by_themselves_until_paused(visit: Visit, server: Ser
     visitor.check()
 
 
+def test_a_live_page_says_that_its_session_is_over(visit: Visit) -> None:
+    """Instead of standing still; the link leads to the form and from there back, and nothing is asked any more."""
+    visitor = visit()
+    visitor.sign_in(KEYS["acme"])
+    page = visitor.open(PAGE)
+    visitor.context.clear_cookies()
+    expect(page.get_by_role("alert")).to_contain_text("You are signed out")
+    expect(page.locator("tbody tr")).to_have_count(0)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2500)
+    assert asked == []
+    page.get_by_role("link", name="Sign in again").click()
+    page.get_by_label("Key").fill(KEYS["acme"])
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"**{PAGE}")
+    visitor.check()
+
+
 def test_events_are_searched_and_paged(visit: Visit) -> None:
     """By id, space and type, in the address; earlier pages follow, and none shows an event of another customer."""
     visitor = visit()

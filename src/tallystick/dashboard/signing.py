@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 
 from tallystick.dashboard import rendering, session
 from tallystick.dashboard.client import UNAUTHORIZED, Api, Refused
 from tallystick.dashboard.session import FORM_COOKIE
-from tallystick.dashboard.visit import ROOT, Sent, Visit, redirect, url
+from tallystick.dashboard.visit import ROOT, Pairs, Sent, Visit, redirect, url
 
 PATH = f"{ROOT}/sign-in"
 FORM_TOKEN_LENGTH = 43
@@ -52,13 +53,21 @@ async def sign_out(visit: Visit) -> Sent:
 
 def asked(visit: Visit) -> Sent:
     """Send whoever is not signed in to the form, and from there back to where they wanted to go."""
-    return redirect(url("/sign-in", [("next", _here(visit))]))
+    return _sent_off(visit, [("next", _here(visit))])
 
 
 def ended(visit: Visit) -> Sent:
     """End a session whose key is no key any more."""
-    target = url("/sign-in", [("next", _here(visit)), ("ended", "1")])
-    return redirect(target, **{"Set-Cookie": session.end(visit)})
+    sent = _sent_off(visit, [("next", _here(visit)), ("ended", "1")])
+    return replace(sent, headers={**sent.headers, "Set-Cookie": session.end(visit)})
+
+
+def _sent_off(visit: Visit, query: Pairs) -> Sent:
+    """Lead to the form; a page that renews a part of itself says so in this part instead."""
+    target = url("/sign-in", query)
+    if visit.headers.get("hx-request") != "true":
+        return redirect(target)
+    return rendering.page("signed-out.html", visit, None, title="You are signed out", target=target)
 
 
 def _here(visit: Visit) -> str:

@@ -4,6 +4,7 @@
   const drawn = new Map();
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const paper = matchMedia("print");
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const colourOf = (place) => colour(place < 0 ? "sx" : `s${place}`);
@@ -29,7 +30,7 @@
   }
 
   function bars(data) {
-    const shared = { type: "bar", stack: "all", barCategoryGap: "22%", barGap: "-100%", animation: !still.matches, animationDuration: 200 };
+    const shared = { type: "bar", stack: "all", barCategoryGap: "22%", barGap: "-100%", animation: !still.matches && !paper.matches, animationDuration: 200 };
     const edge = { borderColor: colour("paper"), borderWidth: data.buckets.length > 120 ? 0 : 0.5 };
     const series = data.series.map((each) => ({
       ...shared, name: each.name, data: each.heights, itemStyle: { color: colourOf(each.place), ...edge }, emphasis: { disabled: true },
@@ -106,7 +107,8 @@
 
   dark.addEventListener("change", draw);
   addEventListener("resize", () => drawn.forEach((chart) => chart.resize()));
-  addEventListener("beforeprint", () => drawn.forEach((chart) => chart.resize()));
+  // Paper has its own width, and is light whatever the screen is.
+  paper.addEventListener("change", () => { draw(); drawn.forEach((chart) => chart.resize()); });
   document.addEventListener("htmx:after:swap", draw);
   draw();
 })();
