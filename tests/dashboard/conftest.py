@@ -62,7 +62,9 @@ class Visitor:
 
     def flaws(self) -> list[str]:
         """Return what axe finds wrong with the page as it is now."""
-        found = Axe().run(self.page, options={"runOnly": {"type": "tag", "values": TAGS}})
+        found = Axe().run(
+            self.page, options={"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}
+        )
         return [
             f"{each['id']}: {node['html'][:120]} {node.get('failureSummary', '')[:200]}"
             for each in found.response["violations"]
