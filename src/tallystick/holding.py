@@ -6,11 +6,13 @@ Pure: the ledger runs it inside its transaction, with balances that are true the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import msgspec
+from msgspec.structs import replace
+
 from tallystick import limits
-from tallystick.limits import Balance, Decision, Standing, counts, decide
+from tallystick.limits import Balance, Standing, counts
 from tallystick.model import Batch, Hold, HoldLine, HoldMode, Limit, Property, Settlement, Verdict
 
 
@@ -28,8 +30,7 @@ class Outcome(StrEnum):
     BUSY = "busy"  # another call about it is being decided; safe to repeat
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """What a hold takes, or would take, of a limit; `fits` says whether it can.
 
     `amount` is at the limit's scale, None where the hold does not tell. `standing` is that after it was taken, or as it
@@ -46,8 +47,7 @@ Claimed = tuple[Limit, Balance, tuple[int, int]]
 """A limit that counts for a hold, its balance, and its present period."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A ledger's answer to a call about a hold, at the instant `now` of its decision.
 
     `claims` are the limits that count for it, by id; a settlement asks for none. `verdict` is that on the event of a
@@ -68,7 +68,10 @@ class Answer:
 
 def line_of(limit: Limit, hold: Hold) -> HoldLine | None:
     """Return what a hold sets aside of the meter of a limit, where the limit counts it."""
-    return next((line for line in hold.lines if counts(limit, line.meter, line.labels)), None)
+    for line in hold.lines:
+        if counts(limit, line.meter, line.labels):
+            return line
+    return None
 
 
 def concerned(hold: Hold, of_account: Iterable[Limit]) -> list[Limit]:
@@ -106,7 +109,7 @@ def admit(hold: Hold, balances: Sequence[Claimed], now: int) -> Answer:
 def grown(hold: Hold, quantity: int, balances: Sequence[Claimed], now: int, was: Hold | None = None) -> Answer:
     """Say whether a hold can hold `quantity`, all or nothing; balances are without what it holds already, as `was`."""
     found = [(each, amount_of(each[0], hold, quantity)) for each in balances]
-    fits = [_decision(limit, balance, amount, now).fits for (limit, balance, _), amount in found]
+    fits = [_fits(limit, balance, amount, now) for (limit, balance, _), amount in found]
     done = all(fits)
     claims = tuple(
         Claim(limit, amount, fit, limits.standing(limit, _after(limit, balance, amount, was, done), now, period))
@@ -149,9 +152,9 @@ def _is_exceeded(hold: Hold, amounts: Mapping[str, int]) -> bool:
     )
 
 
-def _decision(limit: Limit, balance: Balance, amount: int | None, now: int) -> Decision:
+def _fits(limit: Limit, balance: Balance, amount: int | None, now: int) -> bool:
     # Work of which nobody knows how much it is needs something to be left.
-    return decide(limit, balance, 1 if amount is None else amount, now)
+    return limits.fits(limit, balance, 1 if amount is None else amount, now)
 
 
 def _after(limit: Limit, balance: Balance, amount: int | None, was: Hold | None, done: bool) -> Balance:

@@ -6,8 +6,8 @@ A period says when use begins at nothing again; grants say how much may be used.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from tallystick import windows
@@ -31,16 +31,14 @@ FIXED = ("unit", "scale", "aggregation")
 """What a meter keeps for as long as there are limits on its quantity."""
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(msgspec.Struct, frozen=True):
     """What is taken of a limit: used in the period, and held for work that is under way."""
 
     used: int = 0
     held: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """How a limit stands at an instant; amounts are integers at the limit's scale.
 
     `start` and `end` are the period, `resets_at` is its end, None where it never ends. `capacity` holds until
@@ -67,8 +65,7 @@ class Standing:
         return self.used + self.held
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Whether an amount fits, what remains then (where it does not: what remains as it is), and until when."""
 
     fits: bool
@@ -88,7 +85,11 @@ def grants_at(limit: Limit, at: int) -> list[Grant]:
 
 def capacity_at(limit: Limit, at: int) -> int:
     """Return what the limit allows at an instant: its own amount and the grants that are valid then."""
-    return (limit.amount or 0) + sum(grant.amount for grant in grants_at(limit, at))
+    return _capacity(limit, grants_at(limit, at))
+
+
+def _capacity(limit: Limit, granted: Iterable[Grant]) -> int:
+    return (limit.amount or 0) + sum(grant.amount for grant in granted)
 
 
 def period_at(limit: Limit, at: int) -> tuple[int, int]:
@@ -100,7 +101,8 @@ def standing(limit: Limit, balance: Balance, at: int, period: tuple[int, int] | 
     """Say how a limit stands at an instant, of which `balance` is true; `period` is the one it is in, where known."""
     start, end = period or period_at(limit, at)
     resets_at = _resets_at(limit, end)
-    granted, capacity = grants_at(limit, at), capacity_at(limit, at)
+    granted = grants_at(limit, at)
+    capacity = _capacity(limit, granted)
     return Standing(
         start=start,
         end=end,
@@ -117,12 +119,17 @@ def standing(limit: Limit, balance: Balance, at: int, period: tuple[int, int] | 
     )
 
 
-def decide(limit: Limit, balance: Balance, amount: int, now: int) -> Decision:
+def fits(limit: Limit, balance: Balance, amount: int, now: int) -> bool:
     """Say whether `amount` more fits under a limit, beside what is used and held."""
+    return _fits(limit, capacity_at(limit, now), balance, amount)
+
+
+def decide(limit: Limit, balance: Balance, amount: int, now: int) -> Decision:
+    """Say whether `amount` more fits, as `fits` does, and how the limit stands then."""
     capacity = capacity_at(limit, now)
-    fits = _fits(limit, capacity, balance, amount)
-    after = Balance(balance.used, balance.held + amount) if fits else balance
-    return Decision(fits, _remaining(capacity, after), _resets_at(limit, period_at(limit, now)[1]))
+    is_fit = _fits(limit, capacity, balance, amount)
+    after = Balance(balance.used, balance.held + amount) if is_fit else balance
+    return Decision(is_fit, _remaining(capacity, after), _resets_at(limit, period_at(limit, now)[1]))
 
 
 def _fits(limit: Limit, capacity: int, balance: Balance, amount: int) -> bool:
@@ -151,6 +158,8 @@ def counts(limit: Limit, meter: str, labels: Labels) -> bool:
     """Say whether a limit counts what a meter counts under a label set; `""` is also what is absent."""
     if limit.meter != meter:
         return False
+    if not limit.where:
+        return True
     values = dict(labels)
     return all(values.get(name, "") == value for name, value in limit.where)
 

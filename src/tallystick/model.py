@@ -252,8 +252,7 @@ class HoldState(StrEnum):
     CHECKED = "checked"
 
 
-@dataclass(frozen=True, slots=True)
-class HoldLine:
+class HoldLine(msgspec.Struct, frozen=True, array_like=True):
     """What a hold, if it holds all that was asked for, sets aside of one meter for a label set.
 
     `quantity` is an integer at `scale`, None where the hold does not tell it. `count` is a number of events;
@@ -268,8 +267,7 @@ class HoldLine:
     is_counted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """What ended a hold: the event that was recorded, by its identity, and when.
 
     `expired` = the hold had expired before, `exceeded` = the event has more than was held.
@@ -282,8 +280,7 @@ class Settlement:
     exceeded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """Capacity of an account set aside before the work; identity = (account, id), for ever.
 
     `asked` is what was asked for and `quantity` what is held, of `meter`, at its scale. `ttl` is in microseconds.

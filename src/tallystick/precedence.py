@@ -7,8 +7,7 @@ small request would have to win that race at each of its steps; so bulk stops be
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 GIVE_WAY_S = 0.005
 """How long a piece of bulk waits at most: small requests that never cease slow it, and do not stop it."""
@@ -23,19 +22,25 @@ class Precedence:
         self._clear = threading.Event()
         self._clear.set()
 
-    @contextmanager
-    def small(self) -> Iterator[None]:
-        """Say that a small request is under way; for any thread, also across the steps of a coroutine."""
+    def small(self) -> Precedence:
+        """Say, with what this returns, that a small request is under way; for any thread, also across the steps of a
+        coroutine.
+        """
+        return self
+
+    def __enter__(self) -> None:
         with self._changing:
             self._under_way += 1
-            self._clear.clear()
-        try:
-            yield
-        finally:
-            with self._changing:
-                self._under_way -= 1
-                if not self._under_way:
-                    self._clear.set()
+            if self._under_way == 1:
+                self._clear.clear()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changing:
+            self._under_way -= 1
+            if not self._under_way:
+                self._clear.set()
 
     @property
     def is_claimed(self) -> bool:

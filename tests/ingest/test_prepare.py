@@ -273,7 +273,7 @@ def test_columns_and_single_events_give_the_same(raws: list[bytes], caller: Call
 
 
 def assert_both_ways(raws: Sequence[bytes], caller: Caller, catalog: Catalog, plain: bool) -> None:
-    """Prepare a batch twice, its last two events once more by themselves, and compare all with validate."""
+    """Prepare a batch twice, its last two events once more, each event by itself twice, and compare with validate."""
     preparer = Preparer(SETTINGS)
     expected = said(raws, one_by_one(raws, caller, catalog, plain))
     padded = [*raws, *[event(str(n), duration=1) for n in range(FEW)]]
@@ -282,6 +282,10 @@ def assert_both_ways(raws: Sequence[bytes], caller: Caller, catalog: Catalog, pl
         assert unpacked(prepared, len(padded))[: len(raws)] == expected
     prepared = preparer.prepare(raws[-FEW:], plain=plain, caller=caller, catalog=catalog, now=NOW)
     assert unpacked(prepared, len(raws[-FEW:])) == expected[-FEW:]
+    for alone in (preparer, Preparer(SETTINGS)):
+        for raw in [*raws, *raws]:
+            prepared = alone.prepare([raw], plain=plain, caller=caller, catalog=catalog, now=NOW)
+            assert unpacked(prepared, 1) == said([raw], one_by_one([raw], caller, catalog, plain))
 
 
 def event(id: str, **data: Any) -> bytes:
@@ -329,6 +333,24 @@ def test_one_event_teaches_for_all_accounts(monkeypatch: pytest.MonkeyPatch) -> 
     prepared, judged = judged_alone(raws, CATALOG, monkeypatch)
     assert len(judged) == 1
     assert [each.account for each in prepared.batch.label_sets] == [f"a{n}" for n in range(1000)]
+
+
+def test_the_fast_way_is_taken_for_a_plain_event_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hundred like events that come one by one only the first is judged by validate."""
+    judged: list[bytes] = []
+
+    def counting(raw: bytes, **keywords: Any) -> Any:
+        judged.append(raw)
+        return validate(raw, **keywords)
+
+    monkeypatch.setattr("tallystick.ingest.prepare.validate", counting)
+    preparer = Preparer(SETTINGS)
+    amounts = []
+    for n in range(100):
+        raws = [event(str(n), duration=n / 8, model="m")]
+        prepared = preparer.prepare(raws, plain=False, caller=OPERATOR, catalog=CATALOG, now=NOW)
+        amounts += prepared.batch.posting_amount.tolist()
+    assert (len(judged), amounts) == (1, [n * 125_000 for n in range(100)])
 
 
 INSTANTS = (0, 1_717_199_999_000_000, 1_717_199_999_123_456, NOW)

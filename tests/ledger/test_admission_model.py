@@ -6,12 +6,12 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tallystick import holding, limits
 from tallystick.holding import Outcome

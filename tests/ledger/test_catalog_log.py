@@ -41,12 +41,12 @@ async def test_a_deletion_overtakes_a_commit_that_is_under_way(tmp_path: Path) -
         held, submit, has_come = [], ledger._writer.submit, asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def hold(work: Any, lane: Lane) -> None:
-            if isinstance(work, Job):
-                held.append((work, lane))
+        def hold(works: Any, lane: Lane) -> None:
+            if any(isinstance(work, Job) for work in works):
+                held.append((works, lane))
                 loop.call_soon_threadsafe(has_come.set)
             else:
-                submit(work, lane)
+                submit(works, lane)
 
         await ledger.put_account(Account("acme", 0), actor="test")
         await desk.send(ledger, audio("1", account="globex"))

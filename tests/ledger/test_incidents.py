@@ -50,9 +50,10 @@ async def test_a_job_that_waited_while_identities_were_stored(tmp_path: Path) ->
             held: list[tuple[Any, Lane]] = []
             submit = ledger._writer.submit
 
-            def hold_bulk(work: Any, lane: Lane) -> None:
+            def hold_bulk(works: Any, lane: Lane) -> None:
                 # As if the bulk lane were long: this job is screened, and its turn comes later.
-                held.append((work, lane)) if lane is Lane.BULK and isinstance(work, Job) else submit(work, lane)
+                is_job = any(isinstance(work, Job) for work in works)
+                held.append((works, lane)) if lane is Lane.BULK and is_job else submit(works, lane)
 
             ledger._writer.submit = hold_bulk  # type: ignore[method-assign]  # to set the timing
             late = asyncio.ensure_future(ledger.commit(desk.batch(ledger, audio("twice")), bulk=True))
@@ -75,7 +76,7 @@ async def test_a_cancelled_change_to_the_catalog(tmp_path: Path) -> None:
         desk = Desk(tmp_path)
         ledger = await embedded(desk)
         gate = threading.Event()
-        ledger._writer.submit(Held(gate), Lane.URGENT)
+        ledger._writer.submit([Held(gate)], Lane.URGENT)
         change = asyncio.ensure_future(ledger.put_account(Account("acme", 0), actor="me"))
         await asyncio.sleep(0.05)
         change.cancel()  # the client went away
@@ -260,7 +261,7 @@ async def test_bulk_and_background_beside_single_events(tmp_path: Path) -> None:
         await asyncio.sleep(0.3)
         bulk = asyncio.ensure_future(ledger.commit(desk.batch(ledger, audio("bulk")), bulk=True))
         task = Task(lambda db: None)
-        ledger._writer.submit(task, Lane.BACKGROUND)
+        ledger._writer.submit([task], Lane.BACKGROUND)
         await asyncio.wait([bulk], timeout=5)
         served = (bulk.done(), await asyncio.to_thread(task.done.wait, 5))
         here, going = sent, False

@@ -5,6 +5,8 @@ Everything is exact in 64 bits, or the row is left to others.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,8 +14,10 @@ from operator import attrgetter
 
 import numpy as np
 
+from tallystick.envelope import EXACT
 from tallystick.ingest.columns import DIGITS_MAX, Ints, Mask, Numbers
 from tallystick.model import RATE_SCALE, Catalog, Meter, Posting, Rate, Rounding
+from tallystick.quantity import AMOUNT_MAX, rounded
 
 QUANTITY_DIGITS = 12
 """No meter takes a quantity above 10^12."""
@@ -23,6 +27,8 @@ WORKING_SCALE_MAX = 12
 RATED_SCALE_MIN, RATED_SCALE_MAX = 6, 9
 """Decimals of a quantity that is multiplied by a rate, which has RATE_SCALE more."""
 PRODUCT_MAX = 1 << 62
+PLAIN = re.compile(rb"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,12})?")
+"""A JSON number that every meter finds in range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,25 @@ class Way:
         steps = list(_steps(self.rounding))
         fits = all(0 <= step <= Decimal(10) ** (DIGITS_MAX - scale) for step in steps)
         return self.finest <= scale and fits and (not steps or steps[0] > 0)
+
+    def amount(self, number: bytes, time: int) -> int | None:
+        """Return the amount of one event by the text of its number; nothing where that needs a closer look."""
+        if not PLAIN.fullmatch(number):
+            return None
+        quantity = Decimal(number.decode())
+        if self.rates is not None:
+            at = bisect_right(self.rates, time, key=attrgetter("start"))
+            if at == 0:
+                return None
+            quantity = EXACT.multiply(quantity, Decimal(self.rates[at - 1].multiplier).scaleb(-RATE_SCALE))
+        if self.rounding is not None:
+            amount = rounded(quantity, self.rounding, self.scale)
+        else:
+            whole = quantity.scaleb(self.scale, EXACT)
+            amount = int(whole)
+            if amount != whole:
+                return None
+        return amount if amount <= AMOUNT_MAX else None
 
     def amounts(self, numbers: Numbers | None, times: Ints) -> tuple[Ints, Mask]:
         """Return the amount of each event, and which of them are exact and in range; the rest means nothing.

@@ -61,6 +61,10 @@ class Form:
     slow_types: frozenset[str]
     _chosen: Callable[[Texts], Texts]
 
+    def texts_of(self, data: Any) -> Texts:
+        """Return what makes the shape of one event, of its data."""
+        return self._chosen(msgspec.structs.astuple(data))
+
     def texts(self, data: Iterable[Any]) -> Iterator[Texts]:
         """Yield what makes the shape of each event, of its data."""
         return map(self._chosen, map(msgspec.structs.astuple, data))
@@ -87,6 +91,10 @@ class Plan:
     def shapes(self, heads: Iterable[Texts], texts: Iterable[Texts]) -> list[Shape | None]:
         """Return the shape of each event by the texts around its data and those in it; None where it is not known."""
         return list(map(dict.get, map(self._known.__getitem__, heads), texts))
+
+    def may_learn(self, head: Texts) -> bool:
+        """Say whether events with these texts around their data have a shape at all."""
+        return head[DATA_BASE64] is None and head[TYPE] not in self.form.slow_types
 
     def learn(self, head: Texts, texts: Texts, account: str, postings: Sequence[Posting]) -> Shape:
         """Remember what an event with these texts adds."""
@@ -123,6 +131,10 @@ class Plan:
             self._shapes = 0
         self._known[head][self._texts.setdefault(texts, texts)] = shape
         self._shapes += 1
+
+    def shape(self, head: Texts, texts: Texts) -> Shape | None:
+        """Return the shape of one event, as `shapes` does."""
+        return self._known[head].get(texts)
 
     def _way(self, posting: Posting) -> int:
         way = way_of(self._catalog.meters[posting.meter], posting, self._catalog)

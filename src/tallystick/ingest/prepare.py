@@ -7,7 +7,6 @@ columns. Whatever is not in the plainest form goes to validate.py by itself, so 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -20,26 +19,26 @@ from numpy.typing import NDArray
 
 from tallystick.envelope import DEPTH_MAX, SECOND
 from tallystick.ingest import columns
-from tallystick.ingest.plan import ACCOUNT, DATA_BASE64, TYPE, Form, LabelSets, Plan, Shape, Texts, make_form
+from tallystick.ingest.plain import BEYOND, decode_one, is_clean, subject_in_shape
+from tallystick.ingest.plan import ACCOUNT, Form, LabelSets, Plan, Shape, Texts, make_form
+from tallystick.ingest.single import Single
 from tallystick.ingest.stencils import stencils_of
 from tallystick.ingest.validate import ACCOUNT_NAME, but_for_meters, validate
 from tallystick.model import Batch, Caller, Catalog, Change, Checked, Doomed, LabelSet, Verdict
 from tallystick.settings import Settings
 
 TEXTS_MAX = 150_000
-"""Texts and shapes remembered for all callers together, looked at every CALLS_PER_LOOK parts."""
+"""Texts and shapes remembered for all callers together, looked at every CALLS_PER_LOOK parts, or more seldom."""
 CALLS_PER_LOOK = 32
 PIECE_BYTES = 128 * 1024
 """How much is decoded at a stretch: what it takes in memory stays near the processor."""
 FEW = 2
 """So few events are judged one by one: columns cost something for each that they have."""
-ESCAPES = re.compile(rb"\\[bfnrtu]")
-UNSAFE_RAW = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
-BEYOND = re.compile(rb"[0-9][eE][+-]?[0-9]{16}")
 BLANK = b'{"id":"-","source":"-","type":"","data":{}}'
 """Stands where an event is not read in columns."""
 
 Ints = NDArray[np.int64]
+FIRST = np.zeros(1, np.int64)
 Postings = tuple[Ints, Ints, Ints]
 """Places of events, of label sets, and amounts."""
 
@@ -68,7 +67,15 @@ class Preparer:
 
     def prepare(self, raws: Sequence[bytes], *, plain: bool, caller: Caller, catalog: Catalog, now: int) -> Prepared:
         """Judge events, given as they were sent, and put those that pass into columns."""
+        single = None
+        if len(raws) == 1:
+            single = Single.read(self._plan(catalog, caller.account, plain), raws[0], self._settings)
+            batch = None if single is None else single.batch(catalog, now, self._settings)
+            if batch is not None:
+                return Prepared(batch, FIRST, {})
         work = _Work(raws, plain, caller, catalog, self._settings, now, self._sets)
+        if single is not None and single.shape is None:
+            work.learn(single)
         if len(raws) <= FEW:
             work.one_by_one(range(len(raws)))
         else:
@@ -77,8 +84,11 @@ class Preparer:
 
     def _plan(self, catalog: Catalog, account: str | None, plain: bool) -> Plan:
         self._calls += 1
-        if self._calls % CALLS_PER_LOOK == 0 and sum(plan.size for plan in self._plans.values()) > TEXTS_MAX:
-            self._plans.clear()
+        # Looking takes longer the more there is, so it is done more seldom then.
+        if self._calls >= CALLS_PER_LOOK + len(self._plans):
+            self._calls = 0
+            if sum(plan.size for plan in self._plans.values()) > TEXTS_MAX:
+                self._plans.clear()
         # Not by its version: two ledgers of one process may give the same one to what is not the same.
         if self._form is None or (self._form[0].meters, self._form[0].rates) != (catalog.meters, catalog.rates):
             self._plans.clear()
@@ -117,7 +127,7 @@ class _Recognised:
 def _recognised(plan: Plan, raws: Sequence[bytes]) -> _Recognised | None:
     """Read a piece by its stencils, or nothing where some text of it is not as plain as they need it."""
     body = b"[" + b",".join(raws) + b"]"
-    if b"\\" in body or not _is_clean(body):
+    if b"\\" in body or not is_clean(body):
         return None
     try:
         events = plan.form.decode_lean(body)
@@ -133,38 +143,14 @@ def _recognised(plan: Plan, raws: Sequence[bytes]) -> _Recognised | None:
 def _decode(form: Form, raws: Sequence[bytes]) -> list[Any]:
     """Decode events; None in place of each that may need a closer look than columns can take."""
     body = b"[" + b",".join(raws) + b"]"
-    if _is_clean(body) and not (_has_long_number(body) and BEYOND.search(body)):
+    if is_clean(body) and not (_has_long_number(body) and BEYOND.search(body)):
         try:
             events = form.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             events = []
         if len(events) == len(raws) and not _may_be_deep(body, raws, events):
             return events
-    return [_decode_one(form, raw) for raw in raws]
-
-
-def _decode_one(form: Form, raw: bytes) -> Any:
-    if not _is_clean(raw) or BEYOND.search(raw) or raw.count(b"{") + raw.count(b"[") > DEPTH_MAX:
-        return None
-    try:
-        return form.decode_one(raw)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-
-
-def _is_clean(body: bytes) -> bool:
-    """Say whether no text of a piece can hold what is refused in attributes and labels: no control, no bidi override.
-
-    JSON itself keeps the lower controls out of texts, but for escapes.
-    """
-    if b"\\" in body and ESCAPES.search(body):
-        return False
-    if body.isascii():
-        return b"\x7f" not in body
-    try:
-        return body.decode("utf-8").isprintable() or not UNSAFE_RAW.search(body)
-    except UnicodeDecodeError:
-        return False
+    return [decode_one(form, raw) for raw in raws]
 
 
 def _has_long_number(body: bytes) -> bool:
@@ -224,6 +210,12 @@ class _Work:
             settings=self.settings,
             now=self.now,
         )
+
+    def learn(self, single: Single) -> None:
+        """Judge the one event, whose shape is seen for the first time, and remember that."""
+        judged = self.judged[0] = self.validate(0)
+        if isinstance(judged, Checked) and single.plan.may_learn(single.head):
+            single.plan.learn(single.head, single.texts, judged.event.account, judged.postings)
 
     def one_by_one(self, rows: Iterable[int]) -> None:
         """Judge events by themselves."""
@@ -318,7 +310,10 @@ class _Work:
                 events[place] = blank
         id, source, type, version, time, subject, *others, data = zip(*map(astuple, events), strict=True)
         if any(subject):
-            subject = tuple(map(self._subject_in_shape, subject, others[0]))
+            most = self.settings.text_length_max
+            subject = tuple(
+                subject_in_shape(each, account, most) for each, account in zip(subject, others[0], strict=True)
+            )
         around = (type, version, subject, *others)
         # No tuple outlives its look-up: many at a time would keep the garbage collector busy.
         shapes = plan.shapes(zip(*around, strict=True), plan.form.texts(data))
@@ -330,19 +325,8 @@ class _Work:
                         slow.add(rows[place])
         return _Varying(id, source, time, data), shapes
 
-    def _subject_in_shape(self, subject: str | None, account: str | None) -> str | None:
-        """Leave a subject that names neither account nor space out of the shape: there may be one per person."""
-        if (
-            subject is None
-            or account is None
-            or "/" in subject
-            or not 1 <= len(subject) <= self.settings.text_length_max
-        ):
-            return subject
-        return None
-
     def _learn(self, plan: Plan, head: Texts, texts: Texts, at: int) -> Shape | None:
-        if head[DATA_BASE64] is not None or head[TYPE] in plan.form.slow_types:
+        if not plan.may_learn(head):
             return None
         (known,) = plan.shapes([head], [texts])
         if known is not None:

@@ -24,6 +24,8 @@ FEW = 16
 """So few postings are counted one by one: columns cost something for each that they have."""
 
 Definition = tuple[Any, ...]
+EPOCH = 2
+"""The place of the meter's epoch in a definition."""
 Count = Callable[[UsageQuery], UsageTable]
 """Answers a query inside the present transaction; what this adds must not be in the answer yet."""
 
@@ -93,7 +95,10 @@ class Counters:
         self, limit: Limit, owner: int, now: int, catalog: Catalog, count: Count, holds: Callable[[], Iterable[Hold]]
     ) -> Counter:
         """Return the counter of a limit at an instant; `holds` gives the open ones of its account."""
-        definition, counter = definition_of(limit, owner, catalog), self._of.get(owner, {}).get(limit.id)
+        counter = self._of.get(owner, {}).get(limit.id)
+        if counter is not None and counter.start <= now < counter.end and _is_as_it_was(counter, limit, catalog):
+            return counter
+        definition = definition_of(limit, owner, catalog)
         if counter is None or counter.definition != definition or now < counter.start:
             counter = _filled(limit, definition, now, count, sum(held_of(limit, hold) for hold in holds()))
             self.put(owner, counter)
@@ -191,6 +196,11 @@ def _filled(limit: Limit, definition: Definition, now: int, count: Count, held: 
     table = count(replace(asked, edges=edges))
     used = sum(limits.used_of(limit, row.total) for row in table.rows if row.bucket == 0)
     return Counter(limit, definition, start, end, used, held, any(row.bucket for row in table.rows))
+
+
+def _is_as_it_was(counter: Counter, limit: Limit, catalog: Catalog) -> bool:
+    """Say whether nothing was defined anew since the counter was asked for last; both are replaced when it is."""
+    return counter.limit is limit and counter.definition[EPOCH] == catalog.meters[limit.meter].epoch
 
 
 def _held(limit: Limit, hold: Hold | None) -> int:

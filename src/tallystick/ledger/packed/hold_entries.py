@@ -17,17 +17,6 @@ Named = tuple[int, str]
 """A hold by the number of its account and its id."""
 
 
-class Line(msgspec.Struct, frozen=True, array_like=True):
-    """What a hold sets aside of one meter."""
-
-    meter: str
-    scale: int
-    labels: Labels
-    quantity: int | None
-    count: int
-    is_counted: bool
-
-
 class HoldMade(msgspec.Struct, frozen=True, tag="hold_made", array_like=True):
     """Capacity was set aside."""
 
@@ -43,7 +32,7 @@ class HoldMade(msgspec.Struct, frozen=True, tag="hold_made", array_like=True):
     mode: HoldMode
     created: int
     deadline: int
-    lines: tuple[Line, ...]
+    lines: tuple[HoldLine, ...]
 
 
 class HoldRenewed(msgspec.Struct, frozen=True, tag="hold_renewed", array_like=True):
@@ -110,9 +99,6 @@ class KeptHold(msgspec.Struct, frozen=True, array_like=True):
 
 def made(owner: int, hold: Hold) -> HoldMade:
     """Return the change that makes a hold."""
-    lines = tuple(
-        Line(each.meter, each.scale, each.labels, each.quantity, each.count, each.is_counted) for each in hold.lines
-    )
     return HoldMade(
         owner,
         hold.id,
@@ -126,7 +112,7 @@ def made(owner: int, hold: Hold) -> HoldMade:
         hold.mode,
         hold.created,
         hold.deadline,
-        lines,
+        hold.lines,
     )
 
 
@@ -191,7 +177,7 @@ def hold_of(row: KeptHold, account: str) -> Hold:
         origin.mode,
         origin.created,
         origin.deadline,
-        tuple(HoldLine(*msgspec.structs.astuple(line)) for line in origin.lines),
+        origin.lines,
         row.released,
         row.settlement,
     )

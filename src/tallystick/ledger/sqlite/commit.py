@@ -24,6 +24,7 @@ from tallystick.ledger.sqlite.admitting import HoldWork, Turn
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.identity import MemoryRun
 from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, set_results, tell
+from tallystick.ledger.sqlite.joining import share
 from tallystick.ledger.sqlite.judging import settle
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
 from tallystick.ledger.sqlite.order import left, take_in_order
@@ -66,25 +67,35 @@ class Group:
         self._tail.book.clock = self._now
         current = [job for job in self.jobs if self._is_current(job)]
         turn = self._turn = Turn(self._tail, self._counters, db, self._now)
-        turn.begin(self.calls, current)
+        turn.begin(self.calls, [caller for job in current for caller in job.callers])
         for call in self.calls:
             turn.decide(call)
-        settling = [job for job in current if job.settles is not None and self._may_settle(turn, job)]
+        settling = [caller for job in current for caller in self._settling(turn, job)]
         watched = turn.watch(current)
         live, living = self._judge(current, watched, db)
         if live:
             owners = self._write_segment(live, living, db)
             turn.count(live, owners, watched)
+        for job in current:
+            share(job)
         for job in settling:
             job.answer = turn.settle(job)
         turn.write()
 
-    def _may_settle(self, turn: Turn, job: Job) -> bool:
-        """Keep the event of a settlement that cannot be from being recorded."""
-        job.answer = turn.refuse(job)
-        if job.answer is not None and len(job.rows):
-            job.keep(np.zeros(len(job.rows), np.bool_))
-        return job.answer is None
+    def _settling(self, turn: Turn, job: Job) -> list[Job]:
+        """Return the callers whose holds may be settled, and keep the events of others from being recorded."""
+        settling: list[Job] = []
+        alive = np.ones(len(job.batch), np.bool_)
+        for at in sorted(job.held):
+            caller = job.callers[at]
+            caller.answer = turn.refuse(caller)
+            if caller.answer is None:
+                settling.append(caller)
+            else:
+                alive[at] = False
+        if len(settling) < len(job.held):
+            job.keep(alive[job.rows])
+        return settling
 
     def _judge(
         self, current: Sequence[Job], watched: Mapping[str, Sequence[LimitCounter]], db: apsw.Connection
@@ -142,7 +153,7 @@ class Group:
 
     @property
     def _works(self) -> list[Job | HoldWork]:
-        return [*self.calls, *self.jobs]
+        return [*self.calls, *(caller for job in self.jobs for caller in job.callers)]
 
     def publish(self) -> None:
         assert self._turn is not None, "what is published was written"

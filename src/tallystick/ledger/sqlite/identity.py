@@ -154,8 +154,13 @@ class Identities:
         return Hits.join([*(run.probe(wanted) for run in memory), *(run.probe(wanted, db) for run in stored)])
 
     def may_have(self, wanted: Fingerprints) -> bool:
-        """Say whether anything may be kept under a FEW fingerprints, as far as memory can tell."""
-        return any(_likely(self.memory, self.stored, wanted))
+        """Say whether anything may be kept under some fingerprints, as far as memory can tell."""
+        if len(wanted) <= FEW:
+            return any(_likely(self.memory, self.stored, wanted))
+        heads = (wanted >> np.uint64(32)).astype(np.uint32)
+        return any(len(_present(run.fingerprint, wanted)) for run in self.memory) or any(
+            run.heads is None or len(_present(run.heads, heads)) for run in self.stored
+        )
 
     def probe_after(self, wanted: Fingerprints, sequence: int, db: apsw.Connection) -> Hits:
         """Return what was kept under `wanted` (ascending) after `sequence`: the commits since an earlier probe.

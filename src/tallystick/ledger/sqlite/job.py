@@ -74,6 +74,8 @@ class Job:
     """One batch on its way. `rows` are the indexes of its events that are still to be kept, all columns follow it.
 
     `settles` names the account and the id of the hold that its one event settles; `answer` is what became of that.
+    `parts` are the jobs, of one event each, of which it was joined (joining.py): their callers wait, and nobody for it.
+    `held` are the places of events that settle holds.
     """
 
     batch: Batch
@@ -81,6 +83,8 @@ class Job:
     future: asyncio.Future[Any]
     bytes: int
     settles: tuple[str, str] | None = None
+    parts: Sequence[Job] = ()
+    held: frozenset[int] = field(init=False)
     rows: Ints = field(init=False)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     answer: Answer | None = None
@@ -98,6 +102,7 @@ class Job:
 
     def __post_init__(self) -> None:
         batch = self.batch
+        self.held = frozenset(at for at, part in enumerate(self.callers) if part.settles is not None)
         self.rows = np.arange(len(batch))
         self.posting_event, self.posting_set = batch.posting_event, batch.posting_set
         self.posting_amount = batch.posting_amount
@@ -181,6 +186,11 @@ class Job:
         return counts
 
     @property
+    def callers(self) -> Sequence[Job]:
+        """The jobs, of one caller each, that it stands for."""
+        return self.parts or (self,)
+
+    @property
     def result(self) -> object:
         """What its caller waits for."""
         return self.verdicts if self.settles is None else self.answer
@@ -192,7 +202,8 @@ class Job:
         raise TypeError("jobs are published together, as a Group")
 
     def fail(self, problem: Problem | CatalogStale) -> None:
-        tell(self.future.get_loop(), set_exception, self.future, problem)
+        for job in self.callers:
+            tell(job.future.get_loop(), set_exception, job.future, problem)
 
 
 def tell(loop: asyncio.AbstractEventLoop, say: Callable[..., None], *what: object) -> None:

@@ -92,8 +92,9 @@ def screen(job: Job, known: Known, published: Published, index: SeriesIndex, pau
     if not alive.all():
         job.keep(alive)
     pause()
-    # What is doomed stays in its place until all that comes before it is known, so there is nothing to pack yet.
-    if len(job.rows) > FEW and not batch.doomed:
+    # What is doomed stays in its place until all that comes before it is known, so there is nothing to pack yet. What
+    # was joined is screened in the loop, which has better things to do.
+    if len(job.rows) > FEW and not batch.doomed and not job.parts:
         job.prepare(index, accounts)
 
 

@@ -292,7 +292,7 @@ class Keeper(threading.Thread):
 
         precedence.give_way()
         task = Task(guarded_change, guarded_then)
-        self._writer.submit(task, Lane.BACKGROUND)
+        self._writer.submit([task], Lane.BACKGROUND)
         task.wait()
         if self._tail() is not tail:
             raise unavailable("The ledger was read again from its file.")

@@ -128,6 +128,7 @@ class SqliteLedger:
         self._connect_reader = partial(file.connect, folder, vfs=vfs)
         self._bound = LabelSetBound(settings.label_sets_max, settings.unique_values_max, self._used_label_sets)
         self._accepted: Counter[int] = Counter()
+        self._handed_in: list[Job | HoldWork] = []
         self._counters = Counters()
         try:
             db = file.connect(folder, vfs=vfs, writes=True)
@@ -193,7 +194,10 @@ class SqliteLedger:
         size = sum(map(len, batch.raw))
         self._writer.reserve(size)
         job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
-        self._screeners[Lane.BULK if bulk else Lane.URGENT].submit(job)
+        if bulk:
+            self._screeners[Lane.BULK].submit([job])
+        else:
+            self._hand_in(job)
         verdicts: Mapping[int, Verdict] = await job.future
         return verdicts
 
@@ -296,7 +300,7 @@ class SqliteLedger:
         self._check_open()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with precedence.small():
-            self._writer.submit(HoldWork(account, id, call, future), Lane.URGENT)
+            self._hand_in(HoldWork(account, id, call, future))
             return await future
 
     async def settle(self, account: str, id: str, batch: Batch) -> Answer:
@@ -304,9 +308,21 @@ class SqliteLedger:
         size = sum(map(len, batch.raw))
         self._writer.reserve(size)
         job = Job(batch, False, asyncio.get_running_loop().create_future(), size, settles=(account, id))
-        self._screeners[Lane.URGENT].submit(job)
+        self._hand_in(job)
         answer: Answer = await job.future
         return answer
+
+    def _hand_in(self, work: Job | HoldWork) -> None:
+        """Hand small work on at the end of the loop's turn, with all that came in it: one wake-up, and one group."""
+        if not self._handed_in:
+            asyncio.get_running_loop().call_soon(self._hand_on)
+        self._handed_in.append(work)
+
+    def _hand_on(self) -> None:
+        works, self._handed_in = self._handed_in, []
+        jobs = [work for work in works if isinstance(work, Job)]
+        calls = [work for work in works if isinstance(work, HoldWork)]
+        self._screeners[Lane.URGENT].submit(jobs, calls)
 
     async def hold(self, account: str, id: str) -> Hold | None:
         self._check_open()
@@ -384,6 +400,7 @@ class SqliteLedger:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._hand_on()
             await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
@@ -392,7 +409,7 @@ class SqliteLedger:
         self._keeper.stop()
         self._replayer.stop()
         if uses := self._uses.due(key.id for key in self.catalog.keys.values()):
-            self._writer.submit(Task(partial(key_use.store, uses)), Lane.URGENT)
+            self._writer.submit([Task(partial(key_use.store, uses))], Lane.URGENT)
         self._writer.close()
         self._keeper.join()
         self._replayer.join()
@@ -441,7 +458,7 @@ class SqliteLedger:
     ) -> T:
         self._check_open()
         work = CatalogWork(self._now, decide, actor, self._clock(), look)
-        self._writer.submit(work, Lane.URGENT)
+        self._writer.submit([work], Lane.URGENT)
         return await asyncio.shield(asyncio.wrap_future(work.future))
 
     async def _of_account(self, name: str, ask: Callable[[apsw.Connection, int], list[T]]) -> list[T]:
@@ -538,7 +555,7 @@ class SqliteLedger:
                 told.set_exception(error)
 
         task = Task(lambda db: None, count)
-        self._writer.submit(task, Lane.BACKGROUND)
+        self._writer.submit([task], Lane.BACKGROUND)
         # While nothing can be written, counters decide nothing either.
         with suppress(Problem):
             task.wait()

@@ -38,7 +38,7 @@ class Refusing:
     def takes_of(self, job: Job) -> Mapping[int, Sequence[Take]]:
         """Return what each row of a job takes of which limits; what settles a hold is never refused."""
         takes: dict[int, list[Take]] = {}
-        if not self._counters or job.settles is not None:
+        if not self._counters:
             return takes
         times = job.batch.time[job.rows]
         for at in job.used_sets().tolist():
@@ -48,6 +48,8 @@ class Refusing:
                     continue
                 for place in np.flatnonzero(job.posting_set == at).tolist():
                     row = int(job.posting_event[place])
+                    if int(job.rows[row]) in job.held:
+                        continue
                     if counter.start <= int(times[row]) < counter.end:
                         amount = limits.used_of(counter.limit, Total(1, int(job.posting_amount[place])))
                         takes.setdefault(row, []).append((counter, label_set.meter, amount))

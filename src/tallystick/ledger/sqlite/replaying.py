@@ -198,7 +198,7 @@ class Replayer(threading.Thread):
         living.resources, living.spaces = {}, {}
         work = _Slice(tail, self._clock(), name, replay, first, through, found, living)
         task = Task(lambda db: work.write(db) if self._tail() is tail else None, lambda: self._published(work, key))
-        self._writer.submit(task, Lane.BACKGROUND)
+        self._writer.submit([task], Lane.BACKGROUND)
         task.wait()
 
     def _published(self, work: _Slice, key: tuple[str, int]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 import apsw
 import structlog
@@ -15,9 +16,10 @@ from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.identity import FEW
 from tallystick.ledger.sqlite.job import Job
+from tallystick.ledger.sqlite.joining import join, runs_of
 from tallystick.ledger.sqlite.judging import NOTHING_KNOWN, Known, fingerprint, look_up, screen
 from tallystick.ledger.sqlite.tail import Tail
-from tallystick.ledger.sqlite.writer import Lane, Writer, unavailable
+from tallystick.ledger.sqlite.writer import Lane, Work, Writer, unavailable
 from tallystick.precedence import precedence
 
 log = structlog.get_logger(__name__)
@@ -51,22 +53,34 @@ class Screener(threading.Thread):
         self._jobs: deque[Job] = deque()
         self._closing = self._busy = False
 
-    def submit(self, job: Job) -> None:
-        """Take a job in; for the thread of its caller."""
+    def submit(self, jobs: Sequence[Job], calls: Sequence[Work] = ()) -> None:
+        """Take jobs in, in order; for the thread of their callers. `calls` need no screening and go on at once."""
         with self._ready:
             # Never past others: they are kept in the order of the calls.
-            if not self._busy and not self._jobs and self._is_plainly_new(job):
-                self._writer.submit(job, self._lane)
-                return
-            self._jobs.append(job)
-            self._ready.notify()
+            straight = [] if self._busy or self._jobs else list(self._plainly_new(jobs))
+            if calls or straight:
+                self._writer.submit([*calls, *straight], self._lane)
+            taken = sum(len(job.callers) for job in straight)
+            if taken < len(jobs):
+                self._jobs.extend(jobs[taken:])
+                self._ready.notify()
+
+    def _plainly_new(self, jobs: Sequence[Job]) -> Iterator[Job]:
+        """Yield jobs, joined where they can be, up to one that may have events which are not new."""
+        for run in runs_of(jobs):
+            together = join(run)
+            if self._is_plainly_new(together):
+                yield together
+                continue
+            yield from takewhile(self._is_plainly_new, run if together.parts else ())
+            return
 
     def _is_plainly_new(self, job: Job) -> bool:
         """Screen a job of few events, if memory alone can tell that they are new: handing it on would cost more."""
         tail = self._tail()
         published = tail.published
         if (
-            len(job.batch) > FEW
+            (len(job.batch) > FEW and not job.parts)
             or job.batch.catalog_version != published.catalog.version
             or job.missing(published.catalog.accounts)
         ):
@@ -107,7 +121,7 @@ class Screener(threading.Thread):
                     log.exception("screening_failed")
                     self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
                 else:
-                    self._writer.submit(job, self._lane)
+                    self._writer.submit([job], self._lane)
         if db is not None:
             db.close()
 
@@ -138,7 +152,7 @@ class Screener(threading.Thread):
         # Again and again, because one may be deleted as soon as it is made.
         while job.create_accounts and (missing := job.missing(published.catalog.accounts)):
             work = CatalogWork(self._tail, create_accounts(missing), "event", self._clock())
-            self._writer.submit(work, Lane.URGENT)
+            self._writer.submit([work], Lane.URGENT)
             work.future.result()
             tail = self._tail()
             published = tail.published

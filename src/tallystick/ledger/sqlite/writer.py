@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -135,14 +135,14 @@ class Writer(threading.Thread):
         with self._ready:
             self._queued_bytes -= size
 
-    def submit(self, work: Work, lane: Lane) -> None:
-        """Hand over work; its room is given back when it is done. Raises Problem once the ledger is closed."""
+    def submit(self, works: Sequence[Work], lane: Lane) -> None:
+        """Hand over work; its room is given back when it is done. Once the ledger is closed it fails."""
         with self._ready:
             if self._closing:
-                self._queued_bytes -= work.bytes
-                work.fail(unavailable("The ledger is closed."))
+                self._queued_bytes -= sum(work.bytes for work in works)
+                self._fail(works, unavailable("The ledger is closed."))
                 return
-            self._lanes[lane].append(work)
+            self._lanes[lane].extend(works)
             self._ready.notify()
 
     def close(self) -> None:
@@ -243,7 +243,7 @@ class Writer(threading.Thread):
             retry_after_s=60,
         )
 
-    def _fail(self, works: Sequence[Work], problem: Problem) -> None:
+    def _fail(self, works: Iterable[Work], problem: Problem) -> None:
         for work in works:
             work.fail(problem)
 
