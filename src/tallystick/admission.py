@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
+import msgspec
+
 from tallystick.envelope import pointer_to, refusal
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.metering import label_to_come, multiplier_of
@@ -22,8 +24,7 @@ KINDS_MAX = 10_000
 UPWARD = Context(prec=50, rounding=ROUND_CEILING)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What a client asks to have set aside; `quantity` None = as many as `count`, of a meter that counts events."""
 
     account: str
@@ -51,7 +52,7 @@ def hold_of(asked: Asked, catalog: Catalog, now: int, *, text_length_max: int) -
     fed = _fed(meter, labels, catalog, text_length_max)
     work = _Work(catalog, now, meter, dict(fed), quantity, asked.count)
     lines = tuple(work.line(catalog.meters[name]) for name, _ in fed)
-    own = next((line.quantity for line in lines if line.meter == meter.name), None) or work.own()
+    own = work.own()
     return Hold(
         account=asked.account,
         id=asked.id,
@@ -147,7 +148,7 @@ class _Family:
         return tuple(sorted((name, self.facts[path]) for name, path in meter.labels if path in self.facts))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Work:
     """The work that a hold is for: `quantity` is in units of `meter`, `count` a number of events."""
 
@@ -157,10 +158,13 @@ class _Work:
     labels: Mapping[str, Labels]
     quantity: Decimal
     count: int
+    _own: int | None = None
 
     def own(self) -> int:
         """Return the quantity at the scale of the meter itself."""
-        return _amount(self.meter, Fraction(self.quantity), self.count)
+        if self._own is None:
+            self._own = _amount(self.meter, self.quantity, self.count)
+        return self._own
 
     def line(self, meter: Meter) -> HoldLine:
         """Return what the work comes to in one meter."""
@@ -211,22 +215,22 @@ def _quantity(asked: Asked, meter: Meter) -> Decimal:
     return asked.quantity
 
 
-def _amount(meter: Meter, quantity: Fraction, count: int) -> int:
+def _amount(meter: Meter, quantity: Fraction | Decimal, count: int) -> int:
     """Return a quantity at a meter's scale, as it rounds each of `count` like events, and never less than the whole."""
     amount = _at_scale(meter, quantity)
     if meter.rounding is not None and count > 1:
-        amount = max(amount, count * _at_scale(meter, quantity / count))
+        amount = max(amount, count * _at_scale(meter, Fraction(quantity) / count))
     if amount > AMOUNT_MAX:
         raise _refused(Code.QUANTITY_RANGE, "/quantity", f"This is too much for the meter {meter.name}: hold less.")
     return amount
 
 
-def _at_scale(meter: Meter, quantity: Fraction) -> int:
+def _at_scale(meter: Meter, quantity: Fraction | Decimal) -> int:
     if meter.rounding is None:
-        return _ceiling(quantity * 10**meter.scale)
-    return rounded(
-        UPWARD.divide(Decimal(quantity.numerator), Decimal(quantity.denominator)), meter.rounding, meter.scale
-    )
+        return _ceiling(Fraction(quantity) * 10**meter.scale)
+    if isinstance(quantity, Fraction):
+        quantity = UPWARD.divide(Decimal(quantity.numerator), Decimal(quantity.denominator))
+    return rounded(quantity, meter.rounding, meter.scale)
 
 
 def _path(meter: Meter, name: str) -> str:

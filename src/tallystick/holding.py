@@ -90,7 +90,7 @@ def amount_of(limit: Limit, hold: Hold, quantity: int) -> int | None:
     if line is None:
         return 0
     asked = _asked_of(limit, line)
-    if asked is None or not _goes_along(limit, line):
+    if asked is None or quantity == hold.asked or not _goes_along(limit, line):
         return asked
     return _ceiling(asked * quantity, hold.asked)
 
@@ -175,8 +175,8 @@ def _most(limit: Limit, hold: Hold, balance: Balance, now: int) -> int:
 def _asked_of(limit: Limit, line: HoldLine) -> int | None:
     if limit.property is Property.COUNT:
         return line.count
-    if line.quantity is None:
-        return None
+    if line.quantity is None or limit.scale == line.scale:
+        return line.quantity
     if limit.scale >= line.scale:
         return line.quantity * int(10 ** (limit.scale - line.scale))
     return _ceiling(line.quantity, int(10 ** (line.scale - limit.scale)))

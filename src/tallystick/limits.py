@@ -5,7 +5,7 @@ A period says when use begins at nothing again; grants say how much may be used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -80,7 +80,7 @@ def is_unlimited(limit: Limit) -> bool:
 
 def grants_at(limit: Limit, at: int) -> list[Grant]:
     """Return the grants that give capacity at an instant, besides the limit's own amount."""
-    return [grant for grant in limit.grants if grant.is_valid(at)]
+    return [grant for grant in limit.grants if grant.is_valid(at)] if limit.grants else []
 
 
 def capacity_at(limit: Limit, at: int) -> int:
@@ -88,8 +88,9 @@ def capacity_at(limit: Limit, at: int) -> int:
     return _capacity(limit, grants_at(limit, at))
 
 
-def _capacity(limit: Limit, granted: Iterable[Grant]) -> int:
-    return (limit.amount or 0) + sum(grant.amount for grant in granted)
+def _capacity(limit: Limit, granted: Sequence[Grant]) -> int:
+    own = limit.amount or 0
+    return own + sum(grant.amount for grant in granted) if granted else own
 
 
 def period_at(limit: Limit, at: int) -> tuple[int, int]:

@@ -21,6 +21,7 @@ FRACTION = re.compile(r"[.,]([0-9]+)([WDHMS])\Z")
 SECONDS_OF_PART = {"W": 604_800, "D": 86_400, "H": 3_600, "M": 60, "S": 1}
 
 GUARD_DIGITS = 15
+GUARD = Decimal(1).scaleb(-GUARD_DIGITS)
 GUARDED = Context(prec=60, rounding=ROUND_05UP)
 
 
@@ -104,17 +105,22 @@ def out_of_range(quantity: Decimal, pointer: str) -> Verdict | None:
 def rounded(quantity: Decimal, rounding: Rounding, scale: int) -> int:
     """Round a quantity in range to a multiple of `rounding.to`, at least its minimum, as an integer at `scale`."""
     # ROUND_05UP keeps enough of the digits past the guard for the rounding that follows to come out as if from all.
-    guarded = int(GUARDED.quantize(quantity, Decimal(1).scaleb(-GUARD_DIGITS)).scaleb(GUARD_DIGITS, GUARDED))
+    guarded = int(GUARDED.quantize(quantity, GUARD).scaleb(GUARD_DIGITS, GUARDED))
     step = _at_guard(rounding.to)
     floor, rest = divmod(guarded, step)
-    up = {
-        "up": rest > 0,
-        "down": False,
-        "half_up": 2 * rest >= step,
-        "half_even": 2 * rest > step or (2 * rest == step and floor % 2 == 1),
-    }[rounding.mode]
-    amount = max((floor + up) * step, _at_guard(rounding.minimum))
+    if rest and _goes_up(rounding.mode, floor, rest, step):
+        floor += 1
+    amount = max(floor * step, _at_guard(rounding.minimum))
     return amount // int(10 ** (GUARD_DIGITS - scale))
+
+
+def _goes_up(mode: str, floor: int, rest: int, step: int) -> bool:
+    """Say whether what is between two multiples becomes the upper one."""
+    if mode == "half_up":
+        return 2 * rest >= step
+    if mode == "half_even":
+        return 2 * rest > step or (2 * rest == step and floor % 2 == 1)
+    return mode == "up"
 
 
 @lru_cache(maxsize=256)

@@ -29,6 +29,7 @@ INSTANT_MAX = 253_402_214_400 * SECOND
 
 _ORIGIN = -62_135_596_800 * SECOND  # 0001-01-01T00:00:00Z
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _EPOCH_MONTH = 1970 * 12
 
@@ -128,7 +129,7 @@ def _offset(sign: str | None, hour: int, minute: int) -> int:
 
 def format_instant(instant: int) -> str:
     """Write an instant as RFC 3339 in UTC, with six digits of fraction unless it is a whole second."""
-    return (_EPOCH + timedelta(microseconds=instant)).isoformat().replace("+00:00", "Z")
+    return (_NAIVE_EPOCH + timedelta(microseconds=instant)).isoformat() + "Z"
 
 
 def format_local(instant: int, zone: str) -> str:

@@ -7,6 +7,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 
 from tallystick.errors import Code, Flaw, Problem
@@ -17,6 +18,7 @@ RANDOM_LENGTH = 32  # 190 bits
 CHECKSUM_LENGTH = 6
 SETTING_KEY_ID = "operator-key-setting"
 ANONYMOUS_KEY_ID = "anonymous"
+EVERY_SCOPE = frozenset(Scope)
 
 _OURS = re.compile(r"tly_(op|acct)_[0-9A-Za-z]{38}", re.ASCII)
 _SHOWN = re.compile(r"([!-~]+) +([!-~]{1,512}) *", re.ASCII)
@@ -44,6 +46,11 @@ def digest_of(token: str) -> str:
     return sha256(token.encode("ascii")).hexdigest()
 
 
+@lru_cache(maxsize=1)
+def _operator_digest(operator_key: str) -> str:
+    return digest_of(operator_key)
+
+
 def make_key_id() -> str:
     """Make the public name of a key."""
     return "key-" + "".join(secrets.choice(ALPHABET) for _ in range(12))
@@ -69,8 +76,8 @@ def caller_of(token: str, catalog: Catalog, operator_key: str | None, now: int) 
     if not _TOKEN.fullmatch(token):
         raise invalid_key("A key has visible ASCII characters only.")
     digest = digest_of(token)
-    if operator_key is not None and hmac.compare_digest(digest, digest_of(operator_key)):
-        return Caller(SETTING_KEY_ID, None, frozenset(Scope))
+    if operator_key is not None and hmac.compare_digest(digest, _operator_digest(operator_key)):
+        return Caller(SETTING_KEY_ID, None, EVERY_SCOPE)
     if _OURS.fullmatch(token) and not hmac.compare_digest(checksum(token[:-CHECKSUM_LENGTH]), token[-CHECKSUM_LENGTH:]):
         raise invalid_key("The key is mistyped or cut short: its checksum is wrong.")
     # Finding it by digest tells a stopwatch nothing: nobody can choose a token by the digest that it will have.

@@ -28,7 +28,8 @@ INLINE_BYTES = 16 * 1024
 class Call:
     """A request on its way to a handler; routing and authentication fill in `route`, `path` and `caller`.
 
-    `route` is the path as it is declared, "none" where nothing answers.
+    `route` is the path as it is declared, "none" where nothing answers. `body_done` says that the whole body was read,
+    and `body_ended` that the server has said so.
     """
 
     app: App
@@ -42,6 +43,7 @@ class Call:
     path: Mapping[str, str] = field(default_factory=dict)
     key: Caller | None = None
     body_done: bool = False
+    body_ended: bool = False
     body_cut_short: bool = False
 
     @property
@@ -83,7 +85,10 @@ def parse_query(sent: bytes) -> tuple[tuple[str, str], ...]:
 def segments_of(raw_path: bytes) -> tuple[str, ...] | None:
     """Split a path at its slashes and decode each part once, so that `%2F` stays inside its part."""
     try:
-        return tuple(unquote_to_bytes(part).decode() for part in raw_path.split(b"?", 1)[0].split(b"/")[1:])
+        path = raw_path.split(b"?", 1)[0]
+        if b"%" not in path:
+            return tuple(path.decode().split("/")[1:])
+        return tuple(unquote_to_bytes(part).decode() for part in path.split(b"/")[1:])
     except UnicodeDecodeError:
         return None
 
@@ -181,9 +186,9 @@ async def discard_body(call: Call) -> bool:
 async def gone(call: Call) -> None:
     """Return once the client has gone; its body must have been read or dropped."""
     while (await call.receive())["type"] != "http.disconnect":
-        if call.body_done:
+        if call.body_ended:
             await asyncio.Event().wait()
-        call.body_done = True
+        call.body_done = call.body_ended = True
 
 
 def refuse_unframed(call: Call) -> None:
@@ -208,12 +213,17 @@ async def _discard(call: Call, bytes_max: int) -> bool:
 
 
 async def _parts(call: Call) -> AsyncIterator[bytes]:
+    announced, read = call.headers.get("content-length"), 0
     while not call.body_done:
         message = await _next(call)
         if message["type"] == "http.disconnect":
             raise _cut_short(call, "The body ended before it was complete; send the request again.")
-        call.body_done = not message.get("more_body", False)
-        if part := message.get("body", b""):
+        call.body_ended = not message.get("more_body", False)
+        part = message.get("body", b"")
+        read += len(part)
+        # Nothing can follow what was announced: asking for the end as well would be another turn of the loop.
+        call.body_done = call.body_ended or str(read) == announced
+        if part:
             yield part
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -14,6 +13,8 @@ from tallystick.query import Reply
 
 Handler = Callable[[Call], Awaitable[Reply]]
 Methods = Mapping[str, "Route"]
+HEAD = 2
+"""So many parts at the beginning of a path say which routes to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +48,38 @@ class Routing:
         self.patterns: dict[tuple[str, ...], dict[str, Route]] = {}
         for route in self.routes:
             self.patterns.setdefault(parts_of(route.path), {})[route.method] = route
-        owned = [(parts_of(path), dialect) for dialect in dialects for path in dialect.paths]
-        self._owned: defaultdict[str, list[tuple[tuple[str, ...], Dialect]]] = defaultdict(list)
         # The longest first: one dialect's path may lie below another's.
-        for own, dialect in sorted(owned, key=lambda each: -len(each[0])):
-            self._owned[own[0]].append((own, dialect))
+        owned = [(parts_of(path), dialect) for dialect in dialects for path in dialect.paths]
+        self._owned = sorted(owned, key=lambda each: -len(each[0]))
+        # Most paths begin with two parts that some route has: only what may begin so is gone through then.
+        heads = {
+            pattern[:HEAD] for pattern in self.patterns if not any(part.startswith("{") for part in pattern[:HEAD])
+        }
+        self._near = {head: [each for each in self.patterns if _may_begin(each, head)] for head in heads}
+        self._near_owned = {head: [each for each in self._owned if _may_begin(each[0], head)] for head in heads}
 
     def match(self, segments: tuple[str, ...]) -> tuple[Methods | None, Mapping[str, str]]:
         """Find what answers at a path, and what the path says where the route has a name in braces."""
         if segments in self.patterns and not any(part.startswith("{") for part in segments):
             return self.patterns[segments], {}
-        for pattern, methods in self.patterns.items():
+        for pattern in self._near.get(segments[:HEAD], self.patterns):
             found = bound(pattern, segments)
             if found is not None:
-                return methods, found
+                return self.patterns[pattern], found
         return None, {}
 
     def dialect_of(self, path: str) -> Dialect | None:
         """Return the dialect whose a path is, as it was sent, readable or not; None where errors are native."""
         segments = tuple(unquote(part, errors="replace") for part in path.split("/")[1:])
-        near = self._owned.get(segments[0], ()) if segments else ()
-        return next((dialect for own, dialect in near if bound(own, segments[: len(own)]) is not None), None)
+        for own, dialect in self._near_owned.get(segments[:HEAD], self._owned):
+            if bound(own, segments[: len(own)]) is not None:
+                return dialect
+        return None
+
+
+def _may_begin(pattern: tuple[str, ...], head: tuple[str, ...]) -> bool:
+    """Say whether a path that begins with these parts may fit a pattern."""
+    return all(part.startswith("{") or part == sent for part, sent in zip(pattern, head, strict=False))
 
 
 def parts_of(path: str) -> tuple[str, ...]:

@@ -119,7 +119,10 @@ class Counters:
     def hold(self, owner: int, before: Hold | None, after: Hold | None) -> None:
         """Count that an open hold took the place of another; None = there is none."""
         for counter in self._of.get(owner, {}).values():
-            counter.held += _held(counter.limit, after) - _held(counter.limit, before)
+            if after is not None:
+                counter.held += held_of(counter.limit, after)
+            if before is not None:
+                counter.held -= held_of(counter.limit, before)
 
     def is_without(self, owners: Iterable[int]) -> bool:
         """Say whether no counter is about any of these accounts."""
@@ -201,10 +204,6 @@ def _filled(limit: Limit, definition: Definition, now: int, count: Count, held: 
 def _is_as_it_was(counter: Counter, limit: Limit, catalog: Catalog) -> bool:
     """Say whether nothing was defined anew since the counter was asked for last; both are replaced when it is."""
     return counter.limit is limit and counter.definition[EPOCH] == catalog.meters[limit.meter].epoch
-
-
-def _held(limit: Limit, hold: Hold | None) -> int:
-    return 0 if hold is None else held_of(limit, hold)
 
 
 def definition_of(limit: Limit, owner: int, catalog: Catalog) -> Definition:

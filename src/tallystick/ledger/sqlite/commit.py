@@ -86,14 +86,15 @@ class Group:
         """Return the callers whose holds may be settled, and keep the events of others from being recorded."""
         settling: list[Job] = []
         alive = np.ones(len(job.batch), np.bool_)
-        for at in sorted(job.held):
+        held = job.held
+        for at in sorted(held):
             caller = job.callers[at]
             caller.answer = turn.refuse(caller)
             if caller.answer is None:
                 settling.append(caller)
             else:
                 alive[at] = False
-        if len(settling) < len(job.held):
+        if len(settling) < len(held):
             job.keep(alive[job.rows])
         return settling
 

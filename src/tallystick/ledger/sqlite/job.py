@@ -75,7 +75,6 @@ class Job:
 
     `settles` names the account and the id of the hold that its one event settles; `answer` is what became of that.
     `parts` are the jobs, of one event each, of which it was joined (joining.py): their callers wait, and nobody for it.
-    `held` are the places of events that settle holds.
     """
 
     batch: Batch
@@ -84,7 +83,6 @@ class Job:
     bytes: int
     settles: tuple[str, str] | None = None
     parts: Sequence[Job] = ()
-    held: frozenset[int] = field(init=False)
     rows: Ints = field(init=False)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     answer: Answer | None = None
@@ -102,7 +100,6 @@ class Job:
 
     def __post_init__(self) -> None:
         batch = self.batch
-        self.held = frozenset(at for at, part in enumerate(self.callers) if part.settles is not None)
         self.rows = np.arange(len(batch))
         self.posting_event, self.posting_set = batch.posting_event, batch.posting_set
         self.posting_amount = batch.posting_amount
@@ -189,6 +186,11 @@ class Job:
     def callers(self) -> Sequence[Job]:
         """The jobs, of one caller each, that it stands for."""
         return self.parts or (self,)
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The places of events that settle holds."""
+        return frozenset(at for at, caller in enumerate(self.callers) if caller.settles is not None)
 
     @property
     def result(self) -> object:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby
-from typing import TypeVar
+from itertools import groupby
 
 import numpy as np
 
 from tallystick.ledger.sqlite.job import Job
 from tallystick.model import Batch, LabelSet
-from tallystick.rollup import Ints
-
-T = TypeVar("T")
 
 
 def runs_of(jobs: Iterable[Job]) -> Iterator[list[Job]]:
@@ -44,40 +40,34 @@ def share(job: Job) -> None:
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
+    # One object stands for a label set that comes again and again: it is compared, and looked up, once.
     places: dict[int, int] = {}
     label_sets: list[LabelSet] = []
-    # One object stands for a label set that comes again and again: it is compared, and looked up, once.
-    for label_set in _all(batch.label_sets for batch in batches):
-        if places.setdefault(id(label_set), len(label_sets)) == len(label_sets):
-            label_sets.append(label_set)
-    table = np.fromiter((places[id(each)] for each in _all(batch.label_sets for batch in batches)), np.int64)
-    postings = _ints(len(batch.posting_event) for batch in batches)
-    before = np.cumsum(_ints(len(batch.label_sets) for batch in batches)) - _ints(
-        len(batch.label_sets) for batch in batches
-    )
-    sets = np.concatenate([batch.posting_set for batch in batches]) + np.repeat(before, postings)
+    table: list[int] = []
+    firsts: list[int] = []
+    for batch in batches:
+        firsts.append(len(table))
+        for label_set in batch.label_sets:
+            place = places.setdefault(id(label_set), len(label_sets))
+            if place == len(label_sets):
+                label_sets.append(label_set)
+            table.append(place)
+    postings = [len(batch.posting_event) for batch in batches]
+    sets = np.concatenate([batch.posting_set for batch in batches]) + np.repeat(firsts, postings)
     return Batch(
         batches[0].catalog_version,
         batches[0].received,
-        _all(batch.raw for batch in batches),
-        _all(batch.account for batch in batches),
-        _all(batch.source for batch in batches),
-        _all(batch.id for batch in batches),
+        [batch.raw[0] for batch in batches],
+        [batch.account[0] for batch in batches],
+        [batch.source[0] for batch in batches],
+        [batch.id[0] for batch in batches],
         np.concatenate([batch.time for batch in batches]),
         np.concatenate([batch.timed for batch in batches]),
         np.repeat(np.arange(len(batches)), postings),
-        table[sets] if len(sets) else sets,
+        np.array(table, np.int64)[sets],
         np.concatenate([batch.posting_amount for batch in batches]),
         label_sets,
         {at: batch.changes[0] for at, batch in enumerate(batches) if batch.changes},
         {at: batch.once[0] for at, batch in enumerate(batches) if batch.once},
         {at: batch.doomed[0] for at, batch in enumerate(batches) if batch.doomed},
     )
-
-
-def _all(parts: Iterable[Sequence[T]]) -> list[T]:
-    return list(chain.from_iterable(parts))
-
-
-def _ints(numbers: Iterable[int]) -> Ints:
-    return np.fromiter(numbers, np.int64)

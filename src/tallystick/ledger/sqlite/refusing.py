@@ -40,7 +40,7 @@ class Refusing:
         takes: dict[int, list[Take]] = {}
         if not self._counters:
             return takes
-        times = job.batch.time[job.rows]
+        times, held = job.batch.time[job.rows], job.held
         for at in job.used_sets().tolist():
             label_set = job.batch.label_sets[at]
             for counter in self._counters.get(label_set.account, ()):
@@ -48,7 +48,7 @@ class Refusing:
                     continue
                 for place in np.flatnonzero(job.posting_set == at).tolist():
                     row = int(job.posting_event[place])
-                    if int(job.rows[row]) in job.held:
+                    if int(job.rows[row]) in held:
                         continue
                     if counter.start <= int(times[row]) < counter.end:
                         amount = limits.used_of(counter.limit, Total(1, int(job.posting_amount[place])))
