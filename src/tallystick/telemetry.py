@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -197,14 +197,16 @@ class Forward(logging.Handler):
 
 def configure(level: str) -> None:
     """Send our lines and those of libraries, from `level` up, to stderr."""
+    stderr = structlog.WriteLogger(sys.stderr)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(serializer=_json),
+            _line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # One for all: a request writes one line, and would make a logger for it each time.
+        logger_factory=lambda *names: stderr,
         cache_logger_on_first_use=False,
     )
     # Below a warning, libraries talk to their own developers.
@@ -220,5 +222,9 @@ def described(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _json(line: dict[str, Any], **_: Any) -> str:
-    return msgspec.json.encode(line, enc_hook=str).decode()
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def _line(logger: Any, level: str, line: MutableMapping[str, Any]) -> str:
+    """Write a line of the log."""
+    return _encoder.encode(line).decode()
