@@ -171,7 +171,7 @@ class Job:
         """Return which of the batch's label sets are still in use, ascending."""
         if len(self.posting_set) <= FEW:
             return np.array(sorted(set(self.posting_set.tolist())), np.int64)
-        return np.unique(self.posting_set)
+        return np.flatnonzero(np.bincount(self.posting_set))
 
     def strands(self, accounts: Mapping[str, Account]) -> Counter[Strand]:
         """Return every strand that is in use, with how many of its label sets have no number yet."""
