@@ -36,7 +36,7 @@ def ack_before_commit() -> None:
 
     def hasty(self: commit.Group, db: apsw.Connection) -> None:
         write(self, db)
-        for each in self.jobs:
+        for each in (caller for waiting in self.jobs for caller in waiting.callers):
             each.future.get_loop().call_soon_threadsafe(job.set_results, [each])
 
     put(commit.Group, "write", hasty)
