@@ -22,7 +22,7 @@ from tests.faults.workload import TickingClock
 
 FLIPS = int(os.environ.get("TALLYSTICK_TEST_FLIPS", "150"))
 FILE = "ledger.db"
-EVENTS = 400
+EVENTS = 800
 CUTS = 10
 PAGE_BYTES = 4096
 
