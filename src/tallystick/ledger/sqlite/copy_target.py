@@ -145,7 +145,7 @@ class SqliteTarget:
 
     def _do(self, change: Callable[[apsw.Connection], None], then: Callable[[], None] = lambda: None) -> None:
         task = Task(change, then)
-        self._writer.submit(task, Lane.URGENT)
+        self._writer.submit([task], Lane.URGENT)
         try:
             task.wait()
         except Problem as problem:
