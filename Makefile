@@ -14,7 +14,7 @@ READY := .venv/.ready
 COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url
 
-.PHONY: setup test same check format pages vendor screenshots bench demo pins clean
+.PHONY: setup test same split check format pages vendor screenshots bench demo pins clean
 
 setup: $(READY)
 
@@ -25,6 +25,10 @@ test: $(READY)
 same: $(READY)
 	TALLYSTICK_TEST_SAME_EVENTS=$(SAME_EVENTS) TALLYSTICK_TEST_SAME_QUESTIONS=$(SAME_QUESTIONS) \
 		$(BIN)/python -m pytest --override-ini faulthandler_timeout=0 tests/api/test_same_replies.py
+
+# All that is tested of commits that are split by account; make test runs one of four.
+split: $(READY)
+	TALLYSTICK_TEST_SPLIT_ONE_OF=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests -k "split or Split"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
