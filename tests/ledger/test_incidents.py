@@ -14,13 +14,25 @@ import pytest
 
 from tallystick.errors import LedgerDamaged, Problem
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.sqlite import file, identity, keeper, proving, reading, replaying, series_table, verify
+from tallystick.ledger.sqlite import (
+    directory,
+    file,
+    identity,
+    keeper,
+    proving,
+    reading,
+    replaying,
+    series_table,
+    verify,
+)
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.writer import Lane, Task
-from tallystick.model import Account
+from tallystick.model import Account, EventQuery
+from tallystick.windows import INSTANT_MIN
 from tests.ledger.build import Desk, asynchronous, audio, spoken, total, usage
 from tests.ledger.conformance_metering import seen_in_one_moment
+from tests.ledger.define import meter, put, work
 
 
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,6 +409,32 @@ async def test_a_long_wal_is_begun_anew_once(tmp_path: Path) -> None:
             # Everything is moved before the next commit comes, which begins the WAL anew by itself.
             assert restarts <= 1, asked
             db.close()
+
+
+@asynchronous
+async def test_a_listing_that_a_replay_overtakes_shows_what_counted_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meter that came into force meanwhile has counted nothing of what the listing's transaction reads."""
+    walked, overtaken = threading.Event(), threading.Event()
+    go = directory._Walk.go
+
+    def slowly(self: directory._Walk) -> None:
+        go(self)
+        walked.set()
+        assert overtaken.wait(10)
+
+    async with Desk(tmp_path).open() as ledger:
+        await put(ledger, meter(scale=0))
+        await Desk(tmp_path).send(ledger, work("1"))
+        with monkeypatch.context() as patched:
+            patched.setattr(directory._Walk, "go", slowly)
+            listing = asyncio.create_task(ledger.events(EventQuery(None)))
+            await asyncio.to_thread(walked.wait, 10)
+            await put(ledger, meter(scale=1), INSTANT_MIN)
+            overtaken.set()
+            (shown,) = (await listing).rows
+        assert [posting.amount for posting in shown.postings] == [1]
 
 
 @asynchronous

@@ -28,7 +28,7 @@ from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, row, rows
 from tallystick.ledger.sqlite.replaying import SLICE_EVENTS
 from tallystick.ledger.sqlite.scrub import refuse_damaged
-from tallystick.ledger.sqlite.tail import Tail
+from tallystick.ledger.sqlite.tail import Published, Tail
 from tallystick.model import AsOf, EventPage, EventQuery, EventRow, Posting
 from tallystick.rollup import Ints
 from tallystick.windows import INSTANT_MAX, INSTANT_MIN
@@ -80,14 +80,17 @@ def events(db: apsw.Connection, now: Tail, damaged: frozenset[int], query: Event
     walk = _Walk(db, now.series, names, replace(query, through=through), through)
     with db:
         walk.go()
-        found = fed(db, now, walk.found)
+        found = fed(db, state, now.series, walk.found)
     return EventPage(found, as_of, walk.following())
 
 
-def fed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Sequence[EventRow]:
-    """Show events with what the meters in force count of them: what came with them, and what replays counted since."""
-    meters = now.published.catalog.meters
-    again = _replayed(db, now, found) if found else {}
+def fed(db: apsw.Connection, state: Published, index: SeriesIndex, found: Sequence[EventRow]) -> Sequence[EventRow]:
+    """Show events with what the meters in force count of them: what came with them, and what replays counted since.
+
+    `state` was published before the read transaction began: of a later one the file may lack what it counted.
+    """
+    meters = state.catalog.meters
+    again = _replayed(db, state, index, found) if found else {}
     shown = []
     for each in found:
         postings = [*each.postings, *again.get(each.sequence, ())]
@@ -96,14 +99,16 @@ def fed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Sequence[E
     return shown
 
 
-def _replayed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Mapping[int, Sequence[Posting]]:
+def _replayed(
+    db: apsw.Connection, state: Published, index: SeriesIndex, found: Sequence[EventRow]
+) -> Mapping[int, Sequence[Posting]]:
     """Return the postings that replays gave to events, by sequence."""
-    epochs = {meter.epoch for meter in now.published.catalog.meters.values()}
+    epochs = {meter.epoch for meter in state.catalog.meters.values()}
     wanted = np.array(sorted(each.sequence for each in found), np.int64)
     again: dict[int, list[Posting]] = {}
     statement = f"""SELECT header, columns FROM log WHERE kind = {CORRECTED} AND entry <= ?
         AND first > ? AND first <= ?"""
-    bounds = (now.published.entry, int(wanted[0]) - SLICE_EVENTS, int(wanted[-1]))
+    bounds = (state.entry, int(wanted[0]) - SLICE_EVENTS, int(wanted[-1]))
     for packed, body in rows(db, statement, bounds):
         header = msgspec.msgpack.decode(packed, type=CorrectionHeader)
         if header.epoch in epochs:
@@ -111,7 +116,7 @@ def _replayed(db: apsw.Connection, now: Tail, found: Sequence[EventRow]) -> Mapp
                 raise Damaged(f"log entry {header.entry} is not what was written")
             columns, sequences = unpack_columns(body), header.events()
             for event in np.flatnonzero(np.isin(sequences, wanted)).tolist():
-                postings = postings_of(columns, event, now.series)
+                postings = postings_of(columns, event, index)
                 again.setdefault(int(sequences[event]), []).extend(postings)
     return again
 
