@@ -19,7 +19,7 @@ from tallystick.settings import Settings
 from tests.api.client import OPERATOR, Answer, Message, World, audio
 from tests.server import serving
 
-EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_FUZZ", "250"))
+EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_FUZZ", "150"))
 SECONDS_MAX = 20
 SETTINGS = Settings(operator_key=OPERATOR, batch_bytes_max=20_000, batch_events_max=50, event_bytes_max=3000)
 ONE, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"

@@ -20,7 +20,7 @@ from tests.faults.hurry import hurry
 from tests.faults.workload import Record, counted, flaws, resent, samples_of
 from tests.spoken import hear
 
-ROUNDS = int(os.environ.get("TALLYSTICK_TEST_KILLS", "12"))
+ROUNDS = int(os.environ.get("TALLYSTICK_TEST_KILLS", "8"))
 ROUNDS_MAX = 4 * ROUNDS
 """On a machine that is busy otherwise, children get less done before they are killed; then there are more of them."""
 ACKED_MIN = 100
