@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -88,10 +89,20 @@ def split(url: str) -> None:
     run(url, sql.SQL("INSERT INTO ledger VALUES ('distributed', 'account')"))
 
 
-def run(url: str, statement: Query) -> None:
-    """Run one statement of a database's owner."""
+def end_connections(url: str) -> None:
+    """Have the server end every connection to a database."""
+    run(
+        url,
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()""",
+    )
+
+
+def run(url: str, statement: Query | str) -> list[tuple[Any, ...]]:
+    """Run one statement of a database's owner, behind the ledger's back; returns its rows."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement)
+        cursor = connection.execute(statement)
+        return [] if cursor.description is None else cursor.fetchall()
 
 
 @contextmanager

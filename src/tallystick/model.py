@@ -602,6 +602,13 @@ class Batch:
         """The events that feed a meter or a resource, some of them more than once."""
         return np.concatenate((self.posting_event, np.array([*self.changes], np.int64)))
 
+    def missing(self, accounts: Mapping[str, Account]) -> list[str]:
+        """Return the accounts of events that do not exist, in the order in which they come; doomed ones need none."""
+        names = self.account
+        if self.doomed:
+            names = [name for at, name in enumerate(names) if at not in self.doomed]
+        return [name for name in dict.fromkeys(names) if name not in accounts]
+
     def is_metered(self, index: int) -> bool:
         """Say whether one event feeds a meter or a resource."""
         if index in self.doomed:

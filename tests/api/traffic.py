@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tallystick import windows
+from tallystick.catalog import builtin
 from tallystick.windows import DAY, HOUR, SECOND
 from tests.api.client import NOON
 
@@ -24,29 +25,7 @@ SPACES = ("shop", "lab", "depot")
 LANGUAGES = ("en", "cs", "de", "", "pt-br", "č/%,=")
 MODELS = ("m", "n", "", "eng-us:callcenter")
 ZONES = ("UTC", "Europe/Prague", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia")
-LABELS = {
-    "audio": (
-        "technology",
-        "vendor",
-        "operation",
-        "mode",
-        "type",
-        "model",
-        "language",
-        "operating_point",
-        "tags",
-        "billing",
-        "license",
-        "space",
-    ),
-    "vision_requests": ("type", "space"),
-    "vision_credits": ("type", "space"),
-    "images": ("space",),
-    "verifications": ("type", "model", "space"),
-    "voiceprints": ("space", "model"),
-    "tokens_in": ("model", "operation"),
-    "tokens_out": ("model", "operation"),
-}
+LABELS = {name: [label for label, _ in meter.labels] for name, meter in builtin().meters.items()}
 VALUES = ("", "a", "b", "en", "cs", "m", "n", "shop", "lab", "lens", "explore", "identity", "GR", "batch")
 FIRST, LAST = NOON - 75 * DAY, NOON
 MARKS = tuple(

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -18,7 +17,7 @@ from tallystick.ledger.open import open_ledger
 from tallystick.ledger.postgres import folding, listing, recounting
 from tallystick.ledger.postgres.ledger import PostgresLedger
 from tests.ledger.test_model import Twins
-from tests.postgres import Databases, split
+from tests.postgres import Databases, end_connections, split
 
 EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_EXAMPLES", "12"))
 
@@ -71,11 +70,7 @@ class PostgresTwins(Twins):
 
     def _crash(self) -> None:
         """End every connection, and go on with another process."""
-        with psycopg.connect(self._url, autocommit=True) as db:
-            db.execute(
-                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND pid <> pg_backend_pid()"""
-            )
+        end_connections(self._url)
         self._close()
         self._open()
 

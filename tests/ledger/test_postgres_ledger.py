@@ -25,19 +25,13 @@ from tallystick.model import Account, AuditQuery, EventQuery, Key, Scope, Total
 from tests.ledger.build import Desk, asynchronous, audio, listed, query, raw_of, text_of, total, usage
 from tests.ledger.conformance import CONFLICT, EXCEEDED
 from tests.ledger.conformance_metering import seen_in_one_moment
+from tests.postgres import end_connections, run
 
 
 @pytest.fixture
 def desk(postgres: str) -> Desk:
     """A clock, and a database with nothing in it."""
     return Desk(postgres)
-
-
-def run(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Run one statement behind the ledger's back; returns its rows."""
-    with psycopg.connect(url, autocommit=True) as db:
-        cursor = db.execute(statement)
-        return [] if cursor.description is None else cursor.fetchall()
 
 
 async def fold(ledger: PostgresLedger) -> None:
@@ -283,11 +277,7 @@ async def test_a_server_that_ends_every_connection_loses_nothing(desk: Desk) -> 
     async with desk.open() as ledger:
         await desk.send(ledger, audio("1"))
         for turn in range(3):
-            run(
-                str(desk.url),
-                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND pid <> pg_backend_pid()""",
-            )
+            end_connections(str(desk.url))
             assert (await total(ledger)).count == 1 + turn
             assert await desk.send(ledger, audio(f"after {turn}")) == ["accepted"]
             assert (await ledger.current()).accounts.keys() == {"acme"}

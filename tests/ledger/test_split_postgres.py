@@ -24,6 +24,7 @@ from tallystick.model import Account, Batch, Status, Verdict
 from tests.ledger.build import Desk, asynchronous, audio, batch_of, total, usage
 from tests.ledger.conformance import CONFLICT
 from tests.ledger.define import meter, put, upsert, work
+from tests.postgres import end_connections, run
 
 DUPLICATE = Verdict(Status.DUPLICATE)
 NAMES = tuple(f"org-{n:02}" for n in range(12))
@@ -33,13 +34,6 @@ NAMES = tuple(f"org-{n:02}" for n in range(12))
 def desk(postgres_split: str) -> Desk:
     """A clock, and a database with nothing in it whose commits are split."""
     return Desk(postgres_split, is_split=True)
-
-
-def run(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Run one statement behind the ledger's back; returns its rows."""
-    with psycopg.connect(url, autocommit=True) as db:
-        cursor = db.execute(statement)
-        return [] if cursor.description is None else cursor.fetchall()
 
 
 def batch_over(names: Sequence[str], turn: str = "0") -> list[dict[str, Any]]:
@@ -255,12 +249,7 @@ async def test_every_connection_ended_midway_loses_nothing_and_counts_nothing_tw
 
         sending = [asyncio.ensure_future(send(turn)) for turn in range(6)]
         while not all(task.done() for task in sending):
-            await asyncio.to_thread(
-                run,
-                str(desk.url),
-                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND pid <> pg_backend_pid()""",
-            )
+            await asyncio.to_thread(end_connections, str(desk.url))
             await asyncio.sleep(0.2)
         await asyncio.gather(*sending)
         assert await count_by_account(ledger) == dict.fromkeys(NAMES, 21)

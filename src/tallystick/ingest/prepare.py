@@ -75,7 +75,7 @@ class Preparer:
                 return Prepared(batch, FIRST, {})
         work = _Work(raws, plain, caller, catalog, self._settings, now, self._sets)
         if single is not None and single.shape is None:
-            work.learn(single)
+            work.learn(single.plan, single.head, single.texts, 0)
         if len(raws) <= FEW:
             work.one_by_one(range(len(raws)))
         else:
@@ -211,12 +211,6 @@ class _Work:
             now=self.now,
         )
 
-    def learn(self, single: Single) -> None:
-        """Judge the one event, whose shape is seen for the first time, and remember that."""
-        judged = self.judged[0] = self.validate(0)
-        if isinstance(judged, Checked) and single.plan.may_learn(single.head):
-            single.plan.learn(single.head, single.texts, judged.event.account, judged.postings)
-
     def one_by_one(self, rows: Iterable[int]) -> None:
         """Judge events by themselves."""
         postings: list[tuple[int, int, int]] = []
@@ -320,12 +314,13 @@ class _Work:
         if None in shapes:
             for place, (head, texts) in enumerate(zip(zip(*around, strict=True), plan.form.texts(data), strict=True)):
                 if shapes[place] is None and rows[place] not in slow:
-                    shapes[place] = self._learn(plan, head, texts, rows[place])
+                    shapes[place] = self.learn(plan, head, texts, rows[place])
                     if shapes[place] is None:
                         slow.add(rows[place])
         return _Varying(id, source, time, data), shapes
 
-    def _learn(self, plan: Plan, head: Texts, texts: Texts, at: int) -> Shape | None:
+    def learn(self, plan: Plan, head: Texts, texts: Texts, at: int) -> Shape | None:
+        """Judge an event whose shape is seen for the first time, and remember that; None where it has no shape."""
         if not plan.may_learn(head):
             return None
         (known,) = plan.shapes([head], [texts])

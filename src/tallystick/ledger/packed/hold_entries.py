@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 
 import msgspec
 
-from tallystick.ledger.packed.segment import Damaged
+from tallystick.ledger.packed.segment import decoded
 from tallystick.model import Crossing, Hold, HoldLine, HoldMode, Labels, Settlement
 
 Named = tuple[int, str]
@@ -205,15 +205,9 @@ _crossed = msgspec.json.Decoder(Crossed)
 
 def read_hold(body: str) -> KeptHold:
     """Read a hold as it is kept; raises Damaged when it is none."""
-    try:
-        return _hold.decode(body)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a hold cannot be read: {error}") from error
+    return decoded(_hold, body, "a hold cannot be read")
 
 
 def read_crossed(body: str) -> Crossed:
     """Read a crossed threshold as it is kept; raises Damaged when it is none."""
-    try:
-        return _crossed.decode(body)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a crossed threshold cannot be read: {error}") from error
+    return decoded(_crossed, body, "a crossed threshold cannot be read")

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -31,6 +31,7 @@ FRAME_BYTES_MAX = 12 * 1024
 FRAMES_TOGETHER = 16
 """Frames that are unpacked in one call: more would not stay near the processor."""
 GENESIS = bytes(32)
+Found = TypeVar("Found", covariant=True)
 
 
 _local = threading.local()
@@ -39,6 +40,21 @@ _local = threading.local()
 
 class Damaged(Exception):
     """Bytes that do not decode to what was written."""
+
+
+class Decoder(Protocol[Found]):
+    """What makes a value of bytes; raises MsgspecError where it cannot."""
+
+    def decode(self, packed: Any, /) -> Found:
+        """Return the value."""
+
+
+def decoded(decoder: Decoder[Found], packed: bytes | str, what: str) -> Found:
+    """Read what was written; raises Damaged, which says `what` it should have been, when it is none."""
+    try:
+        return decoder.decode(packed)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"{what}: {error}") from error
 
 
 class NewSeries(msgspec.Struct, frozen=True, array_like=True):

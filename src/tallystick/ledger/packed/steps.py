@@ -121,6 +121,11 @@ class Step:
     events: int
     read: Callable[[], Content]
 
+    @staticmethod
+    def of_living(mark: bytes, living: Living) -> Step:
+        """Return the step of what was read already beside the log."""
+        return Step(mark, 0, lambda: living)
+
 
 class Unfinished(msgspec.Struct, frozen=True):
     """What a copy that is not complete says of itself: whose it is, and after which step it stands."""

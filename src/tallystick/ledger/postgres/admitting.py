@@ -41,6 +41,27 @@ def owners_of(catalog: Catalog, calls: Sequence[HoldWork], jobs: Iterable[Job]) 
     return sorted(catalog.accounts[name].number for name in names if name in catalog.accounts)
 
 
+def append(db: Db, changes: Sequence[Admitting], recorded: int) -> tuple[int, int]:
+    """Write what became of holds and thresholds behind the logs of their accounts; returns the first and its entry."""
+    by_owner: dict[int, list[Admitting]] = {}
+    for change in changes:
+        by_owner.setdefault(change.owner, []).append(change)
+    heads = log.heads(db, list(by_owner), lock=True)
+    ((number,),) = db.execute("SELECT nextval('entry_number')").fetchall()
+    rows = []
+    for owner, own in sorted(by_owner.items()):
+        head = heads[owner]
+        header = msgspec.msgpack.encode(AdmissionHeader(head.entries + 1, recorded, tuple(own)))
+        rows.append((owner, head.entries + 1, len(own), header, segment.link(head.link, header)))
+    log.append_admission(db, number, recorded, rows)
+    crossings = [
+        (place, each) for own in by_owner.values() for place, each in enumerate(own) if isinstance(each, Crossed)
+    ]
+    if crossings:
+        hold_tables.note(db, {row[0]: row[1] for row in rows}, crossings)
+    return rows[0][0], int(number)
+
+
 @dataclass(slots=True, eq=False)
 class Turn:
     """One transaction's part in admission, for accounts whose heads it has locked; `now` is not before any of them."""
@@ -119,29 +140,7 @@ class Turn:
             hold_tables.let_go(self.db, over)
         if over or self.deciding.changes:
             log.move_clocks(self.db, self.owners, self.now)
-        return self._log() if self.deciding.changes else None
-
-    def _log(self) -> tuple[int, int]:
-        by_owner: dict[int, list[Admitting]] = {}
-        for change in self.deciding.changes:
-            by_owner.setdefault(change.owner, []).append(change)
-        heads = log.heads(self.db, list(by_owner), lock=True)
-        ((number,),) = self.db.execute("SELECT nextval('entry_number')").fetchall()
-        rows = []
-        for owner, changes in sorted(by_owner.items()):
-            head = heads[owner]
-            header = msgspec.msgpack.encode(AdmissionHeader(head.entries + 1, self.now, tuple(changes)))
-            rows.append((owner, head.entries + 1, len(changes), header, segment.link(head.link, header)))
-        log.append_admission(self.db, number, self.now, rows)
-        crossings = [
-            (place, each)
-            for changes in by_owner.values()
-            for place, each in enumerate(changes)
-            if isinstance(each, Crossed)
-        ]
-        if crossings:
-            hold_tables.note(self.db, {row[0]: row[1] for row in rows}, crossings)
-        return rows[0][0], int(number)
+        return append(self.db, self.deciding.changes, self.now) if self.deciding.changes else None
 
     # What decisions go by
 

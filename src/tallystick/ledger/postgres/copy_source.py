@@ -19,7 +19,6 @@ from tallystick.errors import LedgerDamaged, LedgerError
 from tallystick.ledger.base import Proof
 from tallystick.ledger.packed import rollups, segment
 from tallystick.ledger.packed.hold_entries import KeptHold, read_hold
-from tallystick.ledger.packed.living import Living
 from tallystick.ledger.packed.meter_entries import ReplayDone
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import Columns, Damaged, unpack_columns, unpack_frame
@@ -219,7 +218,7 @@ class PostgresSource:
                 living, after = found
                 for key in [key for key in living.once if key.epoch in self._unfinished]:
                     del living.once[key]
-                yield Step(msgspec.json.encode((table, list(map(str, after)))), 0, partial(_same, living))
+                yield Step.of_living(msgspec.json.encode((table.name, list(map(str, after)))), living)
 
     def days(self, account: int) -> Cells:
         statement = f"SELECT body FROM run WHERE account = %s AND grain = {int(Grain.DAY)}"
@@ -250,10 +249,6 @@ def _changed(change: Changed) -> Changed:
 
 def _admitted(entry: AdmissionEntry) -> Admitted:
     return Admitted(entry.header.recorded, entry.header.changes)
-
-
-def _same(living: Living) -> Living:
-    return living
 
 
 @dataclass(slots=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import msgspec
 import numpy as np
 import psycopg
 
 from tallystick.errors import LedgerError
 from tallystick.ledger.packed import hold_entries, segment
-from tallystick.ledger.packed.hold_entries import AdmissionHeader, Admitting, Crossed, HoldMade
+from tallystick.ledger.packed.hold_entries import Crossed, HoldMade
 from tallystick.ledger.packed.limit_entries import LimitDeleted
 from tallystick.ledger.packed.living import Living
 from tallystick.ledger.packed.segment import Columns, NewSeries
@@ -26,6 +25,7 @@ from tallystick.ledger.packed.steps import (
     rows_of,
 )
 from tallystick.ledger.postgres import (
+    admitting,
     catalog_log,
     copy_state,
     hold_tables,
@@ -155,26 +155,9 @@ class PostgresTarget:
                 hold_tables.forget(self._db, change.owner, change.id, crossings=True)
 
     def _admitted(self, content: Admitted) -> None:
-        db, by_owner = self._db, dict[int, list[Admitting]]()
-        for change in content.changes:
-            by_owner.setdefault(change.owner, []).append(change)
-        heads = log.heads(db, [*by_owner])
-        rows = []
-        for owner, changes in sorted(by_owner.items()):
-            head = heads[owner]
-            header = msgspec.msgpack.encode(AdmissionHeader(head.entries + 1, content.recorded, tuple(changes)))
-            rows.append((owner, head.entries + 1, len(changes), header, segment.link(head.link, header)))
-        log.append_admission(db, self._number(), content.recorded, rows)
-        log.move_clocks(db, [*by_owner], content.recorded)
+        admitting.append(self._db, content.changes, content.recorded)
+        log.move_clocks(self._db, list({change.owner: None for change in content.changes}), content.recorded)
         self._fold_holds([each for each in content.changes if not isinstance(each, Crossed)])
-        crossings = [
-            (place, each)
-            for changes in by_owner.values()
-            for place, each in enumerate(changes)
-            if isinstance(each, Crossed)
-        ]
-        if crossings:
-            hold_tables.note(db, {row[0]: row[1] for row in rows}, crossings)
 
     def _fold_holds(self, changes: Sequence[hold_entries.HoldChange]) -> None:
         if not changes:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from tallystick.ledger.packed import segment
-from tallystick.ledger.packed.segment import Damaged, NewSeries
+from tallystick.ledger.packed.segment import Damaged, NewSeries, decoded
 from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
 from tallystick.rollup import Ints
@@ -91,18 +91,12 @@ _header = msgspec.msgpack.Decoder(EntryHeader)
 
 def read_header(packed: bytes) -> EntryHeader:
     """Return the header of an entry of events; raises Damaged when it is none."""
-    try:
-        return _header.decode(packed)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"the header of an entry: {error}") from error
+    return decoded(_header, packed, "the header of an entry")
 
 
 def read_recount(packed: bytes) -> RecountHeader:
     """Return the header of an entry of a replay's postings; raises Damaged when it is none."""
-    try:
-        return _recount.decode(packed)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"the header of an entry: {error}") from error
+    return decoded(_recount, packed, "the header of an entry")
 
 
 @dataclass(frozen=True, slots=True)

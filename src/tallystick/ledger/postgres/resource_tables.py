@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 
 from tallystick.envelope import number
-from tallystick.ledger.packed.living import Counted, Living, Named
+from tallystick.ledger.packed.living import Counted, Living, Named, Recorded
+from tallystick.ledger.packed.tables import Table, recorded_of
 from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
-from tallystick.ledger.sqlite.resource_tables import recorded_of
-from tallystick.model import LiveQuery, LiveResource, LiveSpace, Record, RecordPage, RecordQuery, ResourceQuery
+from tallystick.model import Change, LiveQuery, LiveResource, LiveSpace, Record, RecordPage, RecordQuery, ResourceQuery
 from tallystick.resources import Resource, Space
 
 DIGEST_BYTES = 16
@@ -166,61 +166,16 @@ def _store_spaces(db: Db, living: Living) -> None:
 def everything(db: Db, account: int) -> Living:
     """Read all there is of an account, for the proof."""
     living = Living(partial(newer, db))
-    for table, (_, columns, take) in _TABLES.items():
-        for kept in db.execute(f"SELECT {columns} FROM {table} WHERE account = %s", (account,)):
-            take(living, kept)
+    for table in TABLES:
+        table.take(living, db.execute(f"SELECT {table.columns} FROM {table.name} WHERE account = %s", (account,)))
     return living
 
 
-def _take_resource(living: Living, kept: Sequence[Any]) -> None:
-    living.resources.update([_resource(kept)])
-
-
-def _take_space(living: Living, kept: Sequence[Any]) -> None:
-    living.spaces.update([_space(kept)])
-
-
-def _take_counted(living: Living, kept: Sequence[Any]) -> None:
-    living.once.update([_counted(kept)])
-
-
-def _take_record(living: Living, kept: Sequence[Any]) -> None:
-    account, meter, epoch, *said = kept
-    key, change = recorded_of(account, meter, epoch, _record(said))
-    living.records[key] = change
-
-
-_TABLES = {
-    "resource": ("account, digest", COLUMNS, _take_resource),
-    "space": ("account, space", "account, space, newest, closes, body", _take_space),
-    "counted_once": (
-        "account, digest, meter, epoch",
-        "account, space, kind, id, meter, epoch, value",
-        _take_counted,
-    ),
-    "record": (
-        "account, meter, epoch, time, digest",
-        "account, meter, epoch, time, source, event, space, kind, id, state",
-        _take_record,
-    ),
-}
-"""Of each table the columns of its key, those that are read, and who reads them."""
-TABLES = tuple(_TABLES)
-
-
-def page(db: Db, table: str, after: Sequence[Any] | None, count: int) -> tuple[Living, Sequence[Any]] | None:
+def page(db: Db, table: Table, after: Sequence[Any] | None, count: int) -> tuple[Living, Sequence[Any]] | None:
     """Read rows of one table behind a key (None = from the first), and say the last one's key; None = no more."""
-    keys, columns, take = _TABLES[table]
-    where = "" if after is None else f"WHERE ({keys}) > ({', '.join(['%s'] * len(after))})"
-    statement = f"SELECT {keys}, {columns} FROM {table} {where} ORDER BY {keys} LIMIT {count}"
-    found = db.execute(statement, tuple(after or ())).fetchall()
-    if not found:
-        return None
-    size = keys.count(",") + 1
     living = Living(partial(newer, db))
-    for kept in found:
-        take(living, kept[size:])
-    return living, found[-1][:size]
+    last = table.page(living, after, count, "%s", db.execute)
+    return None if last is None else (living, last)
 
 
 def records(db: Db, account: int, epoch: int, query: RecordQuery) -> RecordPage:
@@ -313,6 +268,31 @@ def _space(row: Sequence[Any]) -> tuple[tuple[int, str], Space]:
 def _counted(row: Sequence[Any]) -> tuple[Counted, str]:
     account, space, kind, id, meter, epoch, value = row
     return Counted(meter, epoch, Named(account, space, kind, id)), value
+
+
+def _recorded(row: Sequence[Any]) -> tuple[Recorded, Change]:
+    account, meter, epoch, *said = row
+    return recorded_of(account, meter, epoch, _record(said))
+
+
+TABLES = (
+    Table("resource", "account, digest", COLUMNS, _resource, "resources"),
+    Table("space", "account, space", "account, space, newest, closes, body", _space, "spaces"),
+    Table(
+        "counted_once",
+        "account, digest, meter, epoch",
+        "account, space, kind, id, meter, epoch, value",
+        _counted,
+        "once",
+    ),
+    Table(
+        "record",
+        "account, meter, epoch, time, digest",
+        "account, meter, epoch, time, source, event, space, kind, id, state",
+        _recorded,
+        "records",
+    ),
+)
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[Any]:

@@ -48,8 +48,7 @@ def missing(batch: Batch, catalog: Catalog) -> list[str]:
     """
     if batch.catalog_version != catalog.version:
         return []
-    names = dict.fromkeys(name for at, name in enumerate(batch.account) if at not in batch.doomed)
-    return [name for name in names if name not in catalog.accounts]
+    return batch.missing(catalog.accounts)
 
 
 def parts(batch: Batch) -> Iterator[Part]:

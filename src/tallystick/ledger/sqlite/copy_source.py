@@ -18,7 +18,6 @@ from tallystick.ledger.base import Proof
 from tallystick.ledger.packed import rollups, segment
 from tallystick.ledger.packed.entries import CatalogHeader, Change
 from tallystick.ledger.packed.hold_entries import AdmissionHeader, KeptHold, read_hold
-from tallystick.ledger.packed.living import Living
 from tallystick.ledger.packed.meter_entries import CorrectionHeader, MeterPut
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import GENESIS, Columns, Damaged, Header, unpack_columns, unpack_frame
@@ -167,8 +166,8 @@ class SqliteSource:
                 living, after = found
                 for key in [key for key in living.once if key.epoch in epochs]:
                     del living.once[key]
-                mark = msgspec.json.encode((table, after))
-                yield Step(mark, 0, partial(_same, living))
+                mark = msgspec.json.encode((table.name, after))
+                yield Step.of_living(mark, living)
 
     def days(self, account: int) -> Cells:
         statement = "SELECT body FROM rollup WHERE account = ? AND grain = ?"
@@ -210,10 +209,6 @@ def _changed(packed: bytes) -> Changed:
 def _admitted(packed: bytes) -> Admitted:
     header = msgspec.msgpack.decode(packed, type=AdmissionHeader)
     return Admitted(header.recorded, header.changes)
-
-
-def _same(living: Living) -> Living:
-    return living
 
 
 def owners(columns: Columns, of: Sequence[int]) -> Ints:

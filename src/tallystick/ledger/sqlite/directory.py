@@ -19,6 +19,7 @@ from tallystick.ledger.packed.segment import (
     Damaged,
     Header,
     columns_digest,
+    decoded,
     frame_digest,
     unpack_columns,
     unpack_events,
@@ -244,10 +245,7 @@ class _Walk:
 
 
 def _header_of(first: int, count: int, packed: bytes) -> Header:
-    try:
-        header = _header.decode(packed)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"the header of events {first} and on: {error}") from error
+    header = decoded(_header, packed, f"the header of events {first} and on")
     if (header.first, header.count) != (first, count):
         raise Damaged(f"the header of events {first} and on is that of others")
     return header

@@ -115,11 +115,7 @@ class Job:
 
     def missing(self, accounts: Mapping[str, Account]) -> list[str]:
         """Return the accounts of its events that do not exist, in the order in which they come."""
-        batch = self.batch
-        names = batch.account
-        if batch.doomed:
-            names = [name for at, name in enumerate(names) if at not in batch.doomed]
-        return [name for name in dict.fromkeys(names) if name not in accounts]
+        return self.batch.missing(accounts)
 
     def resolve(self, accounts: Mapping[str, Account]) -> NDArray[np.bool_]:
         """Note the numbers of the accounts of all its events; returns which have one, the others have their verdict."""

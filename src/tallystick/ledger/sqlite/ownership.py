@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import apsw
 import msgspec
 
-from tallystick.ledger.packed.segment import Damaged
+from tallystick.ledger.packed.segment import decoded
 from tallystick.ledger.sqlite.file import EVENTS, rows
 
 ENTRIES_READ_TOGETHER = 256
@@ -50,7 +50,4 @@ class Ownership:
 
 
 def _accounts(header: bytes) -> tuple[int, ...]:
-    try:
-        return _owners.decode(header).accounts
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a segment's header cannot be read: {error}") from error
+    return decoded(_owners, header, "a segment's header cannot be read").accounts

@@ -13,6 +13,7 @@ import msgspec
 
 from tallystick.envelope import number
 from tallystick.ledger.packed.living import Counted, Living, Named, Recorded
+from tallystick.ledger.packed.tables import Table, recorded_of
 from tallystick.ledger.sqlite.file import row, rows
 from tallystick.model import Change, LiveQuery, LiveResource, LiveSpace, Record, RecordPage, RecordQuery, ResourceQuery
 from tallystick.resources import Resource, Space, containers_of
@@ -93,70 +94,18 @@ def store(db: apsw.Connection, living: Living) -> None:
 def everything(db: apsw.Connection) -> Living:
     """Read all there is, for the proof."""
     living = Living(partial(newer, db))
-    for table, take in _READERS.items():
-        for kept in rows(db, f"SELECT * FROM {table}"):
-            take(living, kept)
+    for table in TABLES:
+        table.take(living, rows(db, f"SELECT {table.columns} FROM {table.name}"))
     return living
 
 
-_KEYS = {
-    "resource": "account, space, kind, id",
-    "space": "account, space",
-    "counted_once": "account, space, kind, id, meter, epoch",
-    "record": "account, meter, epoch, time, source, event",
-}
-"""The tables, and what their rows are in order of."""
-TABLES = tuple(_KEYS)
-
-
 def page(
-    db: apsw.Connection, table: str, after: Sequence[Any] | None, count: int
+    db: apsw.Connection, table: Table, after: Sequence[Any] | None, count: int
 ) -> tuple[Living, Sequence[Any]] | None:
     """Read rows of one table behind a key (None = from the first), and say the last one's key; None = no more."""
-    keys = _KEYS[table]
-    where = "" if after is None else f"WHERE ({keys}) > ({', '.join('?' * len(after))})"
-    statement = f"SELECT {keys}, * FROM {table} {where} ORDER BY {keys} LIMIT {count}"
-    found = list(rows(db, statement, after or ()))
-    if not found:
-        return None
-    size = keys.count(",") + 1
     living = Living(partial(newer, db))
-    for kept in found:
-        _READERS[table](living, kept[size:])
-    return living, found[-1][:size]
-
-
-def _take_resource(living: Living, kept: Sequence[Any]) -> None:
-    living.resources.update([_resource(kept[:-1])])
-
-
-def _take_space(living: Living, kept: Sequence[Any]) -> None:
-    living.spaces.update([_space(kept)])
-
-
-def _take_counted(living: Living, kept: Sequence[Any]) -> None:
-    living.once.update([_counted(kept)])
-
-
-def _take_record(living: Living, kept: Sequence[Any]) -> None:
-    account, meter, epoch, *said = kept
-    key, change = recorded_of(account, meter, epoch, _record(said))
-    living.records[key] = change
-
-
-_READERS = {
-    "resource": _take_resource,
-    "space": _take_space,
-    "counted_once": _take_counted,
-    "record": _take_record,
-}
-
-
-def recorded_of(account: int, meter: str, epoch: int, record: Record) -> tuple[Recorded, Change]:
-    """Return what a record is known by, and the change that it was made of."""
-    key = Recorded(account, meter, epoch, record.time, record.source, record.event)
-    change = Change(record.kind, record.space, record.id, record.time, record.source, record.event, record.state)
-    return key, change
+    last = table.page(living, after, count, "?", partial(rows, db))
+    return None if last is None else (living, last)
 
 
 def records(db: apsw.Connection, account: int, epoch: int, query: RecordQuery) -> RecordPage:
@@ -272,6 +221,19 @@ def _space(row: Sequence[Any]) -> tuple[tuple[int, str], Space]:
 def _counted(row: Sequence[Any]) -> tuple[Counted, str]:
     account, space, kind, id, meter, epoch, value = row
     return Counted(meter, epoch, Named(account, space, kind, id)), value
+
+
+def _recorded(row: Sequence[Any]) -> tuple[Recorded, Change]:
+    account, meter, epoch, *said = row
+    return recorded_of(account, meter, epoch, _record(said))
+
+
+TABLES = (
+    Table("resource", "account, space, kind, id", COLUMNS, _resource, "resources"),
+    Table("space", "account, space", "*", _space, "spaces"),
+    Table("counted_once", "account, space, kind, id, meter, epoch", "*", _counted, "once"),
+    Table("record", "account, meter, epoch, time, source, event", "*", _recorded, "records"),
+)
 
 
 def _json(value: object) -> str:

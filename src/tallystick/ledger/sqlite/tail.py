@@ -12,7 +12,16 @@ import numpy as np
 from tallystick import rollup, windows
 from tallystick.ledger.packed import hold_entries
 from tallystick.ledger.packed.entries import CatalogHeader, apply
-from tallystick.ledger.packed.segment import GENESIS, Columns, Damaged, FrameEvents, link, unpack_columns, unpack_frame
+from tallystick.ledger.packed.segment import (
+    GENESIS,
+    Columns,
+    Damaged,
+    FrameEvents,
+    decoded,
+    link,
+    unpack_columns,
+    unpack_frame,
+)
 from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite import hold_tables, identity, series_table
 from tallystick.ledger.sqlite.book import Book, held
@@ -131,11 +140,8 @@ _identities = msgspec.json.Decoder(list[_Identity])
 
 def source_and_id(raws: Sequence[bytes]) -> tuple[list[str], list[str]]:
     """Return the sources and ids of kept events."""
-    try:
-        decoded = _identities.decode(b"[" + b",".join(raws) + b"]")
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"kept event: {error}") from error
-    return [e.source for e in decoded], [e.id for e in decoded]
+    found = decoded(_identities, b"[" + b",".join(raws) + b"]", "kept event")
+    return [e.source for e in found], [e.id for e in found]
 
 
 UNREADABLE = (apsw.Error, Damaged, msgspec.MsgspecError, ArithmeticError, LookupError, TypeError, ValueError)
