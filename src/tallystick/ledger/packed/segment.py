@@ -27,7 +27,12 @@ from numpy.typing import NDArray
 
 from tallystick.rollup import Ints
 
-FRAME_BYTES_MAX = 12 * 1024
+FRAME_PACKED_BYTES = 1_930
+"""What a frame should have once packed: two of them, with what frames and rows need, fill a page of 4 KiB."""
+FRAME_BYTES_MIN, FRAME_BYTES, FRAME_BYTES_MAX = 2 * 1024, 12 * 1024, 16 * 1024
+"""Bytes of events in a frame: at least (but for the last one), as long as nothing tells more, at most."""
+TRIALS = 2
+"""Times that the first frame of a commit is packed to learn how well its events pack: the smaller, the worse."""
 FRAMES_TOGETHER = 16
 """Frames that are unpacked in one call: more would not stay near the processor."""
 GENESIS = bytes(32)
@@ -117,19 +122,20 @@ def link(before: bytes, header: bytes) -> bytes:
 
 
 def pack_frames(raws: Sequence[bytes], accounts: NDArray[np.uint32]) -> list[Frame]:
-    """Pack events, in order, into frames of about FRAME_BYTES_MAX raw bytes, each with at least one event."""
+    """Pack events, in order, into frames of about FRAME_PACKED_BYTES once packed, each with at least one event."""
     lengths = np.fromiter(map(len, raws), np.uint32, len(raws))
     ends = np.cumsum(lengths, dtype=np.int64)
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
-    cuts = [0]
-    while cuts[-1] < len(raws):
-        base = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
-        fits = int(np.searchsorted(ends, base + FRAME_BYTES_MAX, side="right"))
-        cuts.append(max(fits, cuts[-1] + 1))
-    payloads: list[Any] = [
-        b"".join((struct.pack("<I", b - a), lengths[a:b].tobytes(), accounts[a:b].tobytes(), *raws[a:b]))
-        for a, b in pairwise(cuts)
-    ]
+
+    def payload(a: int, b: int) -> bytes:
+        return b"".join((struct.pack("<I", b - a), lengths[a:b].tobytes(), accounts[a:b].tobytes(), *raws[a:b]))
+
+    cuts = _cuts(ends, FRAME_BYTES)
+    for _ in range(TRIALS if len(cuts) > 2 else 0):
+        packed_bytes = len(compressor.compress(payload(0, cuts[1])))
+        fitting = FRAME_PACKED_BYTES * int(ends[cuts[1] - 1]) // packed_bytes
+        cuts = _cuts(ends, min(max(fitting, FRAME_BYTES_MIN), FRAME_BYTES_MAX))
+    payloads: list[Any] = [payload(a, b) for a, b in pairwise(cuts)]
     # All in one call: letting go of the interpreter and getting it back for each would cost more than the work.
     bodies: Sequence[bytes] = [compressor.compress(payloads[0])]
     if len(payloads) > 1:
@@ -139,6 +145,15 @@ def pack_frames(raws: Sequence[bytes], accounts: NDArray[np.uint32]) -> list[Fra
         Frame(b - a, hashlib.sha256(payload).digest(), body)
         for (a, b), payload, body in zip(pairwise(cuts), payloads, bodies, strict=True)
     ]
+
+
+def _cuts(ends: Ints, bytes_max: int) -> list[int]:
+    """Return where to cut events that end so, in order: at most so many bytes together, or one event."""
+    cuts = [0]
+    while cuts[-1] < len(ends):
+        base = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
+        cuts.append(max(int(np.searchsorted(ends, base + bytes_max, side="right")), cuts[-1] + 1))
+    return cuts
 
 
 def unpack_frame(body: bytes) -> FrameEvents:
