@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import subprocess
 import sys
 
+from tallystick.telemetry import Lines
 from tests.server import OPERATOR, serving
 
 SCRIPT = """
@@ -98,3 +101,29 @@ def test_probes_are_not_worth_a_line() -> None:
             assert server.ask("GET", path).status == 200
     lines = [json.loads(line) for line in server.log]
     assert [line["route"] for line in lines if line["event"] == "request"] == ["/llms.txt"]
+
+
+def test_lines_of_one_turn_of_a_loop_are_written_together_and_in_order() -> None:
+    """Writing lets go of the interpreter: once per turn is enough. Beside a loop, what is said is there at once."""
+
+    class File(io.StringIO):
+        writes = 0
+
+        def write(self, text: str) -> int:
+            self.writes += 1
+            return super().write(text)
+
+    file = File()
+    lines = Lines(file)
+
+    async def turn() -> None:
+        lines.info("a")
+        lines.error("b")
+        await asyncio.to_thread(lines.warning, "from a thread")
+        await asyncio.sleep(0)
+
+    asyncio.run(turn())
+    lines.info("c")
+    assert sorted(file.getvalue().splitlines()) == ["a", "b", "c", "from a thread"]
+    assert file.getvalue().index("a\nb\n") < file.getvalue().index("c\n")
+    assert file.writes == 3

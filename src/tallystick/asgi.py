@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import cache
 from time import perf_counter
 
+from structlog.stdlib import BoundLogger
+
 from tallystick.api import (
     accounts,
     audit,
@@ -150,6 +152,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 def create(app: App, routing: Routing | None = None) -> Asgi:
     """Return the ASGI application over an open app; without a routing the settings say what answers."""
     routing = routing or (ROUTING if app.settings.dashboard else API)
+    # Bound once: every request writes a line.
+    log = LOG.bind()
 
     async def application(scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
         if scope["type"] != "http":
@@ -157,7 +161,7 @@ def create(app: App, routing: Routing | None = None) -> Asgi:
         app.calls += 1
         app.idle.clear()
         try:
-            await answer(app, routing, scope, receive, send)
+            await answer(app, routing, log, scope, receive, send)
         finally:
             app.calls -= 1
             if app.calls == 0:
@@ -166,7 +170,9 @@ def create(app: App, routing: Routing | None = None) -> Asgi:
     return application
 
 
-async def answer(app: App, routing: Routing, scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+async def answer(
+    app: App, routing: Routing, log: BoundLogger, scope: http.Scope, receive: http.Receive, send: http.Send
+) -> None:
     """Read one request, call what its route names, write the reply; every way to fail ends as a reply too."""
     started = perf_counter()
     headers = http.headers_of(scope)
@@ -180,14 +186,14 @@ async def answer(app: App, routing: Routing, scope: http.Scope, receive: http.Re
     try:
         await _send(call, reply, dialect, send)
     finally:
-        _record(call, reply.status, perf_counter() - started)
+        _record(call, log, reply.status, perf_counter() - started)
 
 
-def _record(call: http.Call, status: int, seconds: float) -> None:
+def _record(call: http.Call, log: BoundLogger, status: int, seconds: float) -> None:
     """Count a request and write its line; both know its route, and neither what was sent."""
     method = call.scope["method"] if call.scope["method"] in METHODS else "other"
     call.app.counts.answered(method, call.route, status, seconds)
-    say = LOG.debug if call.route in PROBES else LOG.info
+    say = log.debug if call.route in PROBES else log.info
     say(
         "request",
         method=method,

@@ -5,6 +5,7 @@ Neither ever has a body, a key, a query or a label's value in it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sys
@@ -13,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -22,7 +23,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from tallystick.clock import system_clock
 from tallystick.distribution import Distribution
+from tallystick.windows import format_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,32 @@ def _buckets(spread: Distribution) -> list[tuple[str, float]]:
 LOG: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
+class Lines:
+    """Where lines go: those of one turn of an event loop together, those of other threads at once."""
+
+    def __init__(self, file: TextIO) -> None:
+        """Write to a file that is written through."""
+        self._file = file
+        self._waiting: list[str] = []
+
+    def msg(self, line: str) -> None:
+        """Write a line."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._file.write(f"{line}\n")
+            return
+        if not self._waiting:
+            loop.call_soon(self._write)
+        self._waiting.append(line)
+
+    debug = info = warning = error = critical = msg
+
+    def _write(self) -> None:
+        lines, self._waiting = self._waiting, []
+        self._file.write("".join(f"{line}\n" for line in lines))
+
+
 class Forward(logging.Handler):
     """Takes what libraries log and writes it as our own lines."""
 
@@ -197,13 +226,9 @@ class Forward(logging.Handler):
 
 def configure(level: str) -> None:
     """Send our lines and those of libraries, from `level` up, to stderr."""
-    stderr = structlog.WriteLogger(sys.stderr)
+    stderr = Lines(sys.stderr)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _line,
-        ],
+        processors=[_line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # One for all: a request writes one line, and would make a logger for it each time.
         logger_factory=lambda *names: stderr,
@@ -227,4 +252,4 @@ _encoder = msgspec.json.Encoder(enc_hook=str)
 
 def _line(logger: Any, level: str, line: MutableMapping[str, Any]) -> str:
     """Write a line of the log."""
-    return _encoder.encode(line).decode()
+    return _encoder.encode({**line, "level": level, "timestamp": format_instant(system_clock())}).decode()

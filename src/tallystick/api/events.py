@@ -95,6 +95,8 @@ def refuse_repeated(call: http.Call) -> None:
     """Refuse an attribute of binary mode that came twice: nobody can tell which one was meant."""
     if call.headers.get("content-type", "").lower().lstrip().startswith(CLOUDEVENTS):
         return
+    if not any(name.startswith("ce-") for name in call.headers):
+        return
     names = [str(name, "latin-1").lower() for name, _ in call.scope["headers"]]
     twice = next((name for name in names if name.startswith("ce-") and names.count(name) > 1), None)
     if twice is not None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -29,7 +28,7 @@ class Call:
     """A request on its way to a handler; routing and authentication fill in `route`, `path` and `caller`.
 
     `route` is the path as it is declared, "none" where nothing answers. `body_done` says that the whole body was read,
-    and `body_ended` that the server has said so.
+    and `body_ended` that the server has said so. `asked` is the query once it was decoded.
     """
 
     app: App
@@ -45,6 +44,8 @@ class Call:
     body_done: bool = False
     body_ended: bool = False
     body_cut_short: bool = False
+    body_read: int = 0
+    asked: tuple[tuple[str, str], ...] | None = None
 
     @property
     def caller(self) -> Caller:
@@ -55,7 +56,9 @@ class Call:
     @property
     def query(self) -> tuple[tuple[str, str], ...]:
         """The query's parameters in order, decoded once."""
-        return parse_query(self.scope["query_string"])
+        if self.asked is None:
+            self.asked = parse_query(self.scope["query_string"])
+        return self.asked
 
     @property
     def instance(self) -> str:
@@ -74,6 +77,8 @@ def headers_of(scope: Scope) -> dict[str, str]:
 
 def parse_query(sent: bytes) -> tuple[tuple[str, str], ...]:
     """Decode a query string, once."""
+    if not sent:
+        return ()
     try:
         text = sent.decode("ascii")
         return tuple(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX))
@@ -93,23 +98,31 @@ def segments_of(raw_path: bytes) -> tuple[str, ...] | None:
         return None
 
 
-@asynccontextmanager
-async def body_of(call: Call, bytes_max: int) -> AsyncIterator[bytes]:
-    """Read the body and undo its content coding, within `bytes_max` decoded bytes.
+class body_of:
+    """Read the body and undo its content coding, within `bytes_max` decoded bytes: `async with body_of(...) as body`.
 
     What it holds is counted against what all bodies together may hold until the handler is done with it. Raises
     Problem: MEDIA_TYPE_UNKNOWN for a coding that is not taken, BATCH_TOO_LARGE, BODY_UNDECODABLE for a body that is
     cut short or not of its coding, UNAVAILABLE while too much is held.
     """
-    held = _Held(call.app)
-    try:
-        coding = codings.coding_of(call.headers.get("content-encoding"))
-        body = await _sent(call, bytes_max if coding is None else coded_max(bytes_max), bytes_max, held)
-        if coding is not None:
-            body = await _decoded(body, coding, bytes_max, held)
-        yield body
-    finally:
-        held.let_go(held.bytes)
+
+    def __init__(self, call: Call, bytes_max: int) -> None:
+        self._call, self._bytes_max, self._held = call, bytes_max, _Held(call.app)
+
+    async def __aenter__(self) -> bytes:
+        call, bytes_max, held = self._call, self._bytes_max, self._held
+        try:
+            coding = codings.coding_of(call.headers.get("content-encoding"))
+            if coding is None:
+                return await _sent(call, bytes_max, bytes_max, held)
+            sent = await _sent(call, coded_max(bytes_max), bytes_max, held)
+            return await _decoded(sent, coding, bytes_max, held)
+        except BaseException:
+            held.let_go(held.bytes)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._held.let_go(self._held.bytes)
 
 
 @dataclass(slots=True)
@@ -141,7 +154,7 @@ async def _sent(call: Call, sent_max: int, bytes_max: int, held: _Held) -> bytes
     if length.isdecimal() and int(length[:20]) > sent_max:
         raise too_large(bytes_max)
     parts: list[bytes] = []
-    async for part in _parts(call):
+    while part := await _part(call):
         if held.bytes + len(part) > sent_max:
             raise too_large(bytes_max)
         held.take(len(part))
@@ -205,26 +218,27 @@ def announces_body(headers: Mapping[str, str]) -> bool:
 
 async def _discard(call: Call, bytes_max: int) -> bool:
     dropped = 0
-    async for part in _parts(call):
+    while part := await _part(call):
         dropped += len(part)
         if dropped > bytes_max:
             return False
     return True
 
 
-async def _parts(call: Call) -> AsyncIterator[bytes]:
-    announced, read = call.headers.get("content-length"), 0
+async def _part(call: Call) -> bytes:
+    """Return the next part of the body; nothing once it was read."""
     while not call.body_done:
         message = await _next(call)
         if message["type"] == "http.disconnect":
             raise _cut_short(call, "The body ended before it was complete; send the request again.")
         call.body_ended = not message.get("more_body", False)
-        part = message.get("body", b"")
-        read += len(part)
+        part: bytes = message.get("body", b"")
+        call.body_read += len(part)
         # Nothing can follow what was announced: asking for the end as well would be another turn of the loop.
-        call.body_done = call.body_ended or str(read) == announced
+        call.body_done = call.body_ended or str(call.body_read) == call.headers.get("content-length")
         if part:
-            yield part
+            return part
+    return b""
 
 
 async def _next(call: Call) -> MutableMapping[str, Any]:
