@@ -40,11 +40,35 @@ def test_bulk_waits_until_the_last_small_request_is_done(monkeypatch: pytest.Mon
     bulk.join()
 
 
-def test_small_requests_that_never_cease_do_not_stop_bulk() -> None:
-    """The wait is bounded."""
+def test_small_requests_that_never_cease_do_not_stop_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait is bounded, and after it a thread works for a while before it waits again."""
+    monkeypatch.setattr(precedence, "GIVE_WAY_S", 0.05)
+    monkeypatch.setattr(precedence, "TURN", 1_000)
     order = Precedence()
     with order.small():
+        started = time.perf_counter()
+        for _ in range(100):
+            order.give_way()
+        assert 0.05 <= time.perf_counter() - started < 2.5
+
+
+def test_each_thread_of_bulk_has_a_turn_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one has waited lets no other pass."""
+    monkeypatch.setattr(precedence, "GIVE_WAY_S", 0.05)
+    monkeypatch.setattr(precedence, "TURN", 1_000)
+    order, waited = Precedence(), list[float]()
+
+    def wait() -> None:
+        started = time.perf_counter()
         order.give_way()
+        waited.append(time.perf_counter() - started)
+
+    with order.small():
+        for _ in range(2):
+            bulk = threading.Thread(target=wait)
+            bulk.start()
+            bulk.join()
+    assert min(waited) >= 0.05
 
 
 def test_a_small_request_that_fails_is_no_longer_under_way(monkeypatch: pytest.MonkeyPatch) -> None:

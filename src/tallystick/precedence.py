@@ -7,10 +7,21 @@ small request would have to win that race at each of its steps; so bulk stops be
 from __future__ import annotations
 
 import threading
+from time import perf_counter
 from types import TracebackType
 
-GIVE_WAY_S = 0.005
-"""How long a piece of bulk waits at most: small requests that never cease slow it, and do not stop it."""
+GIVE_WAY_S = 0.02
+"""How long a piece of bulk waits at most; a small request takes about as long."""
+TURN = 0.25
+"""How long a thread of bulk then works without waiting, as a share of what it waited: small requests that never cease
+slow it to a fifth, and do not stop it.
+"""
+
+
+class _Turn(threading.local):
+    """Until when the thread works without waiting."""
+
+    ends = 0.0
 
 
 class Precedence:
@@ -21,6 +32,7 @@ class Precedence:
         self._under_way = 0
         self._clear = threading.Event()
         self._clear.set()
+        self._turn = _Turn()
 
     def small(self) -> Precedence:
         """Say, with what this returns, that a small request is under way; for any thread, also across the steps of a
@@ -49,8 +61,11 @@ class Precedence:
 
     def give_way(self) -> None:
         """Wait while small requests are under way, GIVE_WAY_S at most: called by bulk, between its pieces."""
-        if not self._clear.is_set():
-            self._clear.wait(GIVE_WAY_S)
+        if self._clear.is_set() or (began := perf_counter()) < self._turn.ends:
+            return
+        self._clear.wait(GIVE_WAY_S)
+        ended = perf_counter()
+        self._turn.ends = ended + TURN * (ended - began)
 
 
 precedence = Precedence()
