@@ -43,7 +43,10 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What a restart costs, what events that were kept long ago cost, and what those cost others."""
+    """What a restart costs, what events that were kept long ago cost, and what those cost others.
+
+    `singles_s` are of the single commits beside them, if there were any.
+    """
 
     start_s: float
     resend_s: float
@@ -147,14 +150,14 @@ def grow(path: Path, folder: Path, count: int, in_flight: int, rich: bool = Fals
     return asyncio.run(growing(folder, Tenths(traffic.read(path), count), in_flight, rich))
 
 
-async def returning(folder: Path, old: Sequence[bytes]) -> Return:
+async def returning(folder: Path, old: Sequence[bytes], beside: bool) -> Return:
     """Open a ledger of some size, ask it one question, then send it events that it already has."""
     began = time.perf_counter()
     stop = asyncio.Event()
     async with embedded.opened(folder) as ledger:
         await report(ledger, traffic.LONG.wide[0].account)
         start_s = time.perf_counter() - began
-        fresh = traffic.bodies(traffic.events(traffic.Traffic(seed=78), PROBES_MAX), 1)
+        fresh = traffic.bodies(traffic.events(traffic.Traffic(seed=78), PROBES_MAX if beside else 0), 1)
         prober = asyncio.create_task(latency.probe(ledger, fresh, 0.01, stop))
         resent = time.perf_counter()
         await resend(ledger, old)
@@ -178,6 +181,6 @@ async def resend(ledger: Ledger, old: Sequence[bytes]) -> None:
         raise RuntimeError(f"Of {len(old)} events that were kept, {intake.duplicate} were found.")
 
 
-def come_back(folder: Path, old: Sequence[bytes]) -> Return:
-    """Measure a restart and old ids on the ledger that `grow` left."""
-    return asyncio.run(returning(folder, old))
+def come_back(folder: Path, old: Sequence[bytes], beside: bool) -> Return:
+    """Measure a restart and old ids on the ledger that `grow` left; `beside` others that commit one event at a time."""
+    return asyncio.run(returning(folder, old, beside))
