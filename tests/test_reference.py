@@ -53,7 +53,7 @@ def test_an_output_of_that_page_that_differs_is_seen() -> None:
 
 
 OF_THIS_RUN = (
-    (re.compile(r'("recorded_at":|"as_of":\{"sequence":\d+,"time":)"[^"]+"'), r'\1"NOW"'),
+    (re.compile(r'("recorded_at":|"received_at":|"as_of":\{"sequence":\d+,"time":)"[^"]+"'), r'\1"NOW"'),
     (re.compile(r"^(\d+),[^,]+Z,", flags=re.MULTILINE), r"\1,NOW,"),
     (re.compile(r'"next":"[^"]+"'), '"next":"CURSOR"'),
 )

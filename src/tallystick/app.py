@@ -11,6 +11,7 @@ from tallystick.clock import Clock, system_clock
 from tallystick.ledger.base import Ledger
 from tallystick.ledger.open import open_ledger
 from tallystick.model import Catalog
+from tallystick.receipts import LastReceipts
 from tallystick.settings import Settings
 from tallystick.telemetry import Counts
 
@@ -19,7 +20,8 @@ from tallystick.telemetry import Counts
 class App:
     """Holds no behaviour.
 
-    `counts` are what /metrics shows of requests and events. `session_secret` signs the sessions of this process, which
+    `counts` are what /metrics shows of requests and events, `receipts` the last of events that were not accepted, of
+    this process and as long as it lives. `session_secret` signs the sessions of this process, which
     end with it; `page_sessions` are those of browsers, by digest. `calls` are the requests being answered,
     `body_bytes` the bodies they hold in memory, `waits` the deadlines of those whose bodies are still to come.
     """
@@ -35,6 +37,11 @@ class App:
     body_bytes: int = 0
     waits: set[asyncio.Timeout] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    receipts: LastReceipts = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.receipts = LastReceipts(settings.receipts_max, settings.receipts_bytes_max, place=self.clock())
 
     @property
     def catalog(self) -> Catalog:

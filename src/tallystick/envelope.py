@@ -124,6 +124,33 @@ def _id_slowly(raw: bytes) -> str | None:
         return None
 
 
+class Names(msgspec.Struct, frozen=True):
+    """What names an event, as far as it has that as text."""
+
+    id: str | None
+    source: str | None
+    type: str | None
+
+
+class _Named(msgspec.Struct):
+    id: Any = None
+    source: Any = None
+    type: Any = None
+
+
+_names_decoder = msgspec.json.Decoder(_Named)
+
+
+def names_of(raw: bytes) -> Names:
+    """Return what names an event that may be anything else but good; of one that cannot be read no more than the id."""
+    try:
+        found = _names_decoder.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return Names(_id_slowly(raw), None, None)
+    id, source, type = (text if isinstance(text, str) else None for text in (found.id, found.source, found.type))
+    return Names(id, source, type)
+
+
 def _read_slowly(raw: bytes) -> Any:
     """Read what the fast decoder refused: give the value after all, or say what is wrong and where."""
     try:

@@ -100,6 +100,13 @@ class Settings:
         1_000, "Most rows in one page of a listing, and how many it has unless asked for fewer.", min=1, max=100_000
     )
 
+    receipts_max: int = setting(
+        200, "Most receipts of events that were not accepted that are remembered for one account; 0 = none.", max=10_000
+    )
+    receipts_bytes_max: int = setting(
+        16 * MIB, "About the most memory for receipts that are remembered, of all accounts."
+    )
+
     queue_bytes_max: int = setting(
         256 * MIB, "Most bytes of events waiting for a commit; beyond it requests get 503.", min=1
     )

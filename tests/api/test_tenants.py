@@ -56,6 +56,12 @@ PROBES: Mapping[tuple[str, str], tuple[Probe, ...]] = {
     ),
     ("GET", "/v1/events"): (Probe("/v1/events?account={id}"), Probe("/v1/events?account=acme&account={id}&limit=5")),
     ("GET", "/v1/export"): (Probe("/v1/export?account={id}"), Probe("/v1/export?account={id}&format=csv")),
+    ("GET", "/v1/receipts"): (
+        Probe("/v1/receipts"),
+        Probe("/v1/receipts?account={id}"),
+        Probe("/v1/receipts?account=acme&account={id}&limit=1"),
+        Probe(f"/v1/receipts?id={CANARY}-id"),
+    ),
     ("GET", "/v1/usage"): (
         Probe("/v1/usage?meter=audio&account={id}"),
         Probe("/v1/usage?meter=audio&account=acme&account={id}&group_by=account,model"),
@@ -179,6 +185,11 @@ async def inhabited(world: World) -> None:
     resource = {**audio(f"{CANARY}-up", account=VICTIM), "type": "resource.upserted", "data": held}
     taken = await world.ingest(event, resource, audio("mine"))
     assert taken.json["accepted"] == 3
+    refused = {**audio(f"{CANARY}-refused", account=VICTIM, seconds=f"{CANARY}"), "source": f"{CANARY}-source"}
+    told = await world.ingest(event, {**event, "subject": "other"}, refused, key=VICTIM)
+    assert [told.json[verdict] for verdict in ("duplicate", "conflict", "rejected")] == [1, 1, 1]
+    # Whom an event of somebody else names is told nothing of it.
+    assert (await world.ingest({**refused, "account": ATTACKER})).json["rejected"] == 1
     theirs = {**A_LIMIT, "where": {"model": f"{CANARY}-model"}}
     for id, limit in {LIMIT: theirs, "mine": {**A_LIMIT, "account": ATTACKER}}.items():
         assert (await world.ask("PUT", f"/v1/limits/{id}", limit)).status == 201
@@ -286,6 +297,8 @@ def test_the_operator_sees_the_canaries() -> None:
         await inhabited(world)
         for target in (
             f"/v1/events?account={VICTIM}",
+            "/v1/receipts",
+            f"/v1/receipts?account={VICTIM}",
             f"/v1/usage?meter=audio&account={VICTIM}&group_by=model",
             f"/v1/export?account={VICTIM}",
             f"/v1/accounts/{VICTIM}",

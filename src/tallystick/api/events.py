@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from tallystick.api import errors, event_description, http
+from tallystick.api import errors, event_description, http, receipts
 from tallystick.api.description import Parameter, describe
 from tallystick.envelope import pointer_to
 from tallystick.errors import Code, Flaw, Problem
@@ -67,6 +67,7 @@ async def post(call: http.Call) -> Reply:
     show_all = _is_asked(call, "receipts", "all", "then only those of refused events are listed")
     dry_run = _is_asked(call, "dry_run", "true", "then the events are kept")
     async with http.body_of(call, settings.batch_bytes_max) as body:
+        received = call.app.clock()
         intake = await accept(
             body,
             content_type=call.headers.get("content-type"),
@@ -74,12 +75,14 @@ async def post(call: http.Call) -> Reply:
             caller=call.caller,
             ledger=call.app.ledger,
             settings=settings,
-            now=call.app.clock(),
+            now=received,
             dry_run=dry_run,
         )
     if not dry_run:
         for (status, code), events in intake.tally().items():
             call.app.counts.judged(status, code, events)
+        if intake.verdicts:
+            receipts.note(call, received, intake.last_not_accepted(call.app.settings.receipts_max))
     return await _reply(call, intake, show_all)
 
 

@@ -25,6 +25,8 @@ GUIDE = """# tallystick
   "data": {"duration": 930.5, "type": "transcription", "language": "en"}}`.
   The reply counts `accepted`, `duplicate`, `conflict` and `rejected`, with a receipt for each event that was refused.
   After an error or no answer, send the same events again: those that were kept are duplicates and change nothing.
+- `GET /v1/receipts`: the last duplicates, conflicts and rejections of what the key's account sent, with their reasons,
+  as far as the process that was asked remembers them.
 - `GET /v1/usage?meter=audio&from=2026-03-01T00:00:00Z&to=2026-04-01T00:00:00Z&window=day&group_by=language`: sums per
   bucket and group; `filter[language]=en` narrows, `tz=Europe/Prague` moves the days, `window=total` is one sum.
 - `GET /v1/key`: what the key that asks is, and which accounts it reads.

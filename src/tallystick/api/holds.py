@@ -8,10 +8,11 @@ from urllib.parse import quote
 import msgspec
 
 from tallystick import admission
-from tallystick.api import auth, documents, errors, event_description, events, hold_documents, http, pages
+from tallystick.api import auth, documents, errors, event_description, events, hold_documents, http, pages, receipts
 from tallystick.api.description import NAME_SCHEMA, Parameter, describe
 from tallystick.api.hold_documents import HoldDocument, RenewalDocument
 from tallystick.api.http import Call
+from tallystick.envelope import names_of
 from tallystick.errors import Code, Problem
 from tallystick.holding import Answer, Outcome
 from tallystick.ingest import settling
@@ -182,7 +183,8 @@ async def settle(call: Call) -> Reply:
     account, id = await _account(call, changes=True), call.path["id"]
     events.refuse_repeated(call)
     async with http.body_of(call, app.settings.batch_bytes_max) as body:
-        answer, is_metered = await settling.settle(
+        received = app.clock()
+        settled = await settling.settle(
             body,
             account=account,
             id=id,
@@ -191,9 +193,9 @@ async def settle(call: Call) -> Reply:
             caller=call.caller,
             ledger=app.ledger,
             settings=app.settings,
-            now=app.clock(),
+            now=received,
         )
-    verdict = answer.verdict
+    answer, verdict = settled.answer, settled.answer.verdict
     if answer.outcome is Outcome.UNKNOWN:
         raise _not_found()
     if answer.outcome is Outcome.ID_REUSED:
@@ -205,6 +207,8 @@ async def settle(call: Call) -> Reply:
         raise _ended(answer)
     status, code = (Status.ACCEPTED, None) if verdict is None else (verdict.status, verdict.code)
     app.counts.judged(status, code, 1)
+    if verdict is not None:
+        receipts.note(call, received, [(names_of(settled.raw), verdict)])
     if answer.outcome is Outcome.EVENT_REFUSED:
         assert verdict is not None and verdict.code is not None, "what is refused has a code"
         raise documents.refuse(verdict.code, verdict.pointer, verdict.detail)
@@ -213,7 +217,7 @@ async def settle(call: Call) -> Reply:
         "index": 0,
         "id": answer.hold.settlement.event,
         "status": status,
-        "metered": is_metered if verdict is None else verdict.metered,
+        "metered": settled.is_metered if verdict is None else verdict.metered,
     }
     return documents.reply({**hold_documents.shown(answer.hold, answer.now), "receipt": receipt})
 

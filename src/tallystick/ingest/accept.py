@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tallystick.envelope import id_of
+from tallystick.envelope import Names, id_of, names_of
 from tallystick.errors import Code
 from tallystick.ingest.decode import Items, decode
 from tallystick.ingest.prepare import Prepared, Preparer
@@ -116,6 +116,11 @@ class Intake:
             return [self._receipt(index) for index in range(len(self.items.raws))]
         refused = (Status.CONFLICT, Status.REJECTED)
         return [self._receipt(index) for index in sorted(self.verdicts) if self.verdicts[index].status in refused]
+
+    def last_not_accepted(self, most: int) -> list[tuple[Names, Verdict]]:
+        """Return what names the last events that were not accepted, at most so many, and the verdicts on them."""
+        rows = sorted(self.verdicts)[max(len(self.verdicts) - most, 0) :]
+        return [(names_of(self.items.raws[row]), self.verdicts[row]) for row in rows]
 
     def _receipt(self, index: int) -> Receipt:
         verdict = self.verdicts.get(index) or Verdict(Status.ACCEPTED, metered=bool(self.metered[index]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tallystick.errors import Code, Problem
 from tallystick.holding import Answer, Outcome
@@ -12,6 +13,15 @@ from tallystick.ledger.base import CatalogStale, Ledger
 from tallystick.model import Caller, Verdict
 from tallystick.precedence import precedence
 from tallystick.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What became of it: the ledger's answer, whether a meter counts the event, and the event as it was sent."""
+
+    answer: Answer
+    is_metered: bool
+    raw: bytes
 
 
 async def settle(
@@ -25,10 +35,8 @@ async def settle(
     ledger: Ledger,
     settings: Settings,
     now: int,
-) -> tuple[Answer, bool]:
+) -> Settling:
     """Record the event in a body and free the hold of an account; an event that names no account is that one's.
-
-    Returns the ledger's answer, and whether a meter counts the event.
 
     Raises Problem for a body that cannot be taken apart or is not one event, and when nothing could be made durable.
     """
@@ -38,9 +46,10 @@ async def settle(
     # Whoever may settle the hold speaks for its account, and for no other.
     speaker = Caller(caller.key_id, account, caller.scopes)
     if items.bad:
-        return await _refused(ledger, account, id, items.bad[0]), False
+        return Settling(await _refused(ledger, account, id, items.bad[0]), False, items.raws[0])
     with precedence.small():
-        return await _settle(items, account, id, speaker, ledger, settings, now)
+        answer, is_metered = await _settle(items, account, id, speaker, ledger, settings, now)
+    return Settling(answer, is_metered, items.raws[0])
 
 
 async def _settle(
