@@ -88,7 +88,7 @@ async def once(ledger: Ledger, id: str) -> None:
     reserved = await ledger.reserve(hold, catalog_version=catalog.version)
     if reserved.outcome is not Outcome.CREATED:
         raise RuntimeError(f"The hold was not made: {reserved.outcome}")
-    settled, _ = await settling.settle(
+    settled = await settling.settle(
         body_of(id),
         account=ACCOUNT,
         id=id,
@@ -99,8 +99,8 @@ async def once(ledger: Ledger, id: str) -> None:
         settings=embedded.SETTINGS,
         now=now,
     )
-    if settled.outcome is not Outcome.DONE:
-        raise RuntimeError(f"The hold was not settled: {settled.outcome}")
+    if settled.answer.outcome is not Outcome.DONE:
+        raise RuntimeError(f"The hold was not settled: {settled.answer.outcome}")
 
 
 class Redis:

@@ -36,6 +36,32 @@ def test_new_events_come_in_by_themselves_until_paused(visit: Visit, server: Ser
     visitor.check()
 
 
+def test_what_is_refused_comes_in_live_with_its_reason(visit: Visit, server: Server) -> None:
+    """Between what is kept; the id of a duplicate leads to all that came under it. Another customer sees nothing."""
+    visitor, other = visit(), visit()
+    visitor.sign_in(KEYS["acme"])
+    page = visitor.open(PAGE)
+    other.sign_in(KEYS["globex"])
+    server.disconnect()
+    events = [
+        audio("e-1-1", "acme", 4, "1"),
+        audio("refused-live", "acme", 4, "-5"),
+        audio("kept-live", "acme", 4, "5"),
+    ]
+    body = "[" + ",".join(map(written, events)) + "]"
+    headers = {"Content-Type": "application/json"}
+    answer = server.ask("POST", "/v1/events", body.encode(), key=KEYS["acme"], headers=headers)
+    assert (answer.status, answer.json["conflict"], answer.json["rejected"]) == (207, 1, 1)
+    expect(page.get_by_role("row", name="refused-live")).to_contain_text("rejected")
+    expect(page.get_by_role("row", name="refused-live")).to_contain_text("`data.duration` is never negative")
+    expect(page.get_by_role("row", name="kept-live")).to_contain_text("accepted")
+    page.get_by_role("row", name="e-1-1").get_by_role("link", name="e-1-1").click()
+    page.wait_for_url("**id=e-1-1**")
+    assert page.locator(".verdict").all_inner_texts() == ["conflict", "accepted"]
+    assert "refused-live" not in other.open(PAGE).content()
+    visitor.check()
+
+
 def test_a_live_page_says_that_its_session_is_over(visit: Visit) -> None:
     """Instead of standing still; the link leads to the form and from there back, and nothing is asked any more."""
     visitor = visit()
@@ -67,8 +93,8 @@ def test_events_are_searched_and_paged(visit: Visit) -> None:
     page = visitor.open(f"{PAGE}?space=lab")
     assert page.locator("tbody tr").count() == 1
     page = visitor.open(f"{PAGE}?id=nothing-like-it")
-    expect(page.locator("#tail")).to_contain_text("No kept event is like this")
-    page = visitor.open(f"{PAGE}?paused=1")
+    expect(page.locator("#tail")).to_contain_text("No event is like this")
+    page = visitor.open(f"{PAGE}?paused=1&verdict=accepted")
     seen = set[str]()
     while True:
         assert CANARY not in page.content()

@@ -14,65 +14,21 @@ from tallystick import windows
 from tallystick.dashboard import rendering
 from tallystick.dashboard.client import Api
 from tallystick.dashboard.session import Reader
+from tallystick.dashboard.tail import PAGES_READ_MAX, VERDICTS, Fed, Item, Place, Search, Told, kept_page, read
 from tallystick.dashboard.visit import Pairs, Sent, Visit, url
 
-ROWS = 50
-FIELDS = ("account", "space", "type", "id")
-PAGES_READ_MAX = 20
-"""A page may be empty and yet lead on; after so many a reader has to ask again."""
+FIELDS = ("account", "space", "type", "id", "verdict")
 HOLDS_READ_MAX = 2000
 """Among how many settled holds the one of an event is looked for."""
-
-
-_SENT = msgspec.json.Decoder(float_hook=str)
-
-
-class Fed(msgspec.Struct):
-    """What an event added to a meter; of a meter of distinct values it is a value."""
-
-    meter: str
-    labels: dict[str, str]
-    quantity: str | None
-    value: str | None = None
-
-
-class Receipt(msgspec.Struct):
-    """The verdict."""
-
-    status: str
-    metered: bool
-
-
-class Item(msgspec.Struct):
-    """A kept event as GET /v1/events shows it; `event` are the bytes that were sent."""
-
-    sequence: int
-    recorded_at: str
-    account: str
-    space: str | None
-    event: msgspec.Raw
-    receipt: Receipt
-    fed: list[Fed]
-
-    @property
-    def sent(self) -> dict[str, Any]:
-        """The event's own members, with numbers as they were written."""
-        found: dict[str, Any] = _SENT.decode(self.event)
-        return found
-
-
-class Page(msgspec.Struct):
-    """A page of events, the newest recorded first."""
-
-    events: list[Item]
-    next: str | None
 
 
 async def show(visit: Visit, api: Api, reader: Reader) -> Sent:
     """Show the last events, or those that are looked for; the first page goes on by itself until it is paused."""
     asked = [(name, value) for name in FIELDS if (value := visit.value(name).strip())]
-    cursor = visit.value("cursor")
-    page = await _page(api, asked, cursor)
+    search = Search(**{name: visit.value(name).strip() for name in FIELDS})
+    place = Place(visit.value("cursor"), visit.value("receipts"))
+    tail = await read(api, search, place)
+    is_first = place == Place()
     is_paused = bool(visit.value("paused"))
     return rendering.page(
         "events.html",
@@ -80,15 +36,16 @@ async def show(visit: Visit, api: Api, reader: Reader) -> Sent:
         reader,
         title="Events",
         asked=dict(asked),
-        rows=[_row(item) for item in page.events],
-        next=url("/events", [*asked, ("cursor", page.next)]) if page.next else "",
+        verdicts=VERDICTS,
+        rows=[_row(row) if isinstance(row, Item) else _told_row(row) for row in tail.rows],
+        next=_next(asked, tail.next),
         first=url("/events", asked),
-        is_first=not cursor,
-        is_live=not cursor and not is_paused,
+        is_first=is_first,
+        is_live=is_first and not is_paused,
         toggle=url("/events", asked if is_paused else [*asked, ("paused", "1")]),
         accounts=[each["account"] for each in reader.accounts or ()],
         as_of=rendering.instant(windows.format_instant(visit.now)),
-        curl=_curl(visit, asked),
+        curl="\n".join(_curls(visit, search)),
         origin=visit.origin,
     )
 
@@ -115,26 +72,14 @@ async def story(visit: Visit, api: Api, reader: Reader) -> Sent | None:
         moved=[await _moved(api, item, fed) for fed in item.fed],
         hold=await _hold(api, reader, item),
         may_see_holds=reader.has("limits"),
-        curl=_curl(visit, identity),
+        curl=_curl(visit, "/v1/events", identity),
     )
-
-
-async def _page(api: Api, asked: Pairs, cursor: str) -> Page:
-    """Return a page that has something, if there is one: a search for what is rare takes several."""
-    page = Page([], cursor or None)
-    for _ in range(PAGES_READ_MAX):
-        more = [("cursor", page.next)] if page.next else []
-        answer = await api.get("/v1/events", [*asked, ("limit", str(ROWS)), *more])
-        page = msgspec.json.decode(answer.body, type=Page)
-        if page.events or page.next is None:
-            break
-    return page
 
 
 async def _find(api: Api, identity: Pairs, source: str) -> Item | None:
     cursor = ""
     for _ in range(PAGES_READ_MAX):
-        page = await _page(api, identity, cursor)
+        page = await kept_page(api, identity, cursor)
         found = next((item for item in page.events if item.sent.get("source") == source), None)
         if found is not None or page.next is None:
             return found
@@ -155,9 +100,35 @@ def _row(item: Item) -> dict[str, Any]:
         "recorded_at": item.recorded_at,
         "status": item.receipt.status,
         "reason": "counted" if item.receipt.metered else "no meter counts it",
+        "pointer": "",
         "fed": item.fed,
         "url": url("/events/one", pairs),
     }
+
+
+def _told_row(told: Told) -> dict[str, Any]:
+    return {
+        "id": told.id or "",
+        "source": told.source or "",
+        "type": told.type or "",
+        "account": told.account,
+        "space": None,
+        "recorded": rendering.instant(told.received_at),
+        "recorded_at": told.received_at,
+        "status": told.status,
+        "reason": told.detail or "it is kept already, and changes nothing",
+        "pointer": told.pointer,
+        "fed": (),
+        "url": url("/events", [("id", told.id), ("paused", "1")]) if told.id else "",
+    }
+
+
+def _next(asked: Pairs, place: Place | None) -> str:
+    """Return the address of the next page, "" where there is none."""
+    if place is None:
+        return ""
+    behind = [(name, value) for name, value in (("cursor", place.kept), ("receipts", place.receipts)) if value]
+    return url("/events", [*asked, *behind])
 
 
 def _time(item: Item) -> str:
@@ -205,6 +176,15 @@ async def _hold(api: Api, reader: Reader, item: Item) -> dict[str, Any] | None:
     return next((hold for hold in holds if hold["event"] and wanted.items() <= hold["event"].items()), None)
 
 
-def _curl(visit: Visit, asked: Pairs) -> str:
-    target = f"{visit.origin}/v1/events" + (f"?{urlencode(asked)}" if asked else "")
+def _curls(visit: Visit, search: Search) -> list[str]:
+    """Return the requests that ask for both lists, as far as they are asked."""
+    wanted = (
+        (search.wants_kept, "/v1/events", search.of_kept),
+        (search.wants_receipts, "/v1/receipts", search.of_receipts),
+    )
+    return [_curl(visit, path, asked) for is_wanted, path, asked in wanted if is_wanted]
+
+
+def _curl(visit: Visit, path: str, asked: Pairs) -> str:
+    target = visit.origin + path + (f"?{urlencode(asked)}" if asked else "")
     return f'curl -s -H "Authorization: Bearer $KEY" {shlex.quote(target)}'
