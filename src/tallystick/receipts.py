@@ -93,9 +93,15 @@ def _clean_names(names: Names) -> Names:
 
 
 def _clean_verdict(verdict: Verdict) -> Verdict:
+    if _is_clean(verdict.pointer) and _is_clean(verdict.detail):
+        return verdict
     return replace(verdict, pointer=_clean(verdict.pointer) or "", detail=_clean(verdict.detail) or "")
 
 
 def _clean(text: str | None) -> str | None:
     """Cut a text that nobody has checked to what is shown of it, without what would change how others look."""
-    return None if text is None else UNSAFE.sub("\ufffd", text[:LETTERS_MAX])
+    return text if text is None or _is_clean(text) else UNSAFE.sub("\ufffd", text[:LETTERS_MAX])
+
+
+def _is_clean(text: str) -> bool:
+    return len(text) <= LETTERS_MAX and text.isascii() and text.isprintable()
