@@ -20,7 +20,7 @@ def test_more_rows_than_a_page_reads_are_shown_together(played: Play, monkeypatc
         await world.ingest(*(audio(f"e{at}", language=f"l{at}") for at in range(5)))
         await person.sign_in(world.keys["acme"])
         page = await person.get(f"{PAGE}&by=language")
-        assert page.status == 422
+        assert page.status == 200
         assert "more than 3 rows" in page.body.decode()
         assert '<p class="amount" id="total"><data value="300">300</data>' in page.body.decode()
         sheet = await person.get("/dashboard/usage.csv?from=2026-11-01&through=2026-11-01&by=language")

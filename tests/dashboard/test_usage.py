@@ -212,6 +212,12 @@ def test_it_works_without_scripts(visit: Visit, server: Server) -> None:
     said = usage(server, KEYS["acme"], **{"filter[space]": ""})
     assert value(page, "#total") == Decimal(said["total"]["quantity"])
     assert value(page, ".exact tfoot") == value(page, "#total")
+    page.goto(f"{server.url}{PAGE}?{MARCH}&by=language")
+    page.locator(".controls summary").click()
+    page.get_by_role("link", name="Show what there is to choose from").click()
+    page.locator("select[name='pick[language]']").select_option("=de")
+    page.get_by_role("button", name="Show").click()
+    assert "filter[language]=de" in page.url
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
 

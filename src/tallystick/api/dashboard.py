@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -10,7 +11,7 @@ from tallystick.api import errors, http
 from tallystick.api.http import Call
 from tallystick.dashboard import pages
 from tallystick.dashboard.client import Asgi
-from tallystick.dashboard.visit import ROOT, Sent, Visit
+from tallystick.dashboard.visit import ROOT, Sent, Visit, Whole
 from tallystick.dialect import Dialect
 from tallystick.errors import Code, Flaw, Problem
 from tallystick.query import Reply
@@ -24,7 +25,14 @@ _HOST = re.compile(r"[0-9A-Za-z.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\
 async def answer(call: Call, ask: Asgi) -> Reply:
     """Answer a browser; `ask` is this process' own API."""
     sent = await pages.answer(await _visit(call, ask), call.route)
-    return Reply(sent.status, sent.body, sent.media_type if sent.body else "", sent.headers)
+    parts = None if sent.whole is None else _rest(sent.whole)
+    return Reply(sent.status, sent.body, sent.media_type if sent.body else "", sent.headers, parts)
+
+
+async def _rest(whole: Whole) -> AsyncGenerator[bytes, None]:
+    """Yield a page from its title on: what is before it is the same on every page with charts, and was sent."""
+    _, title, rest = (await whole()).body.partition(b"<title>")
+    yield title + rest
 
 
 async def _visit(call: Call, ask: Asgi) -> Visit:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 
 from tallystick.dashboard import administration, assets, events, limits, rendering, session, signing, usage, vendors
 from tallystick.dashboard.client import FORBIDDEN, UNAUTHORIZED, Api, Refused
 from tallystick.dashboard.session import Reader
-from tallystick.dashboard.visit import ROOT, Sent, Visit, redirect, url
+from tallystick.dashboard.visit import ROOT, Sent, Visit, Whole, redirect, url
 
 Open = Callable[[Visit], Awaitable[Sent | None]]
 Closed = Callable[[Visit, Api, Reader], Awaitable[Sent | None]]
@@ -38,6 +39,7 @@ PAGES = (
     Page("POST", f"{ROOT}/sign-out", open=signing.sign_out),
     Page("GET", f"{ROOT}/static/{{file...}}", open=assets.get),
     Page("GET", f"{ROOT}/usage", usage.show),
+    Page("GET", f"{ROOT}/usage/choices", usage.choices),
     Page("GET", f"{ROOT}/usage.csv", usage.sheet),
     Page("GET", f"{ROOT}/usage.json", usage.document),
     Page("GET", f"{ROOT}/limits", limits.show),
@@ -82,19 +84,35 @@ async def _shown(visit: Visit, page: Page) -> Sent | None:
             )
         if page.show is None:
             return problem(visit, HTTPStatus.NOT_FOUND, "There is no such page.", reader)
-        try:
-            sent = await page.show(visit, api, reader)
-            return sent or problem(
-                visit, HTTPStatus.NOT_FOUND, "There is no such thing, or this key does not read it.", reader
-            )
-        except Refused as refused:
-            if refused.status == UNAUTHORIZED:
-                raise
-            return refusal(visit, refused, reader)
+        return await _tried(visit, reader, partial(page.show, visit, api, reader))
     except Refused as refused:
         if refused.status != UNAUTHORIZED:
             raise
         return signing.ended(visit)
+
+
+async def _tried(visit: Visit, reader: Reader, show: Callable[[], Awaitable[Sent | None]]) -> Sent:
+    """Show a page, or why it is refused; raises Refused for a key that is none any more.
+
+    Where the head went ahead, it is too late for that and for another status: the rest of the page says what is wrong.
+    """
+    try:
+        sent = await show()
+    except Refused as refused:
+        if refused.status == UNAUTHORIZED:
+            raise
+        return refusal(visit, refused, reader)
+    if sent is None:
+        detail = "There is no such thing, or this key does not read it."
+        return problem(visit, HTTPStatus.NOT_FOUND, detail, reader)
+    return sent if sent.whole is None else replace(sent, whole=partial(_rest, visit, reader, sent.whole))
+
+
+async def _rest(visit: Visit, reader: Reader, whole: Whole) -> Sent:
+    try:
+        return await whole()
+    except Refused as refused:
+        return refusal(visit, refused, reader)
 
 
 def refusal(visit: Visit, refused: Refused, reader: Reader | None = None) -> Sent:

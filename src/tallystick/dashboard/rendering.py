@@ -14,7 +14,7 @@ import jinja2
 
 from tallystick.dashboard import assets, figures
 from tallystick.dashboard.session import Reader
-from tallystick.dashboard.visit import Sent, Visit, url
+from tallystick.dashboard.visit import Sent, Visit, Whole, url
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -94,6 +94,11 @@ def length(micros: int) -> str:
     return " ".join(shown) or "0 s"
 
 
+def begun(whole: Whole) -> Sent:
+    """Send the head of a page with charts, and then the rest of the page that `whole` makes."""
+    return Sent(200, environment().get_template("head.html").render(charts=True).encode(), headers=PRIVATE, whole=whole)
+
+
 def page(
     template: str,
     visit: Visit,
@@ -112,6 +117,7 @@ def rendered(
     template: str, path: str, request_id: str, reader: Reader | None, *, status: int = 200, **values: Any
 ) -> Sent:
     """Render a template as the page at a path of ours, "" where there is none."""
+    values.setdefault("charts", False)
     links = [(path, name) for path, name, scope in LINKS if reader is not None and reader.has(scope)]
     body = (
         environment()

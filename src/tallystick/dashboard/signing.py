@@ -65,7 +65,7 @@ def ended(visit: Visit) -> Sent:
 def _sent_off(visit: Visit, query: Pairs) -> Sent:
     """Lead to the form; a page that renews a part of itself says so in this part instead."""
     target = url("/sign-in", query)
-    if visit.headers.get("hx-request") != "true":
+    if not visit.is_part:
         return redirect(target)
     return rendering.page("signed-out.html", visit, None, title="You are signed out", target=target)
 

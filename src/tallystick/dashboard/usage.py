@@ -40,17 +40,31 @@ AUDIO_EVENT = ("audio.processed", {"duration": 930.5, "type": "transcription", "
 
 
 async def show(visit: Visit, api: Api, reader: Reader) -> Sent:
-    """Show the page; what its form sends becomes an address first."""
+    """Show the page; what its form sends becomes an address first.
+
+    Its head goes ahead of everything that has to be counted, unless it may be something else that is shown.
+    """
     meters = await api.listed("/v1/usage/meters", "meters")
     asked, flaws = question.of(visit, reader, meters)
     if question.is_form(visit) and not flaws:
         return redirect(asked.url(sort=asked.sort))
-    values = await _values(api, asked)
-    if asked.by is None:
-        asked = replace(asked, by=_best_label(asked, reader, values))
-        chosen_by = None
-    else:
-        chosen_by = asked.by
+    accounts = await accounts_of(reader, api)
+
+    async def whole() -> Sent:
+        return await _whole(
+            visit, api, reader, asked, flaws, meters=[each["meter"] for each in meters], accounts=accounts
+        )
+
+    is_plain = not flaws and asked.account in ("", *accounts)
+    return rendering.begun(whole) if is_plain and not visit.is_part else await whole()
+
+
+async def _whole(
+    visit: Visit, api: Api, reader: Reader, asked: Question, flaws: list[tuple[str, str]], **choices: Any
+) -> Sent:
+    chosen_by, is_choosing = asked.by, bool(visit.value("choose"))
+    values = await _values(api, asked) if asked.filters or is_choosing else None
+    asked, values = await _grouped(api, asked, reader, values)
     report = await _report(api, asked)
     if report.is_cut:
         flaws.append(("by", f"That would be more than {ROWS_READ_MAX:,} rows; the CSV has them. Shown without groups."))
@@ -61,18 +75,25 @@ async def show(visit: Visit, api: Api, reader: Reader) -> Sent:
         visit,
         reader,
         status=422 if flaws else 200,
+        charts=True,
         title=f"Usage of {asked.name}",
         question=replace(asked, by=chosen_by),
         by=asked.by or "",
         flaws=dict(flaws),
-        meters=[meter["meter"] for meter in meters],
-        accounts=await accounts_of(reader, api),
-        fields=_fields(asked, values),
+        fields=None if values is None and asked.labels else _fields(asked, values or {}),
+        choosing=is_choosing,
         presets=period.PRESETS,
         as_of=_as_of(visit.now, asked.zone),
         curl=_curl(visit, asked),
+        **choices,
         **await _shown(visit, api, reader, asked, report),
     )
+
+
+async def choices(visit: Visit, api: Api, reader: Reader) -> Sent:
+    """Send what the filters may be set to: asked for when they are opened, as it takes as long as a chart."""
+    asked, _ = question.of(visit, reader, await api.listed("/v1/usage/meters", "meters"))
+    return rendering.page("filters.html", visit, reader, fields=_fields(asked, await _values(api, asked)))
 
 
 async def sheet(visit: Visit, api: Api, reader: Reader) -> Sent:
@@ -89,8 +110,7 @@ async def _file(visit: Visit, api: Api, reader: Reader, accept: str, ending: str
     asked, flaws = question.of(visit, reader, await api.listed("/v1/usage/meters", "meters"))
     if flaws:
         return redirect(asked.url())
-    if asked.by is None:
-        asked = replace(asked, by=_best_label(asked, reader, await _values(api, asked)))
+    asked, _ = await _grouped(api, asked, reader, None)
     answer = await api.get("/v1/usage", asked.api(), accept=accept)
     name = f"usage-{asked.name}-{asked.days.first}-{asked.days.last}.{ending}"
     headers = {**rendering.PRIVATE, "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
@@ -128,12 +148,18 @@ async def _values(api: Api, asked: Question) -> Values:
     return found
 
 
-def _best_label(asked: Question, reader: Reader, values: Values) -> str:
-    """Return what tells most: accounts where there are several, else the label whose largest part is the least."""
+async def _grouped(api: Api, asked: Question, reader: Reader, values: Values | None) -> tuple[Question, Values | None]:
+    """Return the question with the grouping that tells most where it has none, and the values if they were needed.
+
+    That is accounts where there are several, else the label whose largest part is the least.
+    """
+    if asked.by is not None:
+        return asked, values
     if not asked.account and (reader.accounts is None or len(reader.accounts) > 1):
-        return "account"
-    used = [label for label in asked.labels if any(values.get(label, ()))]
-    return min(used, key=lambda label: max(values[label].values()), default="")
+        return replace(asked, by="account"), values
+    known = await _values(api, asked) if values is None else values
+    used = [label for label in asked.labels if any(known.get(label, ()))]
+    return replace(asked, by=min(used, key=lambda label: max(known[label].values()), default="")), known
 
 
 def _fields(asked: Question, values: Values) -> list[dict[str, Any]]:

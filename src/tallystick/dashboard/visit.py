@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -43,6 +43,11 @@ class Visit:
         """Whether the browser came over TLS, as far as that can be told."""
         return self.origin.startswith("https:")
 
+    @property
+    def is_part(self) -> bool:
+        """Whether a page that is there asks, to renew a part of itself."""
+        return self.headers.get("hx-request") == "true"
+
     def value(self, name: str) -> str:
         """Return the last value of a query parameter, "" where there is none."""
         return last(self.query, name)
@@ -58,12 +63,21 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What goes back to the browser."""
+    """What goes back to the browser.
+
+    With `whole` the body is the beginning of a page that takes a while; the rest is that of the page which `whole`
+    makes, from its title on. A browser fetches meanwhile what the page needs beside itself.
+    """
 
     status: int
     body: bytes
     media_type: str = "text/html; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
+    whole: Whole | None = None
+
+
+Whole = Callable[[], Awaitable[Sent]]
+"""Makes a page."""
 
 
 def last(pairs: Pairs, name: str) -> str:
