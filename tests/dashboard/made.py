@@ -77,8 +77,7 @@ def fill(server: Server) -> None:
 
 def send(server: Server, *events: Mapping[str, Any]) -> None:
     """Send events, with every digit of their numbers."""
-    body = "[" + ",".join(map(written, events)) + "]"
-    answer = server.ask("POST", "/v1/events", body.encode(), headers={"Content-Type": "application/json"})
+    answer = server.ask("POST", "/v1/events", written(events).encode(), headers={"Content-Type": "application/json"})
     assert answer.status == 200, answer.body
 
 
@@ -88,4 +87,6 @@ def written(value: Any) -> str:
         return str(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{json.dumps(name)}:{written(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(written, value)) + "]"
     return json.dumps(value)

@@ -31,6 +31,7 @@ SHOTS: tuple[tuple[str, str, str, int], ...] = (
     ("usage-phone", "/dashboard/usage?by=account", "light", 390),
     ("limits-light", "/dashboard/limits", "light", 1280),
     ("events-dark", "/dashboard/events?paused=1", "dark", 1280),
+    ("events-phone", "/dashboard/events?paused=1", "light", 390),
 )
 
 
@@ -60,8 +61,14 @@ def work(now: int) -> Iterator[dict[str, Any]]:
 
 
 def fill(server: Server) -> None:
-    """Send the work and define the limits."""
-    made.send(server, *work(system_clock()))
+    """Send the work, at the end some that is not accepted, and define the limits."""
+    done = list(work(system_clock()))
+    made.send(server, *done[5:])
+    said = made.written(
+        [*done[:2], done[9], {**done[2], "data": {"duration": -1}}, {**done[9], "space": "lab"}, *done[3:5]]
+    )
+    answer = server.ask("POST", "/v1/events", said.encode(), headers={"Content-Type": "application/json"})
+    assert [answer.json[verdict] for verdict in ("accepted", "duplicate", "conflict", "rejected")] == [4, 1, 1, 1]
     for id, limit in LIMITS.items():
         document = {"meter": "audio", "period": "month", **limit}
         assert server.ask("PUT", f"/v1/limits/{id}", document).status == 201

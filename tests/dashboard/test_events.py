@@ -48,9 +48,8 @@ def test_what_is_refused_comes_in_live_with_its_reason(visit: Visit, server: Ser
         audio("refused-live", "acme", 4, "-5"),
         audio("kept-live", "acme", 4, "5"),
     ]
-    body = "[" + ",".join(map(written, events)) + "]"
     headers = {"Content-Type": "application/json"}
-    answer = server.ask("POST", "/v1/events", body.encode(), key=KEYS["acme"], headers=headers)
+    answer = server.ask("POST", "/v1/events", written(events).encode(), key=KEYS["acme"], headers=headers)
     assert (answer.status, answer.json["conflict"], answer.json["rejected"]) == (207, 1, 1)
     expect(page.get_by_role("row", name="refused-live")).to_contain_text("rejected")
     expect(page.get_by_role("row", name="refused-live")).to_contain_text("`data.duration` is never negative")
