@@ -31,7 +31,6 @@ SHOTS: tuple[tuple[str, str, str, int], ...] = (
     ("usage-phone", "/dashboard/usage?by=account", "light", 390),
     ("limits-light", "/dashboard/limits", "light", 1280),
     ("events-dark", "/dashboard/events?paused=1", "dark", 1280),
-    ("events-phone", "/dashboard/events?paused=1", "light", 390),
 )
 
 

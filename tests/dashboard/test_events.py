@@ -175,7 +175,7 @@ def test_axe_finds_nothing_on_events(visit: Visit, scheme: str) -> None:
     for width in (320, 1280):
         visitor = visit(color_scheme=scheme, width=width)
         visitor.sign_in(KEYS["acme"])
-        for target in (PAGE, f"{PAGE}?id=none", f"{PAGE}/one?account=acme&source=asr&id=spaced"):
+        for target in (f"{PAGE}?id=e-1-1", f"{PAGE}?id=none", f"{PAGE}/one?account=acme&source=asr&id=spaced"):
             page = visitor.open(target)
             assert visitor.flaws() == [], target
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.dashboard.conftest import Visit, Visitor
 from tests.dashboard.made import MARCH
@@ -14,7 +14,7 @@ PAGES = (
     f"/dashboard/usage?{MARCH}&by=language&filter[language]=de",
     "/dashboard/usage?from=2020-01-01&through=2020-01-31",
     "/dashboard/limits",
-    "/dashboard/events?paused=1",
+    "/dashboard/events?paused=1&id=spaced",
     "/dashboard/events/one?account=acme&source=asr&id=spaced",
     "/dashboard/vendors",
     *(f"/dashboard/administration/{noun}" for noun in ("accounts", "keys", "meters", "rates", "limits", "audit")),
@@ -77,6 +77,7 @@ def test_the_first_tab_skips_the_navigation(visit: Visit) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the page"
     page.keyboard.press("Enter")
+    expect(page.locator(":focus")).to_have_attribute("id", "main")
     page.keyboard.press("Tab")
     assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
     visitor.check()

@@ -298,18 +298,3 @@ def targets() -> Sequence[str]:
         f"{PAGE}?{MARCH}&tz=Mars&through=x",
         "/dashboard/nowhere",
     )
-
-
-def test_keys_alone_reach_everything(visit: Visit) -> None:
-    """The first tab skips to the page; every control shows where the focus is."""
-    visitor = visit()
-    visitor.sign_in(KEYS["acme"])
-    page = visitor.open(f"{PAGE}?{MARCH}")
-    page.keyboard.press("Tab")
-    expect(page.locator(":focus")).to_have_text("Skip to the page")
-    page.keyboard.press("Enter")
-    expect(page.locator(":focus")).to_have_attribute("id", "main")
-    for _ in range(12):
-        page.keyboard.press("Tab")
-        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline == "solid", page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
