@@ -48,8 +48,8 @@ class LastReceipts:
     """Keeps the last `each_max` receipts of every sender, and of all together about `bytes_max` bytes.
 
     Where that is too much, the oldest go of the sender who was given none for longest: a flood pushes out no more
-    than its own bound. `place` is the last one that was given; a process that
-    begins with the time meets no place of the one before.
+    than its own bound. `place` is that of the last one; a process that begins with the time meets no place of the one
+    before it.
     """
 
     each_max: int
