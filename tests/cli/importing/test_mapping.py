@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.catalog import builtin
-from tallystick.cli.importing.drafts import with_id
+from tallystick.cli.importing.drafts import Drafts, with_id
 from tallystick.cli.importing.json_drafts import json_drafter
 from tallystick.cli.importing.mapping import mapping_of
-from tallystick.cli.importing.records import Record
+from tallystick.cli.importing.records import Records
 from tallystick.cli.importing.row_drafts import row_drafter
 from tallystick.cli.importing.values import Unfit, seconds_of, time_of
 from tallystick.cli.options import Failure
@@ -27,24 +27,22 @@ from tallystick.settings import Settings
 OPERATOR = Caller("key", None, frozenset(Scope))
 
 
-def event_of(draft: Any) -> dict[str, Any]:
-    if isinstance(draft, Unfit):
-        raise draft
-    raw, digest = draft
-    raw = raw if digest is None else with_id(raw, digest, 1)
+def event_of(drafts: Drafts, at: int = 0) -> dict[str, Any]:
+    if at in drafts.unfit:
+        raise drafts.unfit[at]
+    raw = drafts.events[at]
+    raw = raw if at not in drafts.digests else with_id(raw, drafts.digests[at], 1)
     found: dict[str, Any] = json.loads(raw, parse_float=Decimal)
     return found
 
 
 def row(columns: str, cells: str, maps: Sequence[str] = (), sets: Sequence[str] = (), zone: str = "UTC") -> Any:
     draft = row_drafter(columns.split(","), mapping_of(maps, sets, zone))
-    (found,) = draft([Record(2, cells.encode("utf-8", "surrogateescape"))], [[cell] for cell in cells.split(",")])
-    return event_of(found)
+    return event_of(draft(Records([2], [cells.encode("utf-8", "surrogateescape")], [[c] for c in cells.split(",")])))
 
 
 def line(raw: str, maps: Sequence[str] = (), sets: Sequence[str] = (), zone: str = "UTC") -> Any:
-    (found,) = json_drafter(mapping_of(maps, sets, zone))([Record(1, raw.encode())], ())
-    return event_of(found)
+    return event_of(json_drafter(mapping_of(maps, sets, zone))(Records([1], [raw.encode()])))
 
 
 def judged(event: dict[str, Any]) -> Checked | Verdict:
@@ -147,7 +145,7 @@ def test_a_time_with_a_unit_counts_from_1970() -> None:
 def test_json_is_sent_as_it_came_where_nothing_has_to_be_changed() -> None:
     """To the byte: spaces, order and digits."""
     raw = b'{ "id" :"1","source":"s","data":{"duration":1.50} }'
-    assert json_drafter(mapping_of((), (), "UTC"))([Record(1, raw)], ()) == [(raw, None)]
+    assert json_drafter(mapping_of((), (), "UTC"))(Records([1], [raw])) == Drafts([raw], {}, {})
 
 
 @pytest.mark.parametrize(
@@ -245,11 +243,13 @@ def test_rows_together_become_what_each_becomes_alone(size: int, zone: str, data
     names = ["id", "source", "data.any", "billing", "time", "quantity", "a", "b", "c", "50%.d"]
     plan = mapping_of(["a=a:ms", "b=b:s", "c=c:ms", "50%.d=deep.50%.d:ms"], ["e=100%s"], zone)
     draft = row_drafter(names, plan)
-    records = [Record(at, b"line %d" % at) for at in range(size)]
-    together = draft(records, columns)
-    alone = [draft([record], [[column[at]] for column in columns])[0] for at, record in enumerate(records)]
-    assert [shown(each) for each in together] == [shown(each) for each in alone]
+    raws = [b"line %d" % at for at in range(size)]
+    together = draft(Records(range(size), raws, columns))
+    alone = [draft(Records([at], [raw], [[column[at]] for column in columns])) for at, raw in enumerate(raws)]
+    assert [shown(together, at) for at in range(size)] == [shown(each, 0) for each in alone]
 
 
-def shown(draft: Any) -> Any:
-    return (draft.code, draft.pointer, draft.detail) if isinstance(draft, Unfit) else draft
+def shown(drafts: Drafts, at: int) -> Any:
+    """Return what became of a record."""
+    unfit = drafts.unfit.get(at)
+    return (unfit.code, unfit.pointer, unfit.detail) if unfit else (drafts.events[at], drafts.digests.get(at))

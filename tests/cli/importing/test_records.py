@@ -7,20 +7,24 @@ import gzip
 import io
 import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystick.cli.importing import records
+from tallystick.cli.importing import elements, records
 from tallystick.cli.importing.batches import batches_of
+from tallystick.cli.importing.elements import elements_of
+from tallystick.cli.importing.forms import form_of
+from tallystick.cli.importing.lines import lines_of
 from tallystick.cli.importing.mapping import mapping_of
 from tallystick.cli.importing.opened import opened
-from tallystick.cli.importing.records import Broken, Record, Rows, elements_of, form_of, lines_of
+from tallystick.cli.importing.records import Broken, Records
+from tallystick.cli.importing.tables import Rows
 from tallystick.cli.options import Failure
 
 VALUES = st.recursive(
@@ -35,8 +39,21 @@ def stream(content: bytes) -> io.BufferedReader:
     return io.BufferedReader(io.BytesIO(content))
 
 
-def flat(chunks: Iterator[records.Records]) -> list[Record]:
-    return [record for chunk in chunks for record in chunk]
+class Found(NamedTuple):
+    """A record by itself: its line, its bytes, and whether it cannot be looked at."""
+
+    line: int
+    raw: bytes
+    flawed: bool = False
+
+
+def flat(chunks: Iterable[Records]) -> list[Found]:
+    found = []
+    for chunk in chunks:
+        found += map(Found, chunk.lines, chunk.raws)
+        found += (Found(flaw.line, flaw.raw, True) for flaw in chunk.flawed)
+        assert len(chunk.lines) == len(chunk.raws)
+    return found
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,7 +61,7 @@ def small_blocks() -> Iterator[None]:
     """Records meet the ends of blocks all the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "BLOCK_BYTES", 48)
-        patch.setattr(records, "LOOK_BYTES", 16)
+        patch.setattr(elements, "LOOK_BYTES", 16)
         yield
 
 
@@ -81,10 +98,10 @@ def test_objects_that_follow_one_another_are_found(values: list[Any], between: s
 )
 def test_json_that_breaks_off_says_where(text: str, whole: int, said: str) -> None:
     """What came before it is there."""
-    found = []
+    found: list[bytes] = []
     with pytest.raises(Broken, match=said):
         for chunk in elements_of(stream(text.encode())):
-            found += chunk
+            found += chunk.raws
     assert len(found) == whole
 
 
@@ -101,7 +118,7 @@ def test_half_a_surrogate_pair_costs_its_own_element_only() -> None:
 def test_every_line_that_is_not_blank_is_found_on_its_line(lines: list[bytes], ends: bool) -> None:
     """However blocks cut them, with and without an end of the last one, behind a byte order mark."""
     found = flat(lines_of(stream(b"\xef\xbb\xbf" + b"\n".join(lines) + b"\n" * ends)))
-    assert found == [Record(at, line.strip()) for at, line in enumerate(lines, 1) if line.strip()]
+    assert found == [Found(at, line.strip()) for at, line in enumerate(lines, 1) if line.strip()]
 
 
 def test_a_line_that_is_too_long_is_refused_without_being_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +127,7 @@ def test_a_line_that_is_too_long_is_refused_without_being_held(monkeypatch: pyte
     for size in (199, 201, 500, 1000):
         found = flat(lines_of(stream(b"a\n" + b"x" * size + b"\nb\nc")))
         assert [(record.line, record.raw[:1]) for record in found] == [(1, b"a"), (2, b"x"), (3, b"b"), (4, b"c")]
-        assert (found[1].flaw is not None) == (size > 248)
+        assert found[1].flawed == (size > 248)
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=15), st.sampled_from([",", "\t", ";"]), st.sampled_from(["\n", "\r\n"]))
@@ -128,7 +145,7 @@ def test_rows_are_what_a_spreadsheet_would_read(rows: list[tuple[str, str]], del
     found = Rows(stream(text.encode()), delimiter)
     assert found.columns == ["one", "two"]
     blocks = list(found)
-    read = [record for block in blocks for record in block.rows]
+    read = flat(blocks)
     assert [row for block in blocks for row in zip(*block.columns, strict=True)] == rows
     assert [record.line for record in read] == lines
     assert all(text.encode().count(record.raw) for record in read)
@@ -137,9 +154,8 @@ def test_rows_are_what_a_spreadsheet_would_read(rows: list[tuple[str, str]], del
 def test_rows_that_do_not_fit_the_header_are_refused_alone() -> None:
     """Too many cells, too few, and quotes that mean nothing; blank lines are none."""
     text = 'a,b\n1,2\n\n1,2,3\n1\n"x"y,2\n3,4\n'
-    blocks = list(Rows(stream(text.encode()), ","))
-    found = sorted([record for block in blocks for record in (*block.rows, *block.flawed)])
-    assert [(record.line, record.flaw is None) for record in found] == [
+    found = sorted(flat(Rows(stream(text.encode()), ",")))
+    assert [(record.line, not record.flawed) for record in found] == [
         (2, True),
         (4, False),
         (5, False),

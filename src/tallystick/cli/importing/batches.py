@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from tallystick.cli.importing.drafts import Drafter, with_id
+from tallystick.cli.importing.drafts import Drafter, Drafts, with_id
+from tallystick.cli.importing.elements import elements_of
+from tallystick.cli.importing.forms import CSV, DELIMITERS, JSON, NDJSON, TSV, form_of
 from tallystick.cli.importing.json_drafts import json_drafter
+from tallystick.cli.importing.lines import lines_of
 from tallystick.cli.importing.mapping import Plan
 from tallystick.cli.importing.opened import UNREADABLE, Opened
 from tallystick.cli.importing.ordinals import Ordinals
-from tallystick.cli.importing.records import (
-    CSV,
-    DELIMITERS,
-    JSON,
-    NDJSON,
-    TSV,
-    Broken,
-    Record,
-    Records,
-    RowBlock,
-    Rows,
-    elements_of,
-    form_of,
-    lines_of,
-)
+from tallystick.cli.importing.records import Broken, Records
 from tallystick.cli.importing.row_drafts import row_drafter
+from tallystick.cli.importing.tables import Rows
 from tallystick.cli.importing.values import Unfit
 from tallystick.errors import Code
 
@@ -49,37 +39,36 @@ class Refusal:
 
 @dataclass(slots=True)
 class Batch:
-    """Events to send, the records they came from, and those of which none could be made; `read` is of the file."""
+    """Events to send, the lines they came from, and what none could be made of; `read` is of the file."""
 
     events: list[bytes] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    raws: list[bytes] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     size: int = 0
     read: int = 0
     broken: str | None = None
-    _unnamed: list[tuple[int, bytes]] = field(default_factory=list)
+    _digests: dict[int, bytes] = field(default_factory=dict)
 
-    def add(self, block: RowBlock, draft: Drafter) -> None:
+    def add(self, records: Records, draft: Drafter) -> None:
         """Append records as events; those without an id get it when the batch is complete."""
-        fit, columns, flawed = block
-        for record in flawed:
-            self._refuse(record, Code.NOT_OBJECT if record.is_row else Code.NOT_JSON, "", record.flaw or "")
-        drafts = draft(fit, columns)
-        if Unfit in set(map(type, drafts)):
-            for record, drafted in zip(fit, drafts, strict=True):
-                if isinstance(drafted, Unfit):
-                    self._refuse(record, drafted.code, drafted.pointer, drafted.detail)
-            fit = [record for record, drafted in zip(fit, drafts, strict=True) if isinstance(drafted, tuple)]
-        kept = [drafted for drafted in drafts if isinstance(drafted, tuple)]
-        self.records += fit
-        self._unnamed += [(at, digest) for at, (_, digest) in enumerate(kept, len(self.events)) if digest is not None]
-        events = [event for event, _ in kept]
-        self.events += events
-        self.size += sum(map(len, events))
+        for line, raw, code, detail in records.flawed:
+            self._refuse(line, raw, code, "", detail)
+        drafts = draft(records)
+        if drafts.unfit:
+            for at, unfit in drafts.unfit.items():
+                self._refuse(records.lines[at], records.raws[at], unfit.code, unfit.pointer, unfit.detail)
+            records, drafts = _without(drafts.unfit, records, drafts)
+        first = len(self.events)
+        self._digests.update((first + at, digest) for at, digest in drafts.digests.items())
+        self.events += drafts.events
+        self.lines += records.lines
+        self.raws += records.raws
+        self.size += sum(map(len, drafts.events))
 
-    def _refuse(self, record: Record, code: str, pointer: str, detail: str) -> None:
-        self.refused.append(Refusal(record.line, record.raw, "rejected", code, pointer, detail))
-        self.size += len(record.raw)
+    def _refuse(self, line: int, raw: bytes, code: Code, pointer: str, detail: str) -> None:
+        self.refused.append(Refusal(line, raw, "rejected", code, pointer, detail))
+        self.size += len(raw)
 
     @property
     def is_full(self) -> bool:
@@ -87,12 +76,22 @@ class Batch:
 
     def complete(self, ordinals: Ordinals) -> None:
         """Give ids to the events without one."""
-        if not self._unnamed:
+        if not self._digests:
             return
-        keys = np.frombuffer(b"".join(digest[:8] for _, digest in self._unnamed), np.uint64)
-        for (at, digest), ordinal in zip(self._unnamed, ordinals.number(keys).tolist(), strict=True):
+        keys = np.frombuffer(b"".join(digest[:8] for digest in self._digests.values()), np.uint64)
+        for (at, digest), ordinal in zip(self._digests.items(), ordinals.number(keys).tolist(), strict=True):
             self.events[at] = with_id(self.events[at], digest, ordinal)
-        self._unnamed.clear()
+        self._digests.clear()
+
+
+def _without(unfit: Mapping[int, Unfit], records: Records, drafts: Drafts) -> tuple[Records, Drafts]:
+    """Leave the records out that are unfit."""
+    kept = [at for at in range(len(records.lines)) if at not in unfit]
+    digests = {place: drafts.digests[at] for place, at in enumerate(kept) if at in drafts.digests}
+    return (
+        Records([records.lines[at] for at in kept], [records.raws[at] for at in kept]),
+        Drafts([drafts.events[at] for at in kept], digests, {}),
+    )
 
 
 def batches_of(file: Opened, plan: Plan, form: str | None, delimiter: str | None) -> Iterator[Batch]:
@@ -123,16 +122,9 @@ def batches_of(file: Opened, plan: Plan, form: str | None, delimiter: str | None
             return
 
 
-def _reader(file: Opened, plan: Plan, form: str, delimiter: str | None) -> tuple[Iterator[RowBlock], Drafter]:
+def _reader(file: Opened, plan: Plan, form: str, delimiter: str | None) -> tuple[Iterator[Records], Drafter]:
     if form in (CSV, TSV):
         rows = Rows(file.content, delimiter or DELIMITERS[form])
         return iter(rows), row_drafter(rows.columns, plan)
     assert form in (NDJSON, JSON)
-    return _parted((lines_of if form == NDJSON else elements_of)(file.content)), json_drafter(plan)
-
-
-def _parted(chunks: Iterator[Records]) -> Iterator[RowBlock]:
-    """Tell records that can be looked at from those that cannot; they have no columns."""
-    for records in chunks:
-        flawed = [record for record in records if record.flaw is not None]
-        yield RowBlock([record for record in records if record.flaw is None] if flawed else records, (), flawed)
+    return (lines_of if form == NDJSON else elements_of)(file.content), json_drafter(plan)

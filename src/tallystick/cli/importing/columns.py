@@ -26,14 +26,21 @@ WHOLE = re.compile(r"(?:(?:0|[1-9][0-9]{0,14})?\n)*+", re.ASCII)
 """Lines of cells that are whole numbers, of fewer digits than any amount may have."""
 
 
-def _thousandths(cell: str) -> str:
-    """Write a whole number of thousandths with three decimals, as exact arithmetic does."""
-    digits = cell.zfill(4)
-    return f"{digits[:-3]}.{digits[-3:]}"
+def _thousandths(cells: Sequence[str]) -> list[str]:
+    """Write whole numbers of thousandths with three decimals, as exact arithmetic does."""
+    return [f"{cell[:-3]}.{cell[-3:]}" if len(cell) > 3 else f"0.{cell:>03}" for cell in cells]
 
 
-COUNTS: Mapping[str, Callable[[str], str]] = {"ms": _thousandths, "s": str}
+COUNTS: Mapping[str, Callable[[Sequence[str]], Sequence[str]]] = {"ms": _thousandths, "s": lambda cells: cells}
 """How whole numbers of a unit are written as seconds, without any arithmetic."""
+
+
+class Cells(NamedTuple):
+    """A member of every row: what stands before it and behind it in each, and between them what each has of its own."""
+
+    before: str
+    cells: Sequence[str]
+    behind: str
 
 
 class Table(NamedTuple):
@@ -65,7 +72,7 @@ class Column:
         self._made = _Made(self._make)
         self._is_unfit = False
 
-    def members(self, table: Table, unfit: dict[int, Unfit]) -> list[str]:
+    def members(self, table: Table, unfit: dict[int, Unfit]) -> Cells | list[str]:
         """Make the members of rows; those of which none can be made are noted."""
         cells = table.columns[self._at]
         # Where most cells are new there is nothing to remember, and often all of them are written alike.
@@ -79,28 +86,35 @@ class Column:
             return made  # type: ignore[return-value] # all of them are text
         return [member if isinstance(member, str) else _noted(at, member, unfit) for at, member in enumerate(made)]
 
-    def _alike(self, cells: Sequence[str]) -> list[str] | None:
+    def _alike(self, cells: Sequence[str]) -> Cells | list[str] | None:
         """Make the members of cells that are all of one simple kind, as `_make` would; None where they are not."""
-        start, path = self._start, self._target.path
         lines = "\n".join(cells) + "\n"
         if lines.count("\n") != len(cells):
             return None
+        alike = self._alike_of(cells, lines)
+        if alike is None or "" not in cells:
+            return alike
+        return [
+            f"{alike.before}{made}{alike.behind}" if cell else "" for cell, made in zip(cells, alike.cells, strict=True)
+        ]
+
+    def _alike_of(self, cells: Sequence[str], lines: str) -> Cells | None:
+        start, path = self._start, self._target.path
         if self._target.unit is not None:
             count = None if path == TIME_FIELD else COUNTS.get(self._target.unit)
-            if count is None or not WHOLE.fullmatch(lines):
-                return None
-            return [start + count(cell) if cell else "" for cell in cells]
+            return Cells(start, count(cells), "") if count is not None and WHOLE.fullmatch(lines) else None
         if path == TIME_FIELD:
             if TIMES.fullmatch(lines):
-                return [f'{start}"{cell}"' if cell else "" for cell in cells]
+                return Cells(f'{start}"', cells, '"')
             if self._zone == "UTC" and UTC_TIMES.fullmatch(lines):
-                return [f'{start}"{cell[:10]}T{cell[11:]}Z"' if cell else "" for cell in cells]
+                # Between day and clock there is one letter, and none like it elsewhere.
+                return Cells(f'{start}"', lines.replace(" ", "T").replace("t", "T").split("\n")[:-1], 'Z"')
             return None
         if may_be_number(path):
-            return [start + cell if cell else "" for cell in cells] if NUMBERS.fullmatch(lines) else None
+            return Cells(start, cells, "") if NUMBERS.fullmatch(lines) else None
         if not lines.isascii() or '"' in lines or "\\" in lines or not lines.replace("\n", "").isprintable():
             return None
-        return [f'{start}"{cell}"' if cell else "" for cell in cells]
+        return Cells(f'{start}"', cells, '"')
 
     def _make(self, cell: str) -> str | Unfit:
         path, unit = self._target.path, self._target.unit

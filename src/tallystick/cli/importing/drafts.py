@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from tallystick.cli.importing.records import Columns, Record
+from tallystick.cli.importing.records import Records
 from tallystick.cli.importing.values import Unfit
 from tallystick.errors import Code
 
@@ -17,11 +17,20 @@ OWN_SOURCE = f'"source":"{SOURCE}"'
 DIGEST_BYTES = 16
 NOT_UTF_8 = "Send UTF-8: the line has bytes that are not."
 
-Draft = tuple[bytes, bytes | None]
-"""An event's JSON; where it has no id, all behind its opening brace, with the digest of the line it came from."""
 
-Drafter = Callable[[Sequence[Record], Columns], "list[Draft | Unfit]"]
-"""Makes events of records; where they are rows, their cells are in columns."""
+class Drafts(NamedTuple):
+    """What records become, by their places.
+
+    An event is JSON; where it has no id, all behind its opening brace, and the digest of its line is among `digests`.
+    What stands in the place of a record that is `unfit` means nothing.
+    """
+
+    events: Sequence[bytes]
+    digests: Mapping[int, bytes]
+    unfit: Mapping[int, Unfit]
+
+
+Drafter = Callable[[Records], Drafts]
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 

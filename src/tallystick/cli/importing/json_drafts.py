@@ -7,47 +7,71 @@ from typing import Any
 
 import msgspec
 
-from tallystick.cli.importing.drafts import OWN_SOURCE, SOURCE, Draft, Drafter, digest_of, written
+from tallystick.cli.importing.drafts import OWN_SOURCE, SOURCE, Drafter, Drafts, digest_of, written
 from tallystick.cli.importing.mapping import Plan
-from tallystick.cli.importing.records import Columns, Record
+from tallystick.cli.importing.records import Records
 from tallystick.cli.importing.values import Path, Unfit, converted, time_of, typed
 from tallystick.envelope import TIME, Unreadable, read
 from tallystick.errors import Code
+from tallystick.ingest.decode import list_of
+
+_Draft = tuple[bytes, bytes | None]
+"""An event, or what it is but for its id, and the digest of its line."""
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, gc=False):
     id: Any = None
     source: Any = None
     time: Any = None
 
 
 _head = msgspec.json.Decoder(_Head)
+_heads = msgspec.json.Decoder(list[_Head])
 
 
 def json_drafter(plan: Plan) -> Drafter:
     """Return what makes events of JSON objects: as they are, but for ids that are missing and times without a zone."""
+
     one = _draft_plain if plan.is_plain else _draft_mapped
 
-    def draft(records: Sequence[Record], _: Columns) -> list[Draft | Unfit]:
-        drafts: list[Draft | Unfit] = []
-        for record in records:
+    def draft(records: Records) -> Drafts:
+        events, digests, unfit = [*records.raws], dict[int, bytes](), dict[int, Unfit]()
+        for at in _odd(events) if plan.is_plain else range(len(events)):
             try:
-                drafts.append(one(record.raw, plan))
+                events[at], digest = one(events[at], plan)
             except Unfit as error:
-                drafts.append(error)
-        return drafts
+                unfit[at] = error
+            else:
+                if digest is not None:
+                    digests[at] = digest
+        return Drafts(events, digests, unfit)
 
     return draft
 
 
-def _draft_plain(raw: bytes, plan: Plan) -> Draft:
+def _odd(raws: Sequence[bytes]) -> Sequence[int]:
+    """Return the places of objects that may not stay as they are; the others have an id and a time in UTC, or none."""
+    together = list_of(raws, len(raws))
+    if together is None:
+        return range(len(raws))
+    try:
+        heads = _heads.decode(together)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return range(len(raws))
+    return [at for at, head in enumerate(heads) if head.id is None or not _has_zone(head.time)]
+
+
+def _has_zone(time: Any) -> bool:
+    """Say whether a time may be sent as it is; most end in Z, and those that do are judged where all are."""
+    return not isinstance(time, str) or time[-1:] == "Z" or TIME.fullmatch(time) is not None
+
+
+def _draft_plain(raw: bytes, plan: Plan) -> _Draft:
     try:
         head = _head.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _draft_mapped(raw, plan)
-    time = head.time
-    # Most times end in Z, and those that do are judged where all are.
-    if isinstance(time, str) and time[-1:] != "Z" and not TIME.fullmatch(time):
+    if not _has_zone(head.time):
         return _draft_mapped(raw, plan)
     if head.id is not None:
         return raw, None
@@ -58,7 +82,7 @@ def _draft_plain(raw: bytes, plan: Plan) -> Draft:
     return source + (rest if rest.startswith(b"}") else b"," + rest), digest_of(raw)
 
 
-def _draft_mapped(raw: bytes, plan: Plan) -> Draft:
+def _draft_mapped(raw: bytes, plan: Plan) -> _Draft:
     try:
         event = read(raw)
     except Unreadable as error:
@@ -87,7 +111,7 @@ def _taken(event: dict[str, Any], column: str) -> Any:
     return event.pop(last, None)
 
 
-def _drafted(event: dict[str, Any], raw: bytes) -> Draft:
+def _drafted(event: dict[str, Any], raw: bytes) -> _Draft:
     if event.get("id") is not None:
         return written(event), None
     event.pop("id", None)

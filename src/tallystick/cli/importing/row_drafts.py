@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Union
 
 import click
 
-from tallystick.cli.importing.columns import Column, Fixed, Table, json_text
-from tallystick.cli.importing.drafts import OWN_SOURCE, Draft, Drafter, digest_of
+from tallystick.cli.importing.columns import Cells, Column, Fixed, Table, json_text
+from tallystick.cli.importing.drafts import OWN_SOURCE, Drafter, Drafts, digest_of
 from tallystick.cli.importing.mapping import Plan, Target, overlap, path_of, refuse_repeated
-from tallystick.cli.importing.records import Columns, Record
+from tallystick.cli.importing.records import Records
 from tallystick.cli.importing.values import Path, Unfit, typed
 from tallystick.cli.options import Failure
 
 _Tree = dict[str, "Fixed | Column | _Tree"]
-_Members = dict[str, "str | list[str] | _Members"]
-"""Members of an object: one for all rows, one for each row ("" where it has none), or an object's own."""
+_Member = Union[str, list[str], Cells, "_Members"]
+"""One for all rows, one for each row ("" where it has none; as cells it has one), or the members of an object."""
+_Members = dict[str, _Member]
 
 
 def row_drafter(columns: Sequence[str], plan: Plan) -> Drafter:
@@ -48,13 +50,14 @@ def _place(tree: _Tree, path: Path, leaf: Fixed | Column) -> None:
     tree[path[-1]] = leaf
 
 
-def _draft_rows(tree: _Tree, records: Sequence[Record], columns: Columns) -> list[Draft | Unfit]:
-    table = Table(len(records), columns)
+def _draft_rows(tree: _Tree, records: Records) -> Drafts:
+    size = len(records.lines)
+    if not size:
+        return Drafts((), {}, {})
     unfit: dict[int, Unfit] = {}
     first: _Tree = {name: tree[name] for name in ("id", "source") if name in tree}
-    made = _made({**first, **tree}, table, unfit)
-    drafts = _drafts(made, records)
-    return [unfit.get(at, draft) for at, draft in enumerate(drafts)] if unfit else [*drafts]
+    text, unnamed = _events(_made({**first, **tree}, Table(size, records.columns), unfit), size)
+    return Drafts(text.encode().split(b"\n"), {at: digest_of(records.raws[at]) for at in unnamed}, unfit)
 
 
 def _made(tree: _Tree, table: Table, unfit: dict[int, Unfit]) -> _Members:
@@ -65,91 +68,103 @@ def _made(tree: _Tree, table: Table, unfit: dict[int, Unfit]) -> _Members:
     }
 
 
-def _drafts(made: _Members, records: Sequence[Record]) -> list[Draft]:
-    size = len(records)
+def _events(made: _Members, size: int) -> tuple[str, Sequence[int]]:
+    """Write events, and return which of them have no id; these lack their opening brace."""
     if "id" not in made:
         source = made.get("source", OWN_SOURCE)
         named = source if isinstance(source, str) else [each or OWN_SOURCE for each in _of_rows("source", source, size)]
-        rest = _texts({"source": named, **{name: child for name, child in made.items() if name != "source"}}, size)
-        drafts = _encoded([f",{text}}}" for text in rest])
-        return [(draft, digest_of(record.raw)) for draft, record in zip(drafts, records, strict=True)]
-    ids = _of_rows("id", made["id"], size)
-    if all(ids):
-        return [(draft, None) for draft in _encoded([f"{{{text}}}" for text in _texts(made, size)])]
+        rest = {"source": named, **{name: child for name, child in made.items() if name != "source"}}
+        return _written(rest, size, ",", "}"), range(size)
+    ids = made["id"]
+    if isinstance(ids, Cells) or all(ids := _of_rows("id", ids, size)):
+        return _written(made, size, "{", "}"), ()
     sources = _of_rows("source", made.get("source", ""), size)
     named = [source if id or source else OWN_SOURCE for id, source in zip(ids, sources, strict=True)]
     others = {name: child for name, child in made.items() if name not in ("id", "source")}
-    texts = _joined([ids, named, _texts(others, size)])
-    return [
-        (f"{{{text}}}".encode(), None) if id else (f",{text}}}".encode(), digest_of(record.raw))
-        for id, text, record in zip(ids, texts, records, strict=True)
-    ]
+    texts = _joined([ids, named, _written(others, size).split("\n")])
+    events = [f"{'{' if id else ','}{text}}}" for id, text in zip(ids, texts, strict=True)]
+    return "\n".join(events), [at for at, id in enumerate(ids) if not id]
 
 
-def _encoded(texts: Sequence[str]) -> list[bytes]:
-    """Encode texts in one go: JSON on one line has no line end in it."""
-    return "\n".join(texts).encode().split(b"\n") if texts else []
-
-
-def _texts(made: _Members, size: int) -> list[str]:
-    """Return the members of an object, joined, for each row; "" where there is none."""
+def _written(made: _Members, size: int, before: str = "", behind: str = "") -> str:
+    """Write the members of an object, joined, a line for each row; JSON on one line has no line end in it."""
     laid_out = _laid_out(made)
     if laid_out is not None:
-        form, columns = laid_out
-        return list(map(form.__mod__, zip(*columns, strict=True))) if columns else [form % ()] * size
-    columns = [_of_rows(name, child, size) for name, child in made.items()]
-    return _joined(columns) if columns else [""] * size
+        parts, columns = laid_out
+        parts[0] = before + parts[0]
+        parts[-1] += behind + "\n"
+        return _woven(parts, columns, size)[:-1]
+    texts = _joined([_of_rows(name, child, size) for name, child in made.items()]) if made else [""] * size
+    return "\n".join([f"{before}{text}{behind}" for text in texts])
 
 
-def _of_rows(name: str, child: str | list[str] | _Members, size: int) -> list[str]:
+def _woven(parts: Sequence[str], columns: Sequence[Sequence[str]], size: int) -> str:
+    """Write for each row the parts, and between them what the columns have for it."""
+    step = len(parts) + len(columns)
+    texts = [""] * (step * size)
+    for at, part in enumerate(parts):
+        texts[2 * at :: step] = [part] * size
+    for at, column in enumerate(columns):
+        texts[2 * at + 1 :: step] = column
+    return "".join(texts)
+
+
+def _of_rows(name: str, child: _Member, size: int) -> Sequence[str]:
     """Return what a member is in each row, "" where it is none."""
     if isinstance(child, str):
         return [child] * size
+    if isinstance(child, Cells):
+        return [f"{child.before}{cell}{child.behind}" for cell in child.cells]
     if isinstance(child, list):
         return child
     start = f"{json_text(name)}:{{"
-    return [f"{start}{inner}}}" if inner else "" for inner in _texts(child, size)]
+    return [f"{start}{inner}}}" if inner else "" for inner in _written(child, size).split("\n")]
 
 
-def _laid_out(made: _Members) -> tuple[str, list[list[str]]] | None:
-    """Return the members of an object as a format, and the columns that go into it.
+def _laid_out(made: _Members) -> tuple[list[str], list[Sequence[str]]] | None:
+    """Return what the members of an object have alike in all rows, and the columns that go between these parts.
 
     None where no member is sure to be there: then nobody knows beforehand where commas stand.
     """
-    forms: list[str] = []
-    columns: list[list[str]] = []
-    is_sure = [_is_sure(child) for child in made.values()]
+    parts: list[str] = [""]
+    columns: list[Sequence[str]] = []
+    is_sure = list(map(_is_sure, made.values()))
     if not any(is_sure):
         return None
-    for sure, name, child in zip(is_sure, made, made.values(), strict=True):
-        comma = "," if any(is_sure[: len(forms)]) else ""
+    for at, (name, child) in enumerate(made.items()):
+        comma = "," if any(is_sure[:at]) else ""
         if isinstance(child, str):
-            forms.append(comma + child.replace("%", "%%"))
+            parts[-1] += comma + child
         elif isinstance(child, dict):
             inner = _laid_out(child)
             if inner is None:
                 return None
-            forms.append(f"{comma}{json_text(name).replace('%', '%%')}:{{{inner[0]}}}")
+            parts[-1] += f"{comma}{json_text(name)}:{{{inner[0][0]}"
+            parts += inner[0][1:]
+            parts[-1] += "}"
             columns += inner[1]
-        elif sure:
-            forms.append(comma + "%s")
-            columns.append(child)
+        elif isinstance(child, Cells):
+            parts[-1] += comma + child.before
+            parts.append(child.behind)
+            columns.append(child.cells)
         else:
-            forms.append("%s")
-            columns.append([f",{member}" if member else "" for member in child] if comma else _with_comma(child))
-    return "".join(forms), columns
+            parts[-1] += comma if is_sure[at] else ""
+            parts.append("")
+            columns.append(child if is_sure[at] else _with_comma(child, is_behind=not comma))
+    return parts, columns
 
 
-def _with_comma(members: Sequence[str]) -> list[str]:
-    return [f"{member}," if member else "" for member in members]
+def _with_comma(members: Sequence[str], *, is_behind: bool) -> list[str]:
+    """Write the comma of each member that is there, before it or behind it."""
+    return [(f"{member}," if is_behind else f",{member}") if member else "" for member in members]
 
 
-def _is_sure(child: str | list[str] | _Members) -> bool:
+def _is_sure(child: _Member) -> bool:
     """Say whether a member is there in every row."""
-    return child != "" if isinstance(child, str) else all(child) if isinstance(child, list) else True
+    return all(child) if isinstance(child, list) else True
 
 
-def _joined(columns: Sequence[list[str]]) -> list[str]:
+def _joined(columns: Sequence[Sequence[str]]) -> Sequence[str]:
     """Join what several columns give to each row, with commas; "" is nothing."""
     some = [column for column in columns if any(column)]
     if len(some) < 2:

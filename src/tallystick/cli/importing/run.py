@@ -160,7 +160,7 @@ class Import:
 
     async def _ask(self, door: Door, events: Sequence[bytes]) -> Answer:
         target = "/v1/events" + "?dry_run=true" * self.dry_run
-        question = Question("POST", target, b"\n".join(events), "application/x-ndjson")
+        question = Question("POST", target, b"[%b]" % b",".join(events))
         until = time.monotonic() + RETRY_S_MAX
         while True:
             failure: Exception
@@ -185,7 +185,12 @@ async def _abandon(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 def _refusal(batch: Batch, start: int, receipt: dict[str, Any]) -> Refusal:
-    record = batch.records[start + receipt["index"]]
+    at = start + receipt["index"]
     return Refusal(
-        record.line, record.raw, receipt["status"], receipt["code"], receipt.get("pointer", ""), receipt["detail"]
+        batch.lines[at],
+        batch.raws[at],
+        receipt["status"],
+        receipt["code"],
+        receipt.get("pointer", ""),
+        receipt["detail"],
     )

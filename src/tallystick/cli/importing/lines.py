@@ -1,0 +1,63 @@
+"""Files of lines: whole ones a block at a time, none of them held that is too long to be a record."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import compress, repeat
+from typing import NamedTuple
+
+from tallystick.cli.importing import records
+from tallystick.cli.importing.records import BOM, SPACE, Flawed, Records
+from tallystick.errors import Code
+
+
+def lines_of(content: io.BufferedReader) -> Iterator[Records]:
+    """Yield the lines that are not blank, without the space around them."""
+    for block in blocks_of(content):
+        if block.flaw is not None:
+            yield Records((), (), flawed=[Flawed(block.first, block.text, Code.NOT_JSON, block.flaw)])
+            continue
+        raws = list(map(bytes.strip, block.text.split(b"\n"), repeat(SPACE)))
+        numbers = range(block.first, block.first + len(raws))
+        yield Records(numbers, raws) if all(raws) else Records([*compress(numbers, raws)], [*filter(None, raws)])
+
+
+class Block(NamedTuple):
+    """Whole lines, the first of which has the number `first`; or the beginning of one that is too long."""
+
+    first: int
+    text: bytes
+    flaw: str | None = None
+
+
+def blocks_of(content: io.BufferedReader) -> Iterator[Block]:
+    """Yield the lines of a file, many at a time."""
+    first, held, is_too_long = 1, b"", False
+    start = BOM
+    while block := content.read(records.BLOCK_BYTES):
+        block, start = block.removeprefix(start), b""
+        cut = block.rfind(b"\n")
+        if cut < 0 and len(held) + len(block) < records.RECORD_BYTES_MAX:
+            held += block
+            continue
+        if is_too_long or (cut < 0 and held):
+            # Only the beginning of such a line is held.
+            end = block.find(b"\n")
+            if not is_too_long:
+                yield Block(first, held[:1000], records.too_long())
+            is_too_long = end < 0
+            held = b""
+            if is_too_long:
+                continue
+            first += 1
+            block, cut = block[end + 1 :], cut - end - 1
+        if cut >= 0:
+            text = held + block[:cut]
+            yield Block(first, text)
+            first += text.count(b"\n") + 1
+            held = block[cut + 1 :]
+        else:
+            held = block
+    if held:
+        yield Block(first, held)
