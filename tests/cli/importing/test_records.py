@@ -48,7 +48,7 @@ class Found(NamedTuple):
 
 
 def flat(chunks: Iterable[Records]) -> list[Found]:
-    found = []
+    found: list[Found] = []
     for chunk in chunks:
         found += map(Found, chunk.lines, chunk.raws)
         found += (Found(flaw.line, flaw.raw, True) for flaw in chunk.flawed)

@@ -16,7 +16,7 @@ REMEMBERED_MAX = 20_000
 ALIKE_MIN = 16
 """Fewer cells are written one by one."""
 LOOKED_AT = 64
-"""So many cells tell whether most of a column are new."""
+"""So many cells tell whether most of a column are new: then there is nothing to remember."""
 NUMBERS = re.compile(rf"(?:(?:{PLAIN_NUMBER.pattern})?\n)*+", re.ASCII)
 TIMES = re.compile(rf"(?:(?:{TIME.pattern})?\n)*+")
 UTC_TIMES = re.compile(r"(?:(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[ Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?)?\n)*+")
@@ -41,6 +41,11 @@ class Cells(NamedTuple):
     before: str
     cells: Sequence[str]
     behind: str
+
+    @property
+    def texts(self) -> list[str]:
+        """Write the member of each row."""
+        return [f"{self.before}{cell}{self.behind}" for cell in self.cells]
 
 
 class Table(NamedTuple):
@@ -75,9 +80,7 @@ class Column:
     def members(self, table: Table, unfit: dict[int, Unfit]) -> Cells | list[str]:
         """Make the members of rows; those of which none can be made are noted."""
         cells = table.columns[self._at]
-        # Where most cells are new there is nothing to remember, and often all of them are written alike.
-        some = cells[:LOOKED_AT]
-        if 2 * len(set(some)) > len(some) >= ALIKE_MIN and (members := self._alike(cells)) is not None:
+        if len(cells) >= ALIKE_MIN and self._may_be_alike(cells) and (members := self._alike(cells)) is not None:
             return members
         if len(self._made) > REMEMBERED_MAX:
             self._made, self._is_unfit = _Made(self._make), False
@@ -85,6 +88,11 @@ class Column:
         if not self._is_unfit:
             return made  # type: ignore[return-value] # all of them are text
         return [member if isinstance(member, str) else _noted(at, member, unfit) for at, member in enumerate(made)]
+
+    def _may_be_alike(self, cells: Sequence[str]) -> bool:
+        """Say whether to see if all cells are written alike: text soon is; of others it pays where most are new."""
+        is_text = self._target.unit is None and self._target.path != TIME_FIELD and not may_be_number(self._target.path)
+        return is_text or 2 * len(set(cells[:LOOKED_AT])) > min(len(cells), LOOKED_AT)
 
     def _alike(self, cells: Sequence[str]) -> Cells | list[str] | None:
         """Make the members of cells that are all of one simple kind, as `_make` would; None where they are not."""
@@ -94,9 +102,7 @@ class Column:
         alike = self._alike_of(cells, lines)
         if alike is None or "" not in cells:
             return alike
-        return [
-            f"{alike.before}{made}{alike.behind}" if cell else "" for cell, made in zip(cells, alike.cells, strict=True)
-        ]
+        return [text if cell else "" for cell, text in zip(cells, alike.texts, strict=True)]
 
     def _alike_of(self, cells: Sequence[str], lines: str) -> Cells | None:
         start, path = self._start, self._target.path

@@ -75,13 +75,13 @@ def _events(made: _Members, size: int) -> tuple[str, Sequence[int]]:
         named = source if isinstance(source, str) else [each or OWN_SOURCE for each in _of_rows("source", source, size)]
         rest = {"source": named, **{name: child for name, child in made.items() if name != "source"}}
         return _written(rest, size, ",", "}"), range(size)
-    ids = made["id"]
-    if isinstance(ids, Cells) or all(ids := _of_rows("id", ids, size)):
+    ids = _of_rows("id", made["id"], size)
+    if all(ids):
         return _written(made, size, "{", "}"), ()
     sources = _of_rows("source", made.get("source", ""), size)
     named = [source if id or source else OWN_SOURCE for id, source in zip(ids, sources, strict=True)]
     others = {name: child for name, child in made.items() if name not in ("id", "source")}
-    texts = _joined([ids, named, _written(others, size).split("\n")])
+    texts = _joined((ids, named, _written(others, size).split("\n")))
     events = [f"{'{' if id else ','}{text}}}" for id, text in zip(ids, texts, strict=True)]
     return "\n".join(events), [at for at, id in enumerate(ids) if not id]
 
@@ -114,7 +114,7 @@ def _of_rows(name: str, child: _Member, size: int) -> Sequence[str]:
     if isinstance(child, str):
         return [child] * size
     if isinstance(child, Cells):
-        return [f"{child.before}{cell}{child.behind}" for cell in child.cells]
+        return child.texts
     if isinstance(child, list):
         return child
     start = f"{json_text(name)}:{{"
