@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tallystick.envelope import Unreadable, read
 from tallystick.errors import Code, Problem
-from tallystick.ingest.decode import Items, count_elements, decode
+from tallystick.ingest.decode import Items, _lines, _lines_slowly, count_elements, decode
 
 BATCH = "application/cloudevents-batch+json"
 STRUCTURED = "application/cloudevents+json"
@@ -174,6 +174,24 @@ def test_a_bad_line_spoils_only_itself() -> None:
     assert found.raws == [b'{"a":1}', b'{"a":', b"}", b"7", b"{},{}", b"\x0c{}", b'{"b":2}']
     assert sorted(found.bad) == [1, 2, 4, 5]
     assert {verdict.code for verdict in found.bad.values()} == {Code.NOT_JSON}
+
+
+PIECES = st.sampled_from(
+    [b'{"a":1}', b"{}", b"[", b"]", b",", b'"', b"1", b" ", b"\t", b"\r", b"\n", b"\n", b'"\\ud800"']
+)
+
+
+@given(st.lists(PIECES, max_size=30).map(b"".join), st.integers(1, 6))
+def test_lines_together_are_what_each_is_alone(body: bytes, most: int) -> None:
+    """Also where brackets and quotes of some lines would make values of several, and at the limit."""
+    body += b"{}"
+    found: list[Items | Code] = []
+    for way in (_lines, _lines_slowly):
+        try:
+            found.append(way(body, most))
+        except Problem as refused:
+            found.append(refused.code)
+    assert found[0] == found[1]
 
 
 def test_a_line_too_deep_is_bad() -> None:

@@ -220,10 +220,10 @@ def _lines(body: bytes, batch_events_max: int) -> Items:
     return _lines_slowly(body, batch_events_max)
 
 
-def list_of(texts: Sequence[bytes], most: int) -> bytes | None:
+def list_of(texts: Sequence[bytes], batch_events_max: int = 100_000) -> bytes | None:
     """Make a JSON list of some texts, without space around them; None where not each is plainly one JSON value."""
     together = b"[%b]" % b",".join(texts)
-    if _may_hold_many(together, most) and count_elements(together) > most:
+    if _may_hold_many(together, batch_events_max) and count_elements(together) > batch_events_max:
         return None
     try:
         values = _list_decoder.decode(together)

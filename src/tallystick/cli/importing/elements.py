@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from tallystick.cli.importing import records
 from tallystick.cli.importing.records import BOM, SPACE, Broken, Records
+from tallystick.ingest.decode import list_of
 
 LOOK_BYTES = 1 << 14
 LAST_CUTS = 8
 
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _CLOSED = re.compile(rb"\}[ \t\r\n]*,")
+_FOLLOWED = re.compile(rb"\}[ \t\r\n]*\{")
+"""Where an element of a list ends, and where one of objects that follow one another does."""
+_PARTED = re.compile(rb"(?<=\})[ \t\r\n]*(?=\{)")
 _BETWEEN = re.compile(rb"[ \t\r\n,]*")
 _VALUES = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
@@ -43,7 +47,7 @@ class _Elements:
             yield from self._of_list()
         else:
             while self._skip_to_next():
-                yield self._value()
+                yield self._many(_FOLLOWED, _values_in_a_row) or self._value()
         if is_list and self._skip_to_next():
             raise self._broken("something follows the end of the list")
 
@@ -61,24 +65,18 @@ class _Elements:
                 self._drop(1)
                 self._skip_to_next()
             is_first = False
-            yield self._many() or self._value()
+            yield self._many(_CLOSED, _values_of_list) or self._value()
 
-    def _many(self) -> Records | None:
-        """Take as many elements as are whole.
-
-        If what ends before some comma is a list of values, then the comma parts two elements: inside one of them a
-        bracket or a quote would be open.
-        """
-        for cut in _cuts(self._held):
+    def _many(self, end: re.Pattern[bytes], apart: Callable[[bytes], list[bytes] | None]) -> Records | None:
+        """Take as many elements as are whole, up to where the last one seems to end."""
+        for cut in _cuts(self._held, end):
             text = self._held[:cut]
-            try:
-                raws = list(map(bytes, _list_decoder.decode(b"[" + text + b"]")))
-            except (msgspec.MsgspecError, RecursionError):
-                continue
-            lines = _lines_alike(raws, text, self._line)
-            found = _placed(raws, text, self._line) if lines is None else Records(lines, raws)
-            self._drop(cut)
-            return found
+            raws = apart(text)
+            if raws is not None:
+                lines = _lines_alike(raws, text, self._line)
+                found = _placed(raws, text, self._line) if lines is None else Records(lines, raws)
+                self._drop(cut)
+                return found
         return None
 
     def _value(self) -> Records:
@@ -129,18 +127,36 @@ class _Elements:
         return Broken(f"The file is no JSON from line {self._line} on: {why}.")
 
 
-def _cuts(text: bytes) -> Iterator[int]:
-    """Yield places before a comma that braces end at: the last ones, then some nearer and nearer to the beginning, in
-    case something behind them is no JSON.
+def _values_of_list(text: bytes) -> list[bytes] | None:
+    """Take values apart that commas part; None if they are none.
+
+    If what ends before some comma is a list of values, then the comma parts two elements: inside one of them a bracket
+    or a quote would be open.
     """
-    end = at = len(text)
-    while end > 0:
+    try:
+        return list(map(bytes, _list_decoder.decode(b"[" + text + b"]")))
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _values_in_a_row(text: bytes) -> list[bytes] | None:
+    """Take objects apart that nothing parts but space; None if they are none, or seem to be parted inside a text."""
+    raws = _PARTED.split(text)
+    return None if list_of(raws) is None else raws
+
+
+def _cuts(text: bytes, end: re.Pattern[bytes]) -> Iterator[int]:
+    """Yield places behind braces that look like an end: the last ones, then some nearer and nearer to the beginning,
+    in case something behind them is no JSON.
+    """
+    most = at = len(text)
+    while most > 0:
         found = 0
         while found < LAST_CUTS and (at := text.rfind(b"}", 0, at)) >= 0:
-            if _CLOSED.match(text, at):
+            if end.match(text, at):
                 found += 1
                 yield at + 1
-        end = at = min(at, end // 2)
+        most = at = min(at, most // 2)
 
 
 def _lines_alike(raws: Sequence[bytes], text: bytes, first: int) -> Sequence[int] | None:

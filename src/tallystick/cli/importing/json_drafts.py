@@ -51,7 +51,7 @@ def json_drafter(plan: Plan) -> Drafter:
 
 def _odd(raws: Sequence[bytes]) -> Sequence[int]:
     """Return the places of objects that may not stay as they are; the others have an id and a time in UTC, or none."""
-    together = list_of(raws, len(raws))
+    together = list_of(raws)
     if together is None:
         return range(len(raws))
     try:

@@ -37,27 +37,21 @@ def blocks_of(content: io.BufferedReader) -> Iterator[Block]:
     start = BOM
     while block := content.read(records.BLOCK_BYTES):
         block, start = block.removeprefix(start), b""
-        cut = block.rfind(b"\n")
-        if cut < 0 and len(held) + len(block) < records.RECORD_BYTES_MAX:
-            held += block
-            continue
-        if is_too_long or (cut < 0 and held):
+        if is_too_long:
             # Only the beginning of such a line is held.
-            end = block.find(b"\n")
-            if not is_too_long:
-                yield Block(first, held[:1000], records.too_long())
-            is_too_long = end < 0
-            held = b""
-            if is_too_long:
+            _, end, block = block.partition(b"\n")
+            if not end:
                 continue
-            first += 1
-            block, cut = block[end + 1 :], cut - end - 1
-        if cut >= 0:
-            text = held + block[:cut]
-            yield Block(first, text)
+            first, is_too_long = first + 1, False
+        text, end, rest = block.rpartition(b"\n")
+        if end:
+            yield Block(first, held + text)
             first += text.count(b"\n") + 1
-            held = block[cut + 1 :]
+            held = rest
+        elif len(held) + len(rest) < records.RECORD_BYTES_MAX:
+            held += rest
         else:
-            held = block
+            yield Block(first, (held + rest)[:1000], records.too_long())
+            held, is_too_long = b"", True
     if held:
         yield Block(first, held)
