@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tallystick.cli.progress import SHOWN_LOG_S, SHOWN_TERMINAL_S, Progress
+from tallystick.cli.progress import SHOWN_LOG_S, SHOWN_TERMINAL_S, Progress, clear
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,7 @@ def test_a_terminal_is_told_at_once_and_often_a_log_seldom(
     progress.note(5, 0.5)
     shown = f"5 of 10 events, 50%, {10 / every:,.0f}/s, ETA {every / 2:,.0f} s"
     assert capsys.readouterr().err == (f"\r{shown}\x1b[K" if on_terminal else f"{shown}\n")
+    clear()
+    progress.end("a.csv")
+    ended = f"a.csv: 5 events in {every / 2:,.1f} s, {10 / every:,.0f}/s\n"
+    assert capsys.readouterr().err == 2 * "\r\x1b[K" * on_terminal + ended

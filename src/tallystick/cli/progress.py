@@ -52,6 +52,12 @@ class Progress:
     def end(self, name: str) -> None:
         """Say what it came to."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        start = "\r\x1b[K" if sys.stderr.isatty() else ""
+        clear()
         came_to = f"{self.count:,} {self.unit} in {seconds:,.1f} s, {self.count / seconds:,.0f}/s"
-        click.echo(f"{start}{name}: {came_to}", err=True)
+        click.echo(f"{name}: {came_to}", err=True)
+
+
+def clear() -> None:
+    """Take what is shown of progress off a terminal, so that something else can be said in its place."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)

@@ -301,6 +301,20 @@ def test_a_door_without_room_is_asked_again_and_the_wait_has_an_end(tmp_path: Pa
     asyncio.run(run())
 
 
+def test_a_refusal_on_a_terminal_takes_the_place_of_the_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would stand behind it on one line otherwise."""
+    from tallystick.cli.importing.batches import Refusal
+    from tallystick.cli.importing.run import Rejects
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    rejects = Rejects(tmp_path / "r")
+    rejects.add("a.csv", [Refusal(7, b"x", "rejected", "not_json", "", "Send JSON.")])
+    rejects.close()
+    assert capsys.readouterr().err.startswith("\r\x1b[Ka.csv line 7: not_json  Send JSON.\n")
+
+
 needs_real_files = pytest.mark.skipif(not DATA.is_dir(), reason="the real input is not there (../shared/data)")
 
 

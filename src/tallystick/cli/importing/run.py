@@ -18,7 +18,7 @@ from tallystick.cli.importing.batches import Batch, Refusal, batches_of
 from tallystick.cli.importing.mapping import Plan
 from tallystick.cli.importing.opened import Opened, opened
 from tallystick.cli.options import Failure
-from tallystick.cli.progress import Progress
+from tallystick.cli.progress import Progress, clear
 from tallystick.cli.source import Answer, Door, Question
 
 UNDER_WAY_MAX = 3
@@ -71,6 +71,7 @@ class Rejects:
             line = {"file": name, **asdict(refusal), "raw": refusal.raw.decode("utf-8", "replace")}
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             if self.written < REFUSALS_SHOWN:
+                clear()
                 click.echo(f"{name} line {refusal.line}: {refusal.code} {refusal.pointer} {refusal.detail}", err=True)
             self.written += 1
 
@@ -129,6 +130,7 @@ class Import:
                 await settle()
         except BaseException:
             await _abandon([sending for _, sending in under_way])
+            clear()
             raise
         progress.end(file.name)
         return tally, broken
