@@ -51,7 +51,7 @@ async def accept(
     take_apart = partial(decode, body, content_type, headers, batch_events_max=settings.batch_events_max)
     is_bulk = len(body) > INLINE_BYTES
     with nullcontext() if is_bulk else precedence.small():
-        items = await _beside(take_apart) if is_bulk else take_apart()
+        items = await beside(take_apart) if is_bulk else take_apart()
         intake = Intake(items, dict(items.bad), np.zeros(len(items.raws), np.bool_))
         keeping: list[Awaitable[_Kept]] = []
         for rows in _split(items, _readable(items), PART_BYTES):
@@ -146,7 +146,7 @@ class _Part:
     is_bulk: bool
 
     async def prepare(self) -> Prepared:
-        return await _beside(self._prepare) if self.is_bulk else self._prepare()
+        return await beside(self._prepare) if self.is_bulk else self._prepare()
 
     def _prepare(self) -> Prepared:
         raws = _chosen(self.items.raws, self.rows)
@@ -181,7 +181,8 @@ _bulk = ThreadPoolExecutor(1, "tallystick-bulk")
 """One thread for all large requests: their order is kept, and the loop answers others meanwhile."""
 
 
-async def _beside(work: Callable[[], T]) -> T:
+async def beside(work: Callable[[], T]) -> T:
+    """Do what bulk needs on the thread of large requests: a thread more would only have them wait for each other."""
     return await asyncio.get_running_loop().run_in_executor(_bulk, work)
 
 

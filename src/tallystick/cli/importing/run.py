@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from tallystick.cli.importing.opened import Opened, opened
 from tallystick.cli.options import Failure
 from tallystick.cli.progress import Progress, clear
 from tallystick.cli.source import Answer, Door, Question
+from tallystick.ingest.accept import beside
 
 UNDER_WAY_MAX = 3
 RETRY_S_MAX = 60
@@ -120,8 +122,10 @@ class Import:
             progress.note(lines, batch.read / file.size if file.size else None)
 
         batches = self._batches(file)
+        # Nobody knows how long a pipe lets one wait, and what is under way must not wait for it.
+        read = asyncio.to_thread if file.size is None else beside
         try:
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            while (batch := await read(partial(next, batches, None))) is not None:
                 broken = batch.broken
                 under_way.append((batch, asyncio.create_task(self._send(door, batch, tally))))
                 while len(under_way) >= UNDER_WAY_MAX:
