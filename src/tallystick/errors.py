@@ -50,6 +50,7 @@ class Code(StrEnum):
     IN_USE = "in_use"
     HOLD_ENDED = "hold_ended"
     UNAVAILABLE = "unavailable"
+    READ_ONLY = "read_only"
     UNPROVEN = "unproven"
     DISK_FULL = "disk_full"
     INTERNAL = "internal"

@@ -50,6 +50,9 @@ class Settings:
 
     data: Path = setting(DATA_FOLDER, "Folder of the embedded ledger.")  # noqa: RUF009 - it returns an immutable Path
     url: str | None = setting(None, "A ledger that is not in the data folder; memory: keeps nothing after the end.")
+    primary_url: str | None = setting(
+        None, "Where a server on a replica, which only reads, tells others to send what it cannot take."
+    )
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: int = setting(8787, "Port to listen on; 0 picks a free one.", max=65535)
     operator_key: str | None = setting(

@@ -80,6 +80,12 @@ COMMIT_AGE = Metric(
     "tallystick_ledger_commit_age_seconds", "gauge", "Time since the last commit of events; absent before the first."
 )
 WAL_BYTES = Metric("tallystick_ledger_wal_bytes", "gauge", "Bytes of the write-ahead log that are not in the file yet.")
+REPLICA_LAG = Metric(
+    "tallystick_replica_lag_seconds",
+    "gauge",
+    "How far a replica that is read is behind: 0 if it has replayed all that it was sent, else the time since the last "
+    "transaction that it has; absent where nothing is read from a replica, and where nobody knows.",
+)
 DAMAGED_ENTRIES = Metric(
     "tallystick_ledger_damaged_entries", "gauge", "Entries of the log that are not what was written: run verify."
 )
@@ -99,6 +105,7 @@ METRICS = (
     COMMIT_BYTES,
     COMMIT_AGE,
     WAL_BYTES,
+    REPLICA_LAG,
     DAMAGED_ENTRIES,
 )
 

@@ -35,13 +35,13 @@ class Chores:
 
     def __init__(self, ledger: PostgresLedger) -> None:
         self._ledger = ledger
-        ledger._folder.stop()
-        ledger._folder.join()
+        ledger._writing._folder.stop()
+        ledger._writing._folder.join()
 
     def fold(self, times: int) -> None:
         """Fold so many accounts, each as far as one transaction goes."""
-        for account in [*self._ledger._behind.run(lambda db: folding.lagging(db, 1))][:times]:
-            self._ledger._behind.run(partial(folding.fold, cache=self._ledger._cache, account=account))
+        for account in [*self._ledger._writing._behind.run(lambda db: folding.lagging(db, 1))][:times]:
+            self._ledger._writing._behind.run(partial(folding.fold, cache=self._ledger._cache, account=account))
 
     def keep_identities(self, times: int) -> None:
         """There is nothing to do for them."""

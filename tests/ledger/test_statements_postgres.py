@@ -30,7 +30,15 @@ from tests.ledger.test_admission import SCRIPTS
 from tests.postgres import Databases, split
 
 HEAD = re.compile(r"^\s*((?:SELECT|INSERT INTO|UPDATE|DELETE FROM) [^%{]+)")
-ELSEWHERE = {"migrating.py", "server.py", "copy_order.py", "copy_source.py", "copy_state.py", "copy_target.py"}
+ELSEWHERE = {
+    "migrating.py",
+    "replica.py",
+    "server.py",
+    "copy_order.py",
+    "copy_source.py",
+    "copy_state.py",
+    "copy_target.py",
+}
 """What these say is said before tables are spread, or of such as are not."""
 
 
@@ -128,8 +136,8 @@ async def folded(desk: Desk) -> None:
         assert isinstance(ledger, PostgresLedger)
         for turn in range(4):
             await desk.send(ledger, *(audio(f"{turn} {n}", account=f"org-{n % 2}") for n in range(4)))
-            for account in ledger._behind.run(lambda db: folding.lagging(db, 1)):
-                assert ledger._behind.run(partial(folding.fold, cache=ledger._cache, account=account))
+            for account in ledger._writing._behind.run(lambda db: folding.lagging(db, 1)):
+                assert ledger._writing._behind.run(partial(folding.fold, cache=ledger._cache, account=account))
         assert (await ledger.verify()).faults == ()
 
 
@@ -143,7 +151,7 @@ async def seldom(desk: Desk) -> None:
         await desk.send(ledger, audio("1"))
         assert await ledger.event("acme", "test", "1") is not None
         assert await ledger.hold_accounts("none") == []
-        for lane in ledger._lanes._all[:1]:
+        for lane in ledger._writing.lanes._all[:1]:
             assert await asyncio.to_thread(lane._was_committed, Mark(1, 1))
         for name in ("work", "other"):
             await put(ledger, meter(name, events={name}))

@@ -65,6 +65,8 @@ def _readings(call: Call, named: int) -> Iterator[Reading]:
     if vitals.committed is not None:
         yield telemetry.COMMIT_AGE, (), max(call.now - vitals.committed, 0) / SECOND
     yield telemetry.WAL_BYTES, (), vitals.wal_bytes
+    if vitals.replica is not None and vitals.replica.lag_s is not None:
+        yield telemetry.REPLICA_LAG, (), vitals.replica.lag_s
     yield telemetry.DAMAGED_ENTRIES, (), vitals.damaged_entries
 
 

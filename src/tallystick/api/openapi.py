@@ -24,6 +24,9 @@ ABOUT = """Exact usage metering: events in, provable usage out.
 Every GET also answers HEAD. Every reply has an X-Request-Id, which is yours if you sent a usable one. A path answers
 other methods with 405 and Allow."""
 
+CHANGING_NOTHING = frozenset({"/v1/verify", "/v1/backup"})
+"""What is posted and writes nothing to the ledger."""
+
 PATH_PARAMETERS = {
     "account": Parameter("account", "The account's name."),
     "id": Parameter("id", "What it is called."),
@@ -205,6 +208,8 @@ def _codes(route: Route, description: Description) -> Iterable[Code]:
         yield from (Code.KEY_MISSING, Code.KEY_INVALID, Code.UNAVAILABLE)
     if route.scope is not None:
         yield Code.SCOPE_MISSING
+        if route.method != "GET" and route.path not in CHANGING_NOTHING:
+            yield Code.READ_ONLY
     if description.query:
         yield Code.PARAMETER_INVALID
     if description.body:

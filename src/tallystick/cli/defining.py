@@ -27,9 +27,12 @@ T = TypeVar("T")
 async def apply(app: App, config: Path | None) -> None:
     """Define what the file defines and is not in force like that already; all of it is checked before.
 
-    Raises Failure, naming the file and the member, for what cannot be defined.
+    Nothing is defined where the ledger is only read. Raises Failure, naming the file and the member, for what cannot be
+    defined.
     """
     tables, defined = _read(config, set(app.catalog.rates))
+    if app.ledger.vitals().replica is not None:
+        return
     for name, table in tables.items():
         await _put_rates(app, config, name, table)
     for name, (meter, start) in defined.items():

@@ -133,7 +133,9 @@ async def _idle(app: App, seconds: int) -> bool:
 
 
 async def make_first_key(app: App) -> None:
-    """Make the operator's key where there is none yet, and print it."""
+    """Make the operator's key where there is none yet and the ledger is not only read, and print it."""
+    if app.ledger.vitals().replica is not None:
+        return
     if app.settings.operator_key is not None or any(key.account is None for key in app.catalog.keys.values()):
         return
     token = auth.make_token(None)

@@ -29,6 +29,19 @@ class Commits:
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """How a ledger stands that is only read, beside the one that is written.
+
+    `lag_s` is 0 where all that has reached it is in its answers, else the seconds since the last transaction that is;
+    None where nobody knows. With `is_promoted` its database takes writes by now, for which the process has to be
+    started again.
+    """
+
+    lag_s: float | None
+    is_promoted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Vitals:
     """A ledger's numbers at one moment; what is counted begins anew whenever the ledger is opened.
 
@@ -36,7 +49,8 @@ class Vitals:
     first. `queued_bytes` are events that wait to be written, `wal_bytes` what is still to be moved into the file.
     `accepted` are events by account, in the order in which accounts first sent some. `label_set_warnings` are, by
     account and meter, the UTC months seen with NEAR_PERCENT or more of the label sets that they may have.
-    `damaged_entries` are entries of the log that were found not to be what was written.
+    `damaged_entries` are entries of the log that were found not to be what was written. `replica` is there where the
+    ledger is only read.
     """
 
     sequence: int
@@ -47,6 +61,7 @@ class Vitals:
     accepted: Mapping[str, int]
     label_set_warnings: Mapping[tuple[str, str], int]
     damaged_entries: int
+    replica: Replica | None = None
 
 
 def near(label_sets_max: int) -> int:

@@ -23,24 +23,25 @@ from tallystick.ledger.postgres import (
     copy_state,
     hold_tables,
     identities,
+    key_use,
     listing,
     log,
     migrating,
     reading,
+    replica,
     resource_tables,
     server,
     splitting,
     verify,
 )
 from tallystick.ledger.postgres.catalog_log import CatalogLog, Look, Tried
-from tallystick.ledger.postgres.committing import Committer
-from tallystick.ledger.postgres.folding import Folder
 from tallystick.ledger.postgres.key_use import KeyUses
-from tallystick.ledger.postgres.lanes import Lane, Lanes, Room, Tally
+from tallystick.ledger.postgres.lanes import Tally
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.pool import Again, Pool, unavailable
-from tallystick.ledger.postgres.recounting import Recounter
+from tallystick.ledger.postgres.replica import Watch
 from tallystick.ledger.postgres.series import SeriesCache
+from tallystick.ledger.postgres.writing import Writing
 from tallystick.ledger.sqlite import changes, definitions, limiting
 from tallystick.ledger.sqlite.admitting import HoldWork
 from tallystick.ledger.sqlite.book import held
@@ -82,17 +83,15 @@ from tallystick.settings import Settings
 
 T = TypeVar("T")
 READERS = 4
-CHANGERS = 1
 USES_EVERY_LOOKS = 60
 """About a minute: how much a crash may forget of when keys were used."""
-GROUP_BYTES_PER_MS = 512 * 1024
-"""What one transaction may gather for each millisecond of commit_ms_max: a server is further away than a file."""
 
 
 async def open_postgres(url: str, settings: Settings, clock: Clock) -> PostgresLedger:
     """Open the ledger in a database, making its tables if they are not there.
 
-    Raises LedgerError for a database that cannot be reached or used, and for a newer format.
+    One that takes no writes, a replica mostly, is read: what would write is refused with READ_ONLY. Raises LedgerError
+    for a database that cannot be reached or used, and for a newer format.
     """
     return await asyncio.to_thread(PostgresLedger, url, settings, clock)
 
@@ -101,60 +100,76 @@ class PostgresLedger:
     """One of any number of processes on one database. What it keeps in memory can be read again at any time."""
 
     def __init__(self, url: str, settings: Settings, clock: Clock) -> None:
-        self._settings = settings
         self._clock = clock
         self._closed = False
         self._catalog = CatalogLog()
-        db = server.opened(url)
+        self._cache = SeriesCache()
+        self._tally = Tally()
+        db = server.opened(url, may_be_read_only=True)
         try:
-            server.migrate(db, url, clock())
-            name = f"The database {server.named(url)}"
-            copy_state.refuse(db, name)
-            # Once more with the catalog locked: a copy may have begun in between.
-            self._catalog.define_builtins(db, clock(), lambda db, catalog: copy_state.refuse(db, name))
+            is_read = server.is_read_only(db)
+            self._enter(db, url) if is_read else self._prepare(db, url)
             self._secret = server.secret(db)
             self._is_distributed = migrating.is_distributed(db)
-            self._uses = KeyUses(db, [key.id for key in self.catalog.keys.values()])
-            clock_seen = log.latest_clock(db)
-            before = reading.moment(db)
+            self._uses = KeyUses(db)
+            self._tally.note(reading.moment(db))
+            self._tally.clock = log.latest_clock(db)
+            self._readers = Pool(url, "reader", READERS)
+            around = self._look_around
+            self._watch = Watch(self._readers, db, self._catalog, settings.primary_url, around) if is_read else None
         finally:
             db.close()
-        self._readers = Pool(url, "reader", READERS)
-        self._changers = Pool(url, "changer", CHANGERS)
-        self._changers_beside = Pool(url, "changer-beside", CHANGERS)
-        self._behind = Pool(url, "behind", 1)
-        self._cache = SeriesCache()
-        self._room = Room(settings.queue_bytes_max)
-        self._tally = Tally()
-        self._tally.note(before)
-        self._tally.clock = clock_seen
-        self._lanes = Lanes(partial(self._lane, url), is_split=self._is_distributed)
-        self._recounter = Recounter(self._behind, self._catalog, self._cache, clock)
-        self._folder = Folder(self._behind, self._cache, self._look_around)
-        for thread in (self._recounter, self._folder):
-            thread.start()
+        self._writer: Writing | None = None
+        if self._watch is not None:
+            self._watch.start()
+        else:
+            self._writer = Writing(
+                url,
+                settings,
+                clock,
+                self._secret,
+                self._catalog,
+                self._cache,
+                self._tally,
+                self._look_around,
+                is_split=self._is_distributed,
+            )
         self._asking = asyncio.Lock()
         self._next_answer: asyncio.Task[None] | None = None
 
-    def _lane(self, url: str, name: str) -> Lane:
-        committer = Committer(
-            self._catalog,
-            self._cache,
-            self._settings,
-            self._secret,
-            self._clock,
-            resource_tables.load,
-            resource_tables.store,
-        )
-        group_bytes_max = self._settings.commit_ms_max * GROUP_BYTES_PER_MS
-        split = self._is_distributed
-        return Lane(name, url, committer, self._room, self._tally, group_bytes_max, is_split=split)
+    def _prepare(self, db: Db, url: str) -> None:
+        """Make what is not there of a ledger that this process writes."""
+        name = f"The database {server.named(url)}"
+        server.migrate(db, url, self._clock())
+        copy_state.refuse(db, name)
+        # Once more with the catalog locked: a copy may have begun in between.
+        self._catalog.define_builtins(db, self._clock(), lambda db, catalog: copy_state.refuse(db, name))
+        key_use.forget_others(db, self._keys())
+
+    def _enter(self, db: Db, url: str) -> None:
+        """Look whether there is a ledger that can be read."""
+        server.check_format(db, url)
+        copy_state.refuse(db, f"The database {server.named(url)}")
+        migrating.refuse_distributed_replica(db, url)
+        self._catalog.refresh(db)
+
+    def _keys(self) -> list[str]:
+        return [key.id for key in self.catalog.keys.values()]
 
     def _look_around(self, db: Db, looks: int) -> None:
         """Learn now and then what other processes have done, and let them know when keys were used."""
         self._tally.note(reading.moment(db))
         if looks % USES_EVERY_LOOKS == 0:
-            self._uses.store(db, [key.id for key in self.catalog.keys.values()])
+            self._uses.store(db, self._keys()) if self._watch is None else self._uses.read(db)
+
+    @property
+    def _writing(self) -> Writing:
+        """What writes; raises Problem where nothing does."""
+        self._check_open()
+        if self._watch is not None:
+            raise self._watch.refusal()
+        assert self._writer is not None, "a ledger that is not only read is written"
+        return self._writer
 
     # The catalog
 
@@ -172,12 +187,13 @@ class PostgresLedger:
     async def _ask(self) -> None:
         async with self._asking:
             self._next_answer = None
-            await self._read(self._catalog.refresh)
+            await self._read(self._catalog.refresh if self._watch is None else self._watch.refresh)
 
     async def put_account(self, account: Account, *, actor: str) -> Account:
         return await self._change(changes.put_account(account), actor)
 
     async def delete_account(self, name: str, *, actor: str) -> Deletion:
+        self._check_written()
         account = (await self.current()).accounts.get(name)
         if account is None:
             return Deletion.UNKNOWN
@@ -221,14 +237,13 @@ class PostgresLedger:
 
     async def put_rates(self, table: str, rates: RateTable, *, actor: str, recount: bool = False) -> None:
         change = definitions.RatesChange(table, rates, recount)
+        beside = self._writing.changers_beside
 
         def look(db: Db, catalog: Catalog) -> None:
             # In a snapshot of its own, of everything: nobody commits meanwhile.
             def has_counted(query: UsageQuery) -> bool:
                 ask = [query]
-                tables = self._changers_beside.run(
-                    lambda beside: reading.usage(beside, self._catalog, self._cache, ask, 0, self._held)
-                )
+                tables = beside.run(lambda db: reading.usage(db, self._catalog, self._cache, ask, 0, self._held))
                 return tables[0].total.count > 0
 
             change.look(has_counted, catalog)
@@ -238,13 +253,14 @@ class PostgresLedger:
     def _define(self, problem: Problem | None) -> None:
         if problem is not None:
             raise problem
-        self._recounter.wake()
+        self._writing.recounter.wake()
 
     def replayed(self, name: str) -> tuple[int, int] | None:
         replay = self.catalog.replays.get(name)
         if replay is None:
             return None
-        return self._recounter.progress.get((name, replay.meters[0].epoch), (0, self._tally.sequence))
+        progress = self._writing.recounter.progress if self._watch is None else self._watch.progress
+        return progress.get((name, replay.meters[0].epoch), (0, self._tally.sequence))
 
     # Limits and holds
 
@@ -270,18 +286,18 @@ class PostgresLedger:
         return await self._call(account, id, Release())
 
     async def _call(self, account: str, id: str, call: Call) -> Answer:
-        self._check_open()
+        lanes = self._writing.lanes
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with precedence.small():
-            self._lanes.submit("urgent", HoldWork(account, id, call, future))
+            lanes.submit("urgent", HoldWork(account, id, call, future))
             return await future
 
     async def settle(self, account: str, id: str, batch: Batch) -> Answer:
-        self._check_open()
+        writing = self._writing
         size = sum(map(len, batch.raw))
-        self._room.take(size)
+        writing.room.take(size)
         job = Job(batch, False, asyncio.get_running_loop().create_future(), size, settles=(account, id))
-        self._lanes.submit("urgent", job)
+        writing.lanes.submit("urgent", job)
         answer: Answer = await job.future
         return answer
 
@@ -305,7 +321,11 @@ class PostgresLedger:
 
     @property
     def now(self) -> int:
-        return max(self._clock(), self._tally.clock, self._tally.recorded)
+        now = self._clock()
+        if self._watch is not None and self._watch.behind is not None:
+            # What was renewed since, and is not replayed, is not over yet.
+            now = min(now, self._watch.behind)
+        return max(now, self._tally.clock, self._tally.recorded)
 
     async def crossings(self, limit: str) -> Sequence[Crossing]:
         known = (await self.current()).limits.get(limit)
@@ -325,11 +345,11 @@ class PostgresLedger:
     # Events and what they come to
 
     async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
-        self._check_open()
+        writing = self._writing
         if not len(batch):
             return {}
         size = sum(map(len, batch.raw))
-        self._room.take(size)
+        writing.room.take(size)
         if self._is_distributed and splitting.is_of_many(batch):
             return await self._keep_each(batch, size, create_accounts=create_accounts, bulk=bulk)
         return await self._keep(batch, size, create_accounts=create_accounts, bulk=bulk)
@@ -337,7 +357,7 @@ class PostgresLedger:
     async def _keep(self, batch: Batch, size: int, *, create_accounts: bool, bulk: bool) -> Mapping[int, Verdict]:
         """Keep a batch whose room was taken."""
         job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
-        self._lanes.submit("bulk" if bulk else "urgent", job)
+        self._writing.lanes.submit("bulk" if bulk else "urgent", job)
         verdicts: Mapping[int, Verdict] = await job.future
         return verdicts
 
@@ -355,7 +375,7 @@ class PostgresLedger:
                 await self._change(changes.create_accounts(lacking), "event")
             return await splitting.keep_each(batch, keep)
         finally:
-            self._room.give(size)
+            self._writing.room.give(size)
 
     async def usage(self, queries: Sequence[UsageQuery]) -> Sequence[UsageTable]:
         now = self.now
@@ -365,7 +385,8 @@ class PostgresLedger:
         return await self._read(reading.moment)
 
     async def events(self, query: EventQuery) -> EventPage:
-        return await self._ask_all(lambda db: listing.events(db, self._catalog, self._cache, query))
+        settled = listing.last_settled if self._watch is None else replica.last_settled
+        return await self._ask_all(lambda db: listing.events(db, self._catalog, self._cache, query, settled))
 
     async def event(self, account: str, source: str, id: str) -> KeptEvent | None:
         return await self._read(lambda db: self._event(db, account, source, id))
@@ -396,17 +417,19 @@ class PostgresLedger:
 
     def vitals(self) -> Vitals:
         names = {account.number: account.name for account in self.catalog.accounts.values()}
-        near = ((names.get(account), meter) for (account, meter), _ in self._lanes.warned)
+        warned = self._writer.lanes.warned if self._writer else ()
+        near = ((names.get(account), meter) for (account, meter), _ in warned)
         tally = self._tally
         return Vitals(
             sequence=tally.sequence,
             committed=tally.recorded if tally.sequence else None,
-            queued_bytes=self._room.bytes,
+            queued_bytes=self._writer.room.bytes if self._writer else 0,
             wal_bytes=0,
             commits=tally.commits,
             accepted={names[number]: events for number, events in dict(tally.accepted).items() if number in names},
             label_set_warnings=Counter((name, meter) for name, meter in near if name is not None),
             damaged_entries=0,
+            replica=None if self._watch is None else self._watch.standing,
         )
 
     async def close(self) -> None:
@@ -415,26 +438,29 @@ class PostgresLedger:
             await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
-        # When keys were used is no part of the log: what cannot be written is forgotten.
-        with suppress(Problem):
-            self._changers.run(partial(self._uses.store, ids=[key.id for key in self.catalog.keys.values()]))
-        self._recounter.stop()
-        self._folder.stop()
-        self._lanes.close()
-        self._recounter.join()
-        self._folder.join()
-        for pool in (self._changers, self._changers_beside, self._readers, self._behind):
-            pool.close()
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch.join()
+        if self._writer is not None:
+            # When keys were used is no part of the log: what cannot be written is forgotten.
+            with suppress(Problem):
+                self._writer.changers.run(partial(self._uses.store, ids=self._keys()))
+            self._writer.close()
+        self._readers.close()
+
+    def _check_written(self) -> None:
+        """Raise Problem where nothing is written."""
+        _ = self._writing
 
     def _check_open(self) -> None:
         if self._closed:
             raise unavailable("The ledger is closed.")
 
     async def _change(self, decide: Decide[T], actor: str, look: Look = lambda db, catalog: None) -> T:
-        self._check_open()
+        changers = self._writing.changers
         now = self._clock()
         tried: Tried[T] = Tried()
-        work = self._changers.submit(lambda db: self._catalog.change(db, decide, actor, now, look, tried))
+        work = changers.submit(lambda db: self._catalog.change(db, decide, actor, now, look, tried))
         return await asyncio.shield(asyncio.wrap_future(work))
 
     async def _of_account(self, name: str, ask: Callable[[Db, int], list[T]]) -> list[T]:

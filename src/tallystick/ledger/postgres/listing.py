@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -51,8 +51,10 @@ class Segment:
     sequence: Ints
 
 
-def events(db: Db, log: CatalogLog, cache: SeriesCache, query: EventQuery) -> EventPage:
-    """Answer from one snapshot."""
+def events(
+    db: Db, log: CatalogLog, cache: SeriesCache, query: EventQuery, last_settled: Callable[[Db], int]
+) -> EventPage:
+    """Answer from one snapshot; `last_settled` says up to which sequence nothing is still to appear."""
     settled = None if query.through is not None or _is_of_one(query) else last_settled(db)
     with reading.snapshot(db):
         now = reading.view(db, log, cache, query.accounts)

@@ -49,6 +49,15 @@ def is_distributed(db: Db) -> bool:
     return bool(db.execute("SELECT 1 FROM ledger WHERE name = %s", (DISTRIBUTED,)).fetchall())
 
 
+def refuse_distributed_replica(db: Db, url: str) -> None:
+    """Raise LedgerError where a database that is only read has tables on nodes: each would be as of its own moment."""
+    if is_distributed(db):
+        raise LedgerError(
+            f"The tables of {server.named(url)} are spread over nodes, whose replicas are not at one moment: they are "
+            "not read. Name the primary in url."
+        )
+
+
 def _distribute(db: Db, url: str) -> None:
     _check(db, url)
     try:

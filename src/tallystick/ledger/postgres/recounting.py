@@ -150,10 +150,7 @@ class Recounter(threading.Thread):
         return True
 
     def _look(self, db: Db, key: Name) -> None:
-        counted = "SELECT coalesce(sum(events), 0)::bigint FROM replayed WHERE replay = %s AND epoch = %s"
-        ((done,),) = db.execute(counted, key).fetchall()
-        ((total,),) = db.execute("SELECT coalesce(sum(events), 0)::bigint FROM head").fetchall()
-        self.progress[key] = (min(done, total), total)
+        self.progress[key] = progress(db, key)
 
     def _finish(self, db: Db, key: Name, replay: Replay) -> None:
         """Count what came meanwhile, with nobody committing, and put the meters in force."""
@@ -221,6 +218,14 @@ class Recounter(threading.Thread):
         db.execute("INSERT INTO posting VALUES (%s, %s, %s)", (head.account, number, body))
         log.append(db, number, recorded, [row_of(head, header, len(times))])
         return made
+
+
+def progress(db: Db, name: Name) -> tuple[int, int]:
+    """Return how many events a replay has counted, of how many."""
+    counted = "SELECT coalesce(sum(events), 0)::bigint FROM replayed WHERE replay = %s AND epoch = %s"
+    ((done,),) = db.execute(counted, name).fetchall()
+    ((total,),) = db.execute("SELECT coalesce(sum(events), 0)::bigint FROM head").fetchall()
+    return min(done, total), total
 
 
 def row_of(head: Head, header: RecountHeader, count: int) -> Row:

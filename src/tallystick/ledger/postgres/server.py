@@ -61,49 +61,52 @@ def named(url: str) -> str:
     return f"{parts.get('dbname', '')!r} at {parts.get('host') or parts.get('hostaddr') or 'localhost'}"
 
 
-def opened(url: str, application: str = APPLICATION) -> Db:
+def opened(url: str, application: str = APPLICATION, *, may_be_read_only: bool = False) -> Db:
     """Connect to a database that can be used; raises LedgerError with what is wrong with it."""
     try:
         db = connect(url, application)
     except psycopg.Error as error:
         raise LedgerError(f"The database {named(url)} cannot be reached: {_first_line(error)}. Check url.") from error
     try:
-        _check(db, url)
+        _check(db, url, may_be_read_only=may_be_read_only)
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _check(db: Db, url: str) -> None:
+def _check(db: Db, url: str, *, may_be_read_only: bool) -> None:
     version = db.info.server_version // 10_000
     if version < VERSION_MIN:
         raise LedgerError(f"The database {named(url)} is PostgreSQL {version}; {VERSION_MIN} or newer is needed.")
     try:
         # Two statements in one transaction: a pooler that takes them apart cannot be used.
         with db.transaction():
-            (number,) = _row(db, "SELECT pg_current_xact_id()::text")
+            (begun,) = _row(db, "SELECT transaction_timestamp()")
             shown = {name: _row(db, f"SHOW {name}")[0] for name in SHOWN}
-            if _row(db, "SELECT pg_current_xact_id()::text") != (number,):
+            if _row(db, "SELECT transaction_timestamp()") != (begun,):
                 raise psycopg.OperationalError("two statements were in two transactions")
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        raise LedgerError(
-            f"The database {named(url)} is read-only, perhaps a replica. Name the primary in url."
-        ) from error
     except psycopg.Error as error:
         raise LedgerError(
             f"The database {named(url)} does not run transactions ({_first_line(error)}). A pooler such as pgbouncer "
             "must pool by transaction or by session, not by statement."
         ) from error
+    if shown["server_encoding"] != "UTF8":
+        raise LedgerError(f"The database {named(url)} has the encoding {shown['server_encoding']}; UTF8 is needed.")
     if shown["transaction_read_only"] == "on":
-        raise LedgerError(f"The database {named(url)} is read-only, perhaps a replica. Name the primary in url.")
+        if not may_be_read_only:
+            raise LedgerError(f"The database {named(url)} is read-only, perhaps a replica. Name the primary in url.")
+        return
     for name in ("fsync", "synchronous_commit"):
         if shown[name] == "off":
             raise LedgerError(
                 f"The database {named(url)} has {name} = off: it could lose what was acknowledged. Turn it on."
             )
-    if shown["server_encoding"] != "UTF8":
-        raise LedgerError(f"The database {named(url)} has the encoding {shown['server_encoding']}; UTF8 is needed.")
+
+
+def is_read_only(db: Db) -> bool:
+    """Say whether a database takes no writes: a replica, or one whose transactions are read-only."""
+    return bool(_row(db, "SHOW transaction_read_only")[0] == "on")
 
 
 def _first_line(error: psycopg.Error) -> str:
@@ -121,16 +124,32 @@ def migrate(db: Db, url: str, created: int) -> None:
     with db.transaction():
         locks.hold(db, locks.MIGRATING)
         have = format_of(db)
-        if have > FORMAT:
-            raise LedgerError(
-                f"The database {named(url)} has format {have}; this version reads up to {FORMAT}. "
-                "Install a newer tallystick."
-            )
+        _refuse_newer(have, url)
         if have == 0:
             db.execute(_statements("schema"))
             told = {"format": FORMAT, "secret": secrets.randbits(63), "created": created}
             names, values = list(told), [str(value) for value in told.values()]
             db.execute("INSERT INTO ledger SELECT * FROM unnest(%s::text[], %s::text[])", (names, values))
+
+
+def check_format(db: Db, url: str) -> None:
+    """Raise LedgerError unless a database that cannot be changed has a ledger of this format."""
+    have = format_of(db)
+    _refuse_newer(have, url)
+    if have < FORMAT:
+        lacks = f"a ledger of format {FORMAT}" if have else "a ledger"
+        raise LedgerError(
+            f"The database {named(url)} is read-only, perhaps a replica, and does not have {lacks} yet. Run tallystick "
+            "migrate on the primary first."
+        )
+
+
+def _refuse_newer(have: int, url: str) -> None:
+    if have > FORMAT:
+        raise LedgerError(
+            f"The database {named(url)} has format {have}; this version reads up to {FORMAT}. "
+            "Install a newer tallystick."
+        )
 
 
 def _statements(name: str) -> Any:
