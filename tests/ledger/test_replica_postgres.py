@@ -111,7 +111,15 @@ async def test_replies_of_a_replica_are_those_of_the_primary(server: Primary, st
             for page in ("usage", "limits", "events", "vendors", "administration/accounts", "administration/audit"):
                 assert (await person.get(f"/dashboard/{page}")).status == 200, page
             form = await person.get("/dashboard/administration/accounts")
-            made = await person.post("/dashboard/administration/accounts", csrf=csrf_in(form), do="put", account="new", kind="org", timezone="UTC", members="")
+            made = await person.post(
+                "/dashboard/administration/accounts",
+                csrf=csrf_in(form),
+                do="put",
+                account="new",
+                kind="org",
+                timezone="UTC",
+                members="",
+            )
             assert "only reads a replica" in made.body.decode()
         finally:
             await read.app.close()
