@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,21 @@ import pytest
 from numpy.typing import NDArray
 
 from tallystick.errors import LedgerError
+from tallystick.ledger.base import Ledger
 from tallystick.ledger.open import open_ledger
-from tallystick.ledger.postgres import catalog_log, folding, identities, locks, recounting
+from tallystick.ledger.postgres import catalog_log, folding, identities, locks, recounting, verify
 from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.committing import Committer
 from tallystick.ledger.postgres.lanes import Lane
 from tallystick.ledger.postgres.ledger import PostgresLedger
 from tallystick.ledger.postgres.locks import Db
-from tallystick.model import Account, AuditQuery, EventQuery, Key, Scope, Total
+from tallystick.ledger.postgres.verify import CatalogReplay
+from tallystick.model import Account, AuditQuery, EventQuery, Key, Limit, Property, Scope, Total
+from tallystick.windows import Period
 from tests.ledger.build import Desk, asynchronous, audio, listed, query, raw_of, text_of, total, usage
 from tests.ledger.conformance import CONFLICT, EXCEEDED
 from tests.ledger.conformance_metering import seen_in_one_moment
+from tests.ledger.define import meter, put, work
 from tests.postgres import end_connections, run
 
 
@@ -410,6 +415,93 @@ async def test_the_proof_finds_what_was_changed(desk: Desk, statement: str, says
         run(str(desk.url), statement)
         faults = (await ledger.verify()).faults
         assert any(says in f"{fault.where} {fault.detail}" for fault in faults), faults
+
+
+Change = Callable[[Desk, Ledger], Coroutine[Any, Any, object]]
+
+
+async def _meter_changes(desk: Desk, ledger: Ledger) -> None:
+    await put(ledger, meter(where={"kind": {"red"}}))
+    await desk.send(ledger, work("late", 5, account="b", kind="red"))
+
+
+async def _meter_is_replayed(desk: Desk, ledger: Ledger) -> None:
+    await put(ledger, meter("again"), start=0)
+    await desk.send(ledger, work("late", 5, account="b"))
+
+
+async def _limit_goes(desk: Desk, ledger: Ledger) -> None:
+    await ledger.delete_limit("most", actor="test")
+
+
+async def _limit_comes(desk: Desk, ledger: Ledger) -> None:
+    limit = Limit("more", "b", "work", Property.QUANTITY, 0, Period.MONTH, 4, thresholds=(50,))
+    await ledger.put_limit(limit, actor="test")
+    await desk.send(ledger, work("late", 3, account="b"))
+
+
+async def _limit_counts_something_else(desk: Desk, ledger: Ledger) -> None:
+    limit = Limit("most", "b", "work", Property.QUANTITY, 0, Period.DAY, 9, (("kind", "red"),), thresholds=(50,))
+    await ledger.put_limit(limit, actor="test")
+    await desk.send(ledger, work("late", 5, account="b", kind="red"))
+
+
+CHANGES = [_meter_changes, _meter_is_replayed, _limit_goes, _limit_comes, _limit_counts_something_else]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_while_a_proof_is_made_is_no_fault(
+    postgres: str, monkeypatch: pytest.MonkeyPatch, change: Change
+) -> None:
+    """Meters and limits that change between the proofs of two accounts, and what is counted by them then, are right."""
+    changed_in_a_proof(Desk(postgres), change, 2, monkeypatch)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_while_nodes_are_proved_is_looked_at_again(
+    postgres_split: str, monkeypatch: pytest.MonkeyPatch, change: Change
+) -> None:
+    """Where the catalog is read before the account's log, and no snapshot is of both, a change is no fault."""
+
+    @contextmanager
+    def snapshot(db: Db) -> Iterator[None]:
+        with db.transaction():
+            yield
+
+    monkeypatch.setattr(verify, "snapshot", snapshot)
+    changed_in_a_proof(Desk(postgres_split, is_split=True), change, 3, monkeypatch)
+
+
+def changed_in_a_proof(desk: Desk, change: Change, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prove two accounts, with a change once the catalog was read so often: first, and for each account."""
+    read: list[int] = []
+    true = CatalogReplay.advance
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with desk.open() as ledger, desk.open() as other:
+            await put(ledger, meter())
+            for name in ("a", "b"):
+                await ledger.put_account(Account(name, 0), actor="test")
+            limit = Limit("most", "b", "work", Property.QUANTITY, 0, Period.MONTH, 9, thresholds=(50,))
+            await ledger.put_limit(limit, actor="test")
+            for name in ("a", "b"):
+                await desk.send(ledger, work("1", 6, account=name))
+            await other.current()
+
+            def advance(self: CatalogReplay, db: Db) -> None:
+                true(self, db)
+                read.append(self.last)
+                if len(read) == at:
+                    asyncio.run_coroutine_threadsafe(change(desk, other), loop).result(60)
+
+            monkeypatch.setattr(CatalogReplay, "advance", advance)
+            assert [*(await ledger.verify()).faults] == []
+            monkeypatch.setattr(CatalogReplay, "advance", true)
+            assert [*(await ledger.verify()).faults] == []
+
+    asyncio.run(scenario())
+    assert len(read) >= 3
 
 
 # What cannot be used

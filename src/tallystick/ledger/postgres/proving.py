@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ class Catalogs:
 
     by_version: Mapping[int, Catalog]
     replays: Mapping[tuple[str, int], Counting]
-    deleted_limits: frozenset[str] = frozenset()
+    deleted_limits: Set[str] = frozenset()
 
     @property
     def latest(self) -> Catalog:
