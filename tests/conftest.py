@@ -48,11 +48,19 @@ def postgres(postgres_server: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_split(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def postgres_ledger(postgres_server: Databases) -> Iterator[str]:
+    """The URL of a database with the tables of a ledger and nothing in them."""
+    url = postgres_server.take_with_tables()
+    yield url
+    postgres_server.give_back(url)
+
+
+@pytest.fixture
+def postgres_split(postgres_ledger: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a ledger, with nothing in it, whose commits are split by account; its statements are watched."""
-    split(postgres)
+    split(postgres_ledger)
     with watched(monkeypatch):
-        yield postgres
+        yield postgres_ledger
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -38,33 +38,90 @@ SMALL = {
 Query = sql.SQL | sql.Composed
 
 
+# What of a schema a test could have changed, but for what only the same name could hide.
+SHAPE = """SELECT array_agg(said ORDER BY said) FROM (
+    SELECT concat_ws(' ', n.nspname, c.relname, c.relkind, c.relpersistence, c.reloptions, a.attname, a.atttypid,
+        a.attnotnull, a.atthasdef, i.indkey, i.indisunique) said
+    FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 LEFT JOIN pg_index i ON i.indexrelid = c.oid
+    WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+    UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, contype) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT concat_ws(' ', tgrelid::regclass, tgname) FROM pg_trigger
+    UNION ALL SELECT concat_ws(' ', proname, prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT extname FROM pg_extension) shape"""
+SMALL_TABLE_BYTES = 256 * 1024
+"""Up to here it is quicker to delete rows than to make the files of a table anew."""
+
+
 @dataclass(slots=True)
 class Databases:
-    """The databases of one run. One that was used is emptied for the next test: dropping it waits for a checkpoint."""
+    """The databases of one run. One that was used is emptied for the next test: dropping it waits for a checkpoint.
+
+    Most tests want the tables of a ledger, which take longer to make than many a test: where these are what they were
+    when they were made, only what is in them goes.
+    """
 
     url: str
     _made: int = 0
-    _free: list[str] = field(default_factory=list)
+    _bare: list[str] = field(default_factory=list)
+    _with_tables: list[str] = field(default_factory=list)
+    _shape: Any = None
+    _said: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
 
     def take(self) -> str:
         """Return the URL of an empty database."""
-        return self._free.pop() if self._free else self._make()
+        if not self._bare and self._with_tables:
+            self._strip(self._with_tables.pop())
+        return self._bare.pop() if self._bare else self._make()
+
+    def take_with_tables(self) -> str:
+        """Return the URL of a database with the tables of a ledger, and nothing in them."""
+        if self._with_tables:
+            return self._with_tables.pop()
+        url = self.take()
+        migrate_ledger(url)
+        self._shape = self._shape or run(url, SHAPE)
+        self._said[url] = run(url, "SELECT name, value FROM ledger")
+        return url
 
     def give_back(self, url: str) -> None:
         """Empty a database that a test is through with, whoever is still connected to it."""
         name = urlsplit(url).path[1:]
         run(self.url, sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}").format(name))
-        # One transaction, which waits for the disk once; settings of the database are rare.
+        if url in self._said and run(url, SHAPE) == self._shape:
+            self._empty(url)
+            self._with_tables.append(url)
+        else:
+            self._strip(url)
+
+    def _empty(self, url: str) -> None:
+        """Take everything out of the tables of a ledger, and what is said of it back to what it was."""
         with psycopg.connect(url) as connection:
+            _reset(connection, url)
+            tables = connection.execute(
+                "SELECT tablename, pg_table_size(tablename::regclass) FROM pg_tables WHERE schemaname = 'public'"
+            ).fetchall()
+            for table, size in tables:
+                empty = "DELETE FROM {}" if size <= SMALL_TABLE_BYTES else "TRUNCATE {}"
+                connection.execute(sql.SQL(empty).format(sql.Identifier(table)))
+            for (sequence,) in connection.execute("SELECT sequencename FROM pg_sequences").fetchall():
+                connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(sequence)))
+            connection.cursor().executemany("INSERT INTO ledger VALUES (%s, %s)", self._said[url])
+
+    def _strip(self, url: str) -> None:
+        """Drop all that there is in a database."""
+        self._said.pop(url, None)
+        # One transaction, which waits for the disk once.
+        with psycopg.connect(url) as connection:
+            _reset(connection, url)
             schemas = connection.execute(
                 "SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'"
             ).fetchall()
             for (schema,) in schemas:
                 connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
             connection.execute("CREATE SCHEMA public")
-            if connection.execute("SELECT FROM pg_db_role_setting WHERE setrole = 0 AND setdatabase <> 0").rowcount:
-                connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
-        self._free.append(url)
+        self._bare.append(url)
 
     def drop(self) -> None:
         """Drop all databases."""
@@ -78,6 +135,12 @@ class Databases:
 
     def _name(self, number: int) -> str:
         return f"tallystick_test_{os.getpid()}_{number}"
+
+
+def _reset(connection: psycopg.Connection[Any], url: str) -> None:
+    """Take back settings of a database, which are rare."""
+    if connection.execute("SELECT FROM pg_db_role_setting WHERE setrole = 0 AND setdatabase <> 0").rowcount:
+        connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(urlsplit(url).path[1:])))
 
 
 def split(url: str) -> None:

@@ -174,6 +174,6 @@ def place(kept: str, request: pytest.FixtureRequest, folder: Path) -> Path | str
         case "sqlite":
             return folder / "data"
         case "postgres":
-            return str(request.getfixturevalue("postgres"))
+            return str(request.getfixturevalue("postgres_ledger"))
         case _:
             return None

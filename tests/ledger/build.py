@@ -132,7 +132,7 @@ class Desk:
     def of(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
         """Return a desk on the kind of ledger that a fixture's parameter names."""
         if request.param in ("postgres", SPLIT):
-            url = request.getfixturevalue(request.param.replace("-", "_"))
+            url = request.getfixturevalue("postgres_split" if request.param == SPLIT else "postgres_ledger")
             return Desk(url, is_split=request.param == SPLIT)
         return Desk("memory:" if request.param == "memory" else tmp_path / "ledger")
 

@@ -54,8 +54,8 @@ class TestPostgres(Conformance, PersistentConformance):
     """The distributed ledger, on a database of its own for each test."""
 
     @pytest.fixture
-    def desk(self, postgres: str) -> Desk:
-        return Desk(postgres)
+    def desk(self, postgres_ledger: str) -> Desk:
+        return Desk(postgres_ledger)
 
 
 class TestPostgresSplit(Conformance, PersistentConformance):

@@ -61,7 +61,7 @@ class PostgresTwins(Twins):
 
     def _open(self) -> None:
         if not hasattr(self, "_url"):
-            self._url = self.databases.take()
+            self._url = self.databases.take_with_tables()
             if self.is_split:
                 split(self._url)
         self._ledger = self._run(open_ledger(self._url, self._settings, self._clock))

@@ -34,9 +34,9 @@ from tests.postgres import end_connections, run
 
 
 @pytest.fixture
-def desk(postgres: str) -> Desk:
-    """A clock, and a database with nothing in it."""
-    return Desk(postgres)
+def desk(postgres_ledger: str) -> Desk:
+    """A clock, and a ledger with nothing in it."""
+    return Desk(postgres_ledger)
 
 
 async def fold(ledger: PostgresLedger) -> None:
@@ -451,10 +451,10 @@ CHANGES = [_meter_changes, _meter_is_replayed, _limit_goes, _limit_comes, _limit
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_while_a_proof_is_made_is_no_fault(
-    postgres: str, monkeypatch: pytest.MonkeyPatch, change: Change
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, change: Change
 ) -> None:
     """Meters and limits that change between the proofs of two accounts, and what is counted by them then, are right."""
-    changed_in_a_proof(Desk(postgres), change, 2, monkeypatch)
+    changed_in_a_proof(desk, change, 2, monkeypatch)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -536,8 +536,9 @@ async def test_a_newer_format_is_refused(desk: Desk) -> None:
 
 
 @asynchronous
-async def test_processes_that_start_at_once_make_one_schema(desk: Desk) -> None:
+async def test_processes_that_start_at_once_make_one_schema(postgres: str) -> None:
     """All of them open, and all see the same."""
+    desk = Desk(postgres)
     ledgers = await asyncio.gather(*(open_ledger(desk.url, desk.settings, desk.clock) for _ in range(4)))
     try:
         await desk.send(ledgers[0], audio("1"))

@@ -208,7 +208,7 @@ def test_every_statement_is_one_that_citus_takes(postgres_server: Databases, mon
     """Tests of many kinds, played where commits are split, send each statement of the package; none breaks a rule."""
     with watched(monkeypatch) as watch:
         for play in PLAYED:
-            url = postgres_server.take()
+            url = postgres_server.take_with_tables()
             split(url)
             play(Desk(url, is_split=True))
             postgres_server.give_back(url)
