@@ -115,8 +115,11 @@ class Watch:
 
 
 @contextmanager
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
-    """Watch all connections that are opened from now on; whatever broke a rule fails the test at the end."""
+def watched(monkeypatch: pytest.MonkeyPatch, url: str | None = None) -> Iterator[Watch]:
+    """Watch all connections that are opened from now on; whatever broke a rule fails the test at the end.
+
+    With a URL, those to that database.
+    """
     watch, true = Watch(), server.connect
 
     class Watching(psycopg.Cursor[Any]):
@@ -126,7 +129,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
     def connect(*arguments: Any) -> Db:
         db = true(*arguments)
-        db.cursor_factory = Watching
+        if url in (None, arguments[0]):
+            db.cursor_factory = Watching
         return db
 
     monkeypatch.setattr(server, "connect", connect)

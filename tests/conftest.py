@@ -59,7 +59,7 @@ def postgres_ledger(postgres_server: Databases) -> Iterator[str]:
 def postgres_split(postgres_ledger: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a ledger, with nothing in it, whose commits are split by account; its statements are watched."""
     split(postgres_ledger)
-    with watched(monkeypatch):
+    with watched(monkeypatch, postgres_ledger):
         yield postgres_ledger
 
 

@@ -39,7 +39,7 @@ ELSEWHERE = {
     "copy_state.py",
     "copy_target.py",
 }
-"""What these say is said before tables are spread, or of such as are not."""
+"""What these say is said before tables are spread, or of such as are not; what a copy reads is watched by its tests."""
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def _digest(value: object) -> str:
 
 def _packed(value: object) -> bytes:
     # The standard library's, because sums of durations may pass 64 bits.
-    return json.dumps(msgspec.to_builtins(value, str_keys=True), sort_keys=True).encode()
+    return json.dumps(msgspec.to_builtins(value, str_keys=True, order="deterministic"), sort_keys=True).encode()
 
 
 def _account(number: int) -> str:

@@ -79,7 +79,6 @@ def _check(db: Db, url: str, *, is_copy: bool) -> None:
     if not form:
         raise LedgerError(f"There is no ledger in the database {server.named(url)}.")
     server.migrate(db, url, 0)
-    copy_state.refuse_distributed(db, url)
     if not is_copy:
         copy_state.refuse(db, f"The database {server.named(url)}")
     statement = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s

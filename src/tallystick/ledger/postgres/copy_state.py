@@ -26,10 +26,10 @@ def refuse(db: Db, name: str) -> None:
 
 
 def refuse_distributed(db: Db, url: str) -> None:
-    """Raise LedgerError where tables are spread over nodes: a copy's transactions are about many accounts."""
+    """Raise LedgerError where tables are spread over nodes: what writes a copy is about many accounts at once."""
     if is_distributed(db):
         raise LedgerError(
-            f"The tables of {server.named(url)} are spread over nodes, and such a ledger cannot be copied yet. Copy "
+            f"The tables of {server.named(url)} are spread over nodes, and nothing can be copied into them yet. Copy "
             "into an empty database that is not spread, and spread that with tallystick migrate --citus."
         )
 
