@@ -14,7 +14,7 @@ READY := .venv/.ready
 COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url
 
-.PHONY: setup test same split check format pages vendor screenshots bench demo pins clean
+.PHONY: setup test same hammer split check format pages vendor screenshots bench demo pins clean
 
 setup: $(READY)
 
@@ -25,6 +25,11 @@ test: $(READY)
 same: $(READY)
 	TALLYSTICK_TEST_SAME_EVENTS=$(SAME_EVENTS) TALLYSTICK_TEST_SAME_QUESTIONS=$(SAME_QUESTIONS) \
 		$(BIN)/python -m pytest --override-ini faulthandler_timeout=0 tests/api/test_same_replies.py
+
+# A long run of one test: holds on the last units, asked for by 256 clients at once, on every kind of ledger.
+hammer: $(READY)
+	TALLYSTICK_TEST_CLIENTS=256 TALLYSTICK_TEST_HISTORIES=200 TALLYSTICK_TEST_SPLIT_ONE_OF=1 \
+		$(BIN)/python -m pytest tests/ledger/test_hammer.py
 
 # All that is tested of commits that are split by account; make test runs one of four.
 split: $(READY)

@@ -17,7 +17,14 @@ from benchmarks.postgres import SETTINGS, initialise, made, place, running, unpr
 from tests.postgres import SMALL, run
 
 WAIT_S_MAX = 60
-OURS = {**SETTINGS, **SMALL, "shared_buffers": "32MB", "max_connections": "60", "wal_receiver_status_interval": "1"}
+OURS = {
+    **SETTINGS,
+    **SMALL,
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "wal_receiver_status_interval": "1",
+    "allow_in_place_tablespaces": "on",
+}
 
 
 @dataclass(slots=True)
