@@ -512,10 +512,11 @@ def changed_in_a_proof(desk: Desk, change: Change, at: int, monkeypatch: pytest.
     [("synchronous_commit = off", "synchronous_commit"), ("default_transaction_read_only = on", "read-only")],
 )
 @asynchronous
-async def test_a_database_that_cannot_be_used_is_refused(desk: Desk, setting: str, says: str) -> None:
-    """What could lose an acknowledged event, or takes none, is said when the ledger is opened."""
-    name = run(str(desk.url), "SELECT current_database()")[0][0]
-    run(str(desk.url), f'ALTER DATABASE "{name}" SET {setting}')
+async def test_a_database_that_cannot_be_used_is_refused(postgres: str, setting: str, says: str) -> None:
+    """What could lose an acknowledged event, or takes none and has none, is said when the ledger is opened."""
+    desk = Desk(postgres)
+    name = run(postgres, "SELECT current_database()")[0][0]
+    run(postgres, f'ALTER DATABASE "{name}" SET {setting}')
     try:
         with pytest.raises(LedgerError, match=says):
             async with desk.open():
