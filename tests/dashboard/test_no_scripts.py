@@ -1,4 +1,4 @@
-"""Every page without JavaScript: its forms are sent by the browser, and lead to a page that says what was done."""
+"""Pages without JavaScript: forms are sent by the browser, and lead to a page that says what was done."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_limits_and_vendors_are_chosen(page: Page, server: Server) -> None:
 
 
 def test_what_is_administered_is_made_changed_and_taken_away(page: Page, server: Server) -> None:
-    """An account, a key that is shown once, a limit with a grant, a rate table and a meter; then the key is revoked."""
+    """An account, a key that is shown once, a limit and a meter; then the key is revoked."""
     at = f"{server.url}/dashboard/administration"
     page.goto(f"{at}/accounts")
     page.get_by_label("Name").fill("plain")
