@@ -84,6 +84,49 @@ def test_what_is_administered_is_made_changed_and_taken_away(page: Page, server:
     expect(page.get_by_role("row", name="key.delete").first).to_be_visible()
 
 
+def test_what_is_there_is_changed_and_taken_away_without_scripts(page: Page, server: Server) -> None:
+    """Members, a rate table, a grant, a key that another follows; a limit goes, and an account with keys does not."""
+    at = f"{server.url}/dashboard/administration"
+    for name, members in (("grace-plain", ""), ("team-plain", "grace-plain")):
+        page.goto(f"{at}/accounts")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Kind").select_option("org" if members else "user")
+        page.get_by_label("Members").fill(members)
+        page.get_by_role("button", name="Put in force").click()
+    expect(page.get_by_role("row", name="team-plain")).to_contain_text("grace-plain")
+    page.goto(f"{at}/rates")
+    page.get_by_label("Name").fill("plain_rates")
+    page.get_by_role("button", name="Put in force").click()
+    expect(page.get_by_role("row", name="plain_rates")).to_be_visible()
+    page.goto(f"{at}/limits")
+    form = page.locator("form.edit").first
+    for label, text in (("Id", "team-hours"), ("Account", "team-plain"), ("Amount", "60")):
+        form.get_by_label(label, exact=True).fill(text)
+    form.get_by_role("button", name="Put in force").click()
+    form = page.locator("form.edit").last
+    form.get_by_label("To limit").select_option("team-hours")
+    for label, text in (("Id of the grant", "more"), ("Amount", "40"), ("From (UTC)", "2026-01-01")):
+        form.get_by_label(label, exact=True).fill(text)
+    form.get_by_role("button", name="Give it").click()
+    expect(page.get_by_role("row", name="team-hours")).to_contain_text("40")
+    page.goto(f"{at}/keys")
+    page.get_by_label("Account").fill("team-plain")
+    page.get_by_role("button", name="Make it").click()
+    page.goto(f"{at}/keys")
+    row = page.get_by_role("row", name="team-plain")
+    row.get_by_text("Rotate", exact=True).click()
+    row.locator("details[open]").get_by_role("button").click()
+    expect(page.locator(".secret")).to_contain_text("tly_acct_")
+    for path, name in (("limits", "team-hours"), ("accounts", "team-plain")):
+        page.goto(f"{at}/{path}")
+        row = page.get_by_role("row", name=name)
+        row.get_by_text("Delete", exact=True).click()
+        row.locator("details[open]").get_by_role("button").click()
+    expect(page.locator("main")).to_contain_text("The account has keys.")
+    page.goto(f"{at}/limits")
+    expect(page.get_by_role("row", name="team-hours")).to_have_count(0)
+
+
 def test_a_customer_chooses_filters_and_turns_pages(visit: Visit, server: Server) -> None:
     """Usage with a filter from the list, as a file, the month before, and the way out."""
     page = visit(java_script_enabled=False).page
