@@ -65,11 +65,7 @@ def test_what_is_administered_is_made_changed_and_taken_away(page: Page, server:
     page.get_by_label("Account").fill("plain")
     page.get_by_role("button", name="Make it").click()
     expect(page.locator(".secret")).to_contain_text("tly_acct_")
-    page.goto(f"{at}/limits")
-    form = page.locator("form.edit").first
-    for label, text in (("Id", "plain-hours"), ("Account", "plain"), ("Amount", "60")):
-        form.get_by_label(label, exact=True).fill(text)
-    form.get_by_role("button", name="Put in force").click()
+    _limit(page, at, "plain-hours", "plain")
     expect(page.get_by_role("row", name="plain-hours")).to_contain_text("60")
     page.goto(f"{at}/meters")
     page.get_by_label("Name").fill("plain_calls")
@@ -98,11 +94,7 @@ def test_what_is_there_is_changed_and_taken_away_without_scripts(page: Page, ser
     page.get_by_label("Name").fill("plain_rates")
     page.get_by_role("button", name="Put in force").click()
     expect(page.get_by_role("row", name="plain_rates")).to_be_visible()
-    page.goto(f"{at}/limits")
-    form = page.locator("form.edit").first
-    for label, text in (("Id", "team-hours"), ("Account", "team-plain"), ("Amount", "60")):
-        form.get_by_label(label, exact=True).fill(text)
-    form.get_by_role("button", name="Put in force").click()
+    _limit(page, at, "team-hours", "team-plain")
     form = page.locator("form.edit").last
     form.get_by_label("To limit").select_option("team-hours")
     for label, text in (("Id of the grant", "more"), ("Amount", "40"), ("From (UTC)", "2026-01-01")):
@@ -143,3 +135,12 @@ def test_a_customer_chooses_filters_and_turns_pages(visit: Visit, server: Server
     expect(page.locator("#empty")).to_contain_text("February 2026")
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
+def _limit(page: Page, at: str, id: str, account: str) -> None:
+    """Put a limit of 60 in force."""
+    page.goto(f"{at}/limits")
+    form = page.locator("form.edit").first
+    for label, text in (("Id", id), ("Account", account), ("Amount", "60")):
+        form.get_by_label(label, exact=True).fill(text)
+    form.get_by_role("button", name="Put in force").click()

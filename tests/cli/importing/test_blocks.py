@@ -21,9 +21,10 @@ from tallystick.cli.importing.drafts import with_id
 from tallystick.cli.importing.elements import elements_of
 from tallystick.cli.importing.json_drafts import json_drafter
 from tallystick.cli.importing.mapping import mapping_of
-from tallystick.cli.importing.records import BOM, SPACE, Records
+from tallystick.cli.importing.records import Records
 from tallystick.cli.importing.run import Import, Rejects
 from tallystick.cli.source import Door, Folder, Question
+from tallystick.ingest.decode import BOM, SPACE
 from tallystick.settings import Settings
 from tests.cli.importing.test_records import stream
 from tests.server import OPERATOR

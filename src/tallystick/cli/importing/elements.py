@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from tallystick.cli.importing import records
-from tallystick.cli.importing.records import BOM, SPACE, Broken, Records
-from tallystick.ingest.decode import list_of
+from tallystick.cli.importing.records import Broken, Records
+from tallystick.ingest.decode import BOM, SPACE, list_of
 
 LOOK_BYTES = 1 << 14
 LAST_CUTS = 8

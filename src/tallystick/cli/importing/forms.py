@@ -6,7 +6,7 @@ import io
 import json
 from pathlib import PurePath
 
-from tallystick.cli.importing.records import BOM, SPACE
+from tallystick.ingest.decode import BOM, SPACE
 
 NDJSON, JSON, CSV, TSV = FORMS = ("ndjson", "json", "csv", "tsv")
 FORM_OF_SUFFIX = {".ndjson": NDJSON, ".jsonl": NDJSON, ".json": JSON, ".csv": CSV, ".tsv": TSV, ".tab": TSV}

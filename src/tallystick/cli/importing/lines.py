@@ -8,8 +8,9 @@ from itertools import compress, repeat
 from typing import NamedTuple
 
 from tallystick.cli.importing import records
-from tallystick.cli.importing.records import BOM, SPACE, Flawed, Records
+from tallystick.cli.importing.records import Flawed, Records
 from tallystick.errors import Code
+from tallystick.ingest.decode import BOM, SPACE
 
 
 def lines_of(content: io.BufferedReader) -> Iterator[Records]:

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from tallystick.errors import Code
 
-BOM = b"\xef\xbb\xbf"
-SPACE = b" \t\r\n"
 RECORD_BYTES_MAX = 16 << 20
 """Past this nothing is an event any more: it is refused without being held."""
 BLOCK_BYTES = 1 << 18
