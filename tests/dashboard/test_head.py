@@ -30,7 +30,7 @@ def test_styles_and_scripts_go_ahead_and_the_page_follows_from_its_title_on(play
         await world.ingest(audio("1"))
         await person.sign_in()
         head, rest = await parts_of(world, person, PAGE)
-        for asset in (b"pico.min.css", b"dashboard.css", b"htmx.min.js", b"echarts.common.min.js", b"chart.js"):
+        for asset in (b"styles.css", b"htmx.min.js", b"echarts.common.min.js", b"chart.js"):
             assert asset in head
             assert asset not in rest
         assert b"<title>" not in head
