@@ -6,8 +6,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests import forked
+from tests.forked import Forked
 
 OPERATOR = "an-operator-key-of-more-than-thirty-two-characters"
 END_S_MAX = 30
@@ -38,7 +39,7 @@ class Answer:
 class Server:
     """A server that has printed its ready line; `log` grows while it writes to stderr."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     url: str
     log: list[str]
     reader: threading.Thread
@@ -113,11 +114,8 @@ class Server:
 def start(data: Path | None, *flags: str, environ: Mapping[str, str] | None = None) -> Server:
     """Start a server over a data folder (None: in memory) on a free port and wait for its ready line."""
     where = ["--url", "memory:"] if data is None else ["--data", str(data)]
-    command = [sys.executable, "-m", "tallystick", "serve", *where, "--port", "0", *flags]
     given = {"TALLYSTICK_OPERATOR_KEY": OPERATOR} if environ is None else environ
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **given}
-    )
+    process = forked.start("tallystick", "serve", *where, "--port", "0", *flags, environ=given)
     log: list[str] = []
     # stderr is read all the time: a server whose log nobody reads would come to a stop.
     reader = threading.Thread(target=_read_log, args=(process, log), daemon=True)
@@ -142,7 +140,7 @@ def serving(data: Path | None, *flags: str, environ: Mapping[str, str] | None = 
         server.end()
 
 
-def _read_log(process: subprocess.Popen[str], log: list[str]) -> None:
+def _read_log(process: Forked, log: list[str]) -> None:
     assert process.stderr is not None
     with process.stderr:
         log.extend(process.stderr)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests import forked
 from tests.server import OPERATOR, serving
 
 EVENT = {
@@ -37,8 +36,7 @@ def where(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def run(where: list[str], *arguments: str, code: int = 0) -> str:
     """Run a command; stdout has its data only."""
-    command = [sys.executable, "-m", "tallystick", *arguments, *where]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run("tallystick", *arguments, *where)
     assert done.returncode == code, done.stderr
     return done.stdout
 

@@ -18,6 +18,7 @@ import pytest
 import tallystick
 from tallystick.cli.usage import write_chart
 from tallystick.settings import SPECS
+from tests import forked
 from tests.cli.test_root import tallystick_command
 from tests.cli.test_usage import EVENTS
 from tests.server import OPERATOR, serving
@@ -37,8 +38,7 @@ def where(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def run(where: list[str], *arguments: str, code: int = 0, stdin: str | None = None) -> str:
     """Run a command; stdout has its data only."""
-    command = [sys.executable, "-m", "tallystick", *arguments, *where]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run("tallystick", *arguments, *where, stdin=(stdin or "").encode())
     assert done.returncode == code, done.stderr
     assert where[1] in done.stderr
     return done.stdout
@@ -146,10 +146,7 @@ def test_doctor_finds_what_is_wrong(tmp_path: Path) -> None:
 
 
 def config(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tallystick", "config", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **(environ or {})}
-    )
+    return forked.run("tallystick", "config", *arguments, environ=environ)
 
 
 def test_config_shows_every_setting_and_where_it_comes_from(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import tallystick
 from tallystick.cli.root import COMMANDS
 from tallystick.dialects import NAMES
 from tallystick.settings import SPECS
+from tests import forked
 
 HELP_CPU_S_MAX = 0.2
 SLOW_IMPORTS = {"numpy", "granian", "litestar", "structlog", "rich", "apsw", "asyncio", "whenever"}
@@ -19,8 +20,7 @@ SLOW_IMPORTS = {"numpy", "granian", "litestar", "structlog", "rich", "apsw", "as
 
 def tallystick_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    command = [sys.executable, "-m", "tallystick", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return forked.run("tallystick", *arguments)
 
 
 @pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS), *(["report", name] for name in NAMES)])

@@ -21,7 +21,7 @@ from tests.faults.vfs import Failure
 from tests.faults.workload import Record, TickingClock, binary_samples, counted, flaws
 from tests.spoken import hear
 
-FAILURES = int(os.environ.get("TALLYSTICK_TEST_FAILURES", "4"))
+FAILURES = int(os.environ.get("TALLYSTICK_TEST_FAILURES", "2"))
 """How many calls of each kind are made to fail; a long campaign sets thousands and so tries them all."""
 NEVER = 10**9
 DIED = 70

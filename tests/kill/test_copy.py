@@ -16,7 +16,7 @@ from tallystick.model import EventQuery
 from tests.ledger.build import Desk, audio, listed, tokens, usage
 from tests.ledger.define import upsert
 
-KILLS = int(os.environ.get("TALLYSTICK_TEST_COPY_KILLS", "6"))
+KILLS = int(os.environ.get("TALLYSTICK_TEST_COPY_KILLS", "3"))
 COMMITS = 60
 LINES_MAX = 40
 """After how many lines of what it says a copy is killed at the latest: at each step it says one."""

@@ -25,7 +25,7 @@ from tests.server import OPERATOR, Answer, Server, start
 CLIENTS = 4
 CAPACITY = 40
 BATCH = 20
-MISHAPS = int(os.environ.get("TALLYSTICK_TEST_MISHAPS", "3"))
+MISHAPS = int(os.environ.get("TALLYSTICK_TEST_MISHAPS", "2"))
 """How often one server is killed and another one paused, while clients send."""
 PAUSE_S = 1.0
 ANSWER_S_MAX = 30

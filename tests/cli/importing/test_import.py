@@ -24,6 +24,7 @@ from tallystick.cli.source import Place
 from tallystick.clock import system_clock
 from tallystick.ledger.sqlite.ledger import open_sqlite
 from tallystick.settings import Settings
+from tests import forked
 from tests.cli.test_root import tallystick_command
 from tests.server import OPERATOR, serving
 
@@ -114,12 +115,12 @@ def test_every_form_gives_the_same_sums_and_running_it_again_changes_nothing(
         if "json." in name:
             text = "[" + ",\n".join(lines_of(found)) + "]"
     (tmp_path / name).write_bytes(pack(text.encode()))
-    command = [sys.executable, "-m", "tallystick", "import", name, *flags, "--data", "d", "--format", "json"]
+    command = ["import", name, *flags, "--data", "d", "--format", "json"]
     for expected in ((400, 0, 0, 0), (0, 400, 0, 0)):
-        with (tmp_path / name).open("rb") as file:
-            done = subprocess.run(command, cwd=tmp_path, stdin=file, capture_output=True, timeout=60, check=True)
+        given = (tmp_path / name).read_bytes() if name == "-" else b""
+        done = forked.run("tallystick", *command, cwd=tmp_path, stdin=given)
         assert counts(json.loads(done.stdout)) == expected
-        assert b"400 lines in" in done.stderr
+        assert "400 lines in" in done.stderr
     assert totals(tmp_path / "d") == (400, Decimal(sum(job["ms"] for job in found)) / 1000)
 
 
@@ -259,8 +260,7 @@ def test_meters_of_the_settings_file_count_what_is_imported(tmp_path: Path) -> N
 def test_an_import_that_cannot_be_meant_ends_with_2(tmp_path: Path, arguments: list[str], said: str) -> None:
     """Nothing is kept, and nothing goes to stdout."""
     (tmp_path / "a.csv").write_text("id,source\n1,s\n")
-    command = [sys.executable, "-m", "tallystick", "import", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run("tallystick", "import", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
 
