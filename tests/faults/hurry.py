@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tallystick.ledger.sqlite import identity, keeper, tail
 
 HURRIED: tuple[tuple[object, str, float], ...] = (
-    (keeper, "GATHER_CELLS", 6),
+    (keeper, "GATHER_PARTS", 2),
     (keeper, "FOLD_CELLS", 25),
     (keeper, "SLICE_CELLS", 8),
     (keeper, "SLICE_CHUNKS", 2),
@@ -20,7 +20,7 @@ HURRIED: tuple[tuple[object, str, float], ...] = (
     (identity, "FLUSH_ENTRIES", 24),
     (identity, "FAN_IN", 2),
     (identity, "MERGE_AT_ONCE", 4),
-    (tail, "MERGE_AT_ONCE", 4),
+    (tail, "LARGE_CELLS", 4),
 )
 
 

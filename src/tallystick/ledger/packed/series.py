@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,9 @@ Sought = tuple[
 ]
 """A meter, its first and last version that count, accounts by name and number, labels, which are "" if absent, and of
 labels the values wanted."""
+
+Key = tuple[int, str, int, Labels]
+"""What a series stands for: account number, meter, meter version, labels."""
 
 MEMO_MAX = 200_000
 TABLE_SPARSE_MAX = 16
@@ -105,8 +109,8 @@ class SeriesIndex:
         self.widest = self.values = 0
         self.accounts: list[int] = [0]
         self.meters: list[str] = [""]
-        self._numbers: dict[tuple[int, str, int, Labels], int] = {}
-        self._keys: list[tuple[int, str, int, Labels]] = [(0, "", 0, ())]
+        self._numbers: dict[Key, int] = {}
+        self._keys: list[Key] = [(0, "", 0, ())]
         self._memo: dict[LabelSet, int] = {}
 
     def __len__(self) -> int:
@@ -131,9 +135,13 @@ class SeriesIndex:
             strand.sets.add(without_value(new.labels))
         self.widest, self.values = max(self.widest, strand.width), max(self.values, strand.values)
 
-    def describe(self, number: int) -> tuple[int, str, int, Labels]:
-        """Return what a series stands for: account number, meter, meter version, labels."""
+    def describe(self, number: int) -> Key:
+        """Return what a series stands for."""
         return self._keys[number]
+
+    def find(self, key: Key) -> int:
+        """Return the number of what stands for `key`, 0 if nothing does yet; for any thread."""
+        return self._numbers.get(key, 0)
 
     def known(self, label_sets: Sequence[LabelSet], accounts: Mapping[str, Account]) -> Ints:
         """Return the numbers of label sets, 0 for what has none yet; for any thread."""
@@ -146,8 +154,7 @@ class SeriesIndex:
         return np.array(numbers, np.int64)
 
     def _number(self, label_set: LabelSet, accounts: Mapping[str, Account]) -> int:
-        account = accounts[label_set.account].number
-        return self._numbers.get((account, label_set.meter, label_set.meter_version, label_set.labels), 0)
+        return self.find(key_of(label_set, accounts))
 
     def _remember(self, label_set: LabelSet, number: int) -> None:
         # From several threads: each step is one operation of a dict, and a number never changes.
@@ -170,3 +177,38 @@ class SeriesIndex:
             self._remember(label_set, number)
             numbers.append(number)
         return np.array(numbers, np.int64), made
+
+
+def key_of(label_set: LabelSet, accounts: Mapping[str, Account]) -> Key:
+    """Return what the series of a label set stands for."""
+    return accounts[label_set.account].number, label_set.meter, label_set.meter_version, label_set.labels
+
+
+class Forecast:
+    """The numbers that series will get which are new with work that waits for the writer, if no other comes between.
+
+    For one thread, whose work is written in the order in which it asks. It can be wrong: whoever gives the numbers
+    compares.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Callable[[], bool], Sequence[Key]]] = deque()
+
+    def numbers(self, index: SeriesIndex, keys: Sequence[Key], is_done: Callable[[], bool]) -> Ints:
+        """Return the numbers to be expected for series that have none yet; `is_done` says when they have, or never get
+        any.
+        """
+        while self._waiting and self._waiting[0][0]():
+            self._waiting.popleft()
+        # Counted before looking: what is then found beyond it came since, and from those who wait here.
+        last = len(index)
+        ahead = [key for _, waiting in self._waiting for key in waiting]
+        for at in range(len(ahead) - 1, -1, -1):
+            if found := index.find(ahead[at]):
+                last, ahead = max(last, found), ahead[at + 1 :]
+                break
+        expected: dict[Key, int] = {}
+        for key in (*ahead, *keys):
+            expected.setdefault(key, last + 1 + len(expected))
+        self._waiting.append((is_done, keys))
+        return np.array([expected[key] for key in keys], np.int64)

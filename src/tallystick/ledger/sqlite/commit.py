@@ -149,7 +149,10 @@ class Group:
         if not numbering.unknown:
             return ()
         label_sets = [job.batch.label_sets[at] for at in numbering.unknown]
-        numbering.table[numbering.unknown], made = tail.series.numbers(label_sets, tail.catalog.accounts)
+        numbers, made = tail.series.numbers(label_sets, tail.catalog.accounts)
+        if not np.array_equal(numbers, numbering.table[numbering.unknown]):
+            numbering.table[numbering.unknown] = numbers
+            job.postings = None
         return made
 
     @property

@@ -179,7 +179,7 @@ class Identities:
 
     def tidied(self) -> Identities:
         """Return the same index with its newest runs merged where they are of like size, so few are left to probe."""
-        alike = newest_alike([len(run) for run in self.memory[self.frozen :]])
+        alike = newest_alike([len(run) for run in self.memory[self.frozen :]], MERGE_AT_ONCE)
         if alike < 2:
             return self
         return replace(self, memory=(*self.memory[:-alike], merge_runs(self.memory[-alike:])))
@@ -206,11 +206,14 @@ class Identities:
         return ()
 
 
-def newest_alike(sizes: Sequence[int]) -> int:
-    """Say how many of the newest parts to merge into one: each is small beside those after it, and small enough."""
+def newest_alike(sizes: Sequence[int], large: int) -> int:
+    """Say how many of the newest parts to merge into one: each is small beside those after it, and none is `large`.
+
+    Nor are all together but the oldest of them, so that what is put off is never done all at once.
+    """
     alike, size = 0, 0
     for part in reversed(sizes):
-        if alike and part >= min(2 * size, MERGE_AT_ONCE):
+        if alike and (part >= min(2 * size, large) or size >= large):
             break
         alike, size = alike + 1, size + part
     return alike

@@ -20,7 +20,7 @@ from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.packed import segment
 from tallystick.ledger.packed.segment import Columns, Frame
-from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.packed.series import Forecast, SeriesIndex, key_of
 from tallystick.ledger.sqlite.identity import Fingerprints, MemoryRun, sorted_run
 from tallystick.ledger.sqlite.tail import quarter_cells
 from tallystick.model import Account, Batch, Verdict
@@ -37,7 +37,7 @@ Strand = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Postings:
-    """A segment's columns, packed, and what they add to the rollups; only once every series has its number."""
+    """A segment's columns, packed, and what they add to the rollups; they hold if every series has the number in them."""
 
     columns: bytes
     digest: bytes
@@ -62,7 +62,10 @@ class Packed:
 
 @dataclass(slots=True)
 class Numbering:
-    """The series of a job's label sets in `index`, as far as they had numbers when it was screened."""
+    """The series of a job's label sets in `index`.
+
+    Those of `unknown` had no number when it was screened: what `table` says of them is to be expected at best.
+    """
 
     index: SeriesIndex
     table: Ints
@@ -144,12 +147,16 @@ class Job:
         self.posting_amount = self.posting_amount[kept]
         self.numbering = self.postings = None
 
-    def prepare(self, index: SeriesIndex, accounts: Mapping[str, Account]) -> None:
-        """Work out what is left to work out, all of it if every series has its number: the writer has little to do."""
+    def prepare(self, index: SeriesIndex, accounts: Mapping[str, Account], forecast: Forecast) -> None:
+        """Work out what is left to work out, with the numbers that new series will probably get: the writer has little
+        to do if they do.
+        """
         self.packed = pack([self])
         numbering = self.number(index, accounts)
-        if not numbering.unknown:
-            self.postings = pack_postings([self])
+        if numbering.unknown:
+            keys = [key_of(self.batch.label_sets[at], accounts) for at in numbering.unknown]
+            numbering.table[numbering.unknown] = forecast.numbers(index, keys, self.future.done)
+        self.postings = pack_postings([self])
 
     def number(self, index: SeriesIndex, accounts: Mapping[str, Account]) -> Numbering:
         """Look up the series of the label sets that are in use; what is there and holds for `index` is returned."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tallystick.envelope import event_of, read, same_content
 from tallystick.ledger import verdicts
 from tallystick.ledger.packed.segment import Damaged, unpack_frames
-from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.packed.series import Forecast, SeriesIndex
 from tallystick.ledger.sqlite import identity
 from tallystick.ledger.sqlite.file import rows
 from tallystick.ledger.sqlite.identity import Hits, sorted_run
@@ -78,7 +78,14 @@ def fingerprint(
         job.screened_through = published.sequence
 
 
-def screen(job: Job, known: Known, published: Published, index: SeriesIndex, pause: Callable[[], None]) -> None:
+def screen(
+    job: Job,
+    known: Known,
+    published: Published,
+    index: SeriesIndex,
+    forecast: Forecast,
+    pause: Callable[[], None],
+) -> None:
     """Judge what is known, so that the writer need only look at newer commits; pack the rest.
 
     `pause` is called between the steps.
@@ -95,7 +102,7 @@ def screen(job: Job, known: Known, published: Published, index: SeriesIndex, pau
     # What is doomed stays in its place until all that comes before it is known, so there is nothing to pack yet. What
     # was joined is screened in the loop, which has better things to do.
     if len(job.rows) > FEW and not batch.doomed and not job.parts:
-        job.prepare(index, accounts)
+        job.prepare(index, accounts, forecast)
 
 
 def _judge_hits(job: Job, hits: Hits, kept: Mapping[int, Kept], alive: NDArray[np.bool_]) -> None:

@@ -32,8 +32,10 @@ from tallystick.rollup import Ints
 
 log = structlog.get_logger(__name__)
 
-GATHER_CELLS = 50_000
-"""Cells of commits that are summed up in memory before anything is folded: most of them are the same few cells."""
+GATHER_PARTS = 8
+"""Sums of commits, of like size, that are summed up in memory before anything is folded: most of them are the same few
+cells. Each cell is so summed up a few times only.
+"""
 FOLD_CELLS = 150_000
 FOLD_EVENTS = 500_000
 FOLD_IDLE_S = 5.0
@@ -120,7 +122,7 @@ class Keeper(threading.Thread):
         identities = published.identities
         stores = identities.memory_entries >= identity.FLUSH_ENTRIES or identities.frozen > 0
         due = (
-            (_gathers(published.overlay), self.gather),
+            (len(published.overlay.alike) >= GATHER_PARTS, self.gather),
             (self._fold_is_due(published), self.fold),
             (stores, self.store_identities),
             (bool(identities.mergeable()), self.merge_identities),
@@ -153,7 +155,7 @@ class Keeper(threading.Thread):
     def gather(self, db: apsw.Connection) -> None:
         """Sum up in memory what many commits added to few cells."""
         tail = self._tail()
-        parts = tail.published.overlay.settled
+        parts = tail.published.overlay.alike
         whole = rollup.merge(parts)
         self._do(tail, then=lambda: _change_overlay(tail, lambda overlay: overlay.gathered(parts, whole)))
 
@@ -309,12 +311,6 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _gathers(overlay: Overlay) -> bool:
-    """Say whether more was added since the last time than there was then: each cell is summed up a few times only."""
-    first, *others = map(len, overlay.settled) if overlay.settled else (0,)
-    return sum(others) >= max(GATHER_CELLS, first)
 
 
 def _slices(account_of: Ints, done: Folded, through: int) -> Iterator[list[int]]:

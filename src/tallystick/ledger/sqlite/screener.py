@@ -13,6 +13,7 @@ import structlog
 from tallystick.errors import Code, Problem
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.packed.segment import Damaged
+from tallystick.ledger.packed.series import Forecast
 from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.identity import FEW
 from tallystick.ledger.sqlite.job import Job
@@ -49,6 +50,7 @@ class Screener(threading.Thread):
         self._tail = tail
         self._secret = secret
         self._clock = clock
+        self._forecast = Forecast()
         self._ready = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._closing = self._busy = False
@@ -88,7 +90,7 @@ class Screener(threading.Thread):
         fingerprint([job], published, self._secret)
         if published.identities.may_have(job.fingerprint):
             return False
-        screen(job, NOTHING_KNOWN, published, tail.series, self._pause)
+        screen(job, NOTHING_KNOWN, published, tail.series, self._forecast, self._pause)
         return True
 
     def close(self) -> None:
@@ -156,7 +158,7 @@ class Screener(threading.Thread):
             work.future.result()
             tail = self._tail()
             published = tail.published
-        screen(job, known, published, tail.series, self._pause)
+        screen(job, known, published, tail.series, self._forecast, self._pause)
 
     def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,9 +27,15 @@ from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite import hold_tables, identity, series_table
 from tallystick.ledger.sqlite.book import Book, held
 from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, EVENTS, row, rows, secret
-from tallystick.ledger.sqlite.identity import MERGE_AT_ONCE, Identities, newest_alike
+from tallystick.ledger.sqlite.identity import Identities, newest_alike
 from tallystick.model import Catalog, Limit
 from tallystick.rollup import Cells
+
+
+LARGE_CELLS = 500
+"""Cells of a part at which the writer leaves it alone: for so many numpy lets go of the interpreter at each step, and
+others take it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class Overlay:
 
     def tidied(self) -> Overlay:
         """Return the same overlay with its newest parts merged where they are of like size: few are left to read."""
-        alike = newest_alike([len(cells) for cells in self.active])
+        alike = newest_alike([len(cells) for cells in self.active], LARGE_CELLS)
         if alike < 2:
             return self
         return replace(self, active=(*self.active[:-alike], rollup.merge(self.active[-alike:])))
@@ -71,15 +78,21 @@ class Overlay:
     @property
     def settled(self) -> tuple[Cells, ...]:
         """Return the active parts, oldest first, that `tidied` leaves alone from now on."""
-        last = max((at for at, cells in enumerate(self.active[:-1]) if len(cells) >= MERGE_AT_ONCE), default=-1)
+        last = max((at for at, cells in enumerate(self.active[:-1]) if len(cells) >= LARGE_CELLS), default=-1)
         return self.active[: last + 1]
 
+    @property
+    def alike(self) -> tuple[Cells, ...]:
+        """Return the newest of the parts that are left alone, as many as are of like size."""
+        settled = self.settled
+        return settled[len(settled) - newest_alike(list(map(len, settled)), sys.maxsize) :]
+
     def gathered(self, parts: Sequence[Cells], whole: Cells) -> Overlay:
-        """Return the same overlay with its oldest parts replaced by their sum, unless they are not its oldest now."""
-        count = len(parts)
-        if len(self.active) < count or any(a is not b for a, b in zip(self.active, parts, strict=False)):
+        """Return the same overlay with neighbouring parts replaced by their sum, unless they are not in it any more."""
+        places = [at for at, cells in enumerate(self.active) if any(cells is part for part in parts)]
+        if not places or len(places) < len(parts):
             return self
-        return replace(self, active=(whole, *self.active[count:]))
+        return replace(self, active=(*self.active[: places[0]], whole, *self.active[places[-1] + 1 :]))
 
     def freeze(self, through: int, events: int) -> Overlay:
         return Overlay(self.active, through, (), events)

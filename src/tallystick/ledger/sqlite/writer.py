@@ -191,7 +191,7 @@ class Writer(threading.Thread):
             others_turn = self._urgent_in_a_row >= URGENT_IN_A_ROW and bool(bulk or background)
             lane = bulk if others_turn else urgent or bulk
             self._urgent_in_a_row = self._urgent_in_a_row + 1 if lane is urgent else 0
-            while lane and (not works or room > 0):
+            while lane and (not works or lane[0].bytes <= room):
                 works.append(lane.popleft())
                 room -= works[-1].bytes
             if self._closing and not works:
