@@ -207,8 +207,8 @@ class Forecast:
             if found := index.find(ahead[at]):
                 last, ahead = max(last, found), ahead[at + 1 :]
                 break
-        expected: dict[Key, int] = {}
-        for key in (*ahead, *keys):
+        expected = dict(zip(ahead, range(last + 1, last + 1 + len(ahead)), strict=True))
+        for key in keys:
             expected.setdefault(key, last + 1 + len(expected))
-        self._waiting.append((is_done, keys))
+        self._waiting.append((is_done, list(expected)[len(ahead) :]))
         return np.array([expected[key] for key in keys], np.int64)

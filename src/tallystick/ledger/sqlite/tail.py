@@ -31,7 +31,6 @@ from tallystick.ledger.sqlite.identity import Identities, newest_alike
 from tallystick.model import Catalog, Limit
 from tallystick.rollup import Cells
 
-
 LARGE_CELLS = 500
 """Cells of a part at which the writer leaves it alone: for so many numpy lets go of the interpreter at each step, and
 others take it.
