@@ -37,7 +37,7 @@ Strand = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Postings:
-    """A segment's columns, packed, and what they add to the rollups; they hold if each series gets the number in them."""
+    """A segment's columns, packed, and what they add to the rollups; they hold if the numbers in them do."""
 
     columns: bytes
     digest: bytes
