@@ -41,6 +41,17 @@ def test_gathering_changes_no_sum_whatever_comes_meanwhile(before: list[int], be
     assert not parts or len(after.active) == len(overlay.active) - len(parts) + 1
 
 
+def test_what_was_put_off_is_not_done_all_at_once() -> None:
+    """However many parts came while somebody waited: the writer sums up a few cells, the keeper does the rest."""
+    overlay = Overlay((), 0)
+    for seed in range(20):
+        overlay = overlay.add(cells(LARGE_CELLS - 1, seed))
+    once = overlay.tidied()
+    assert once.active[:18] == overlay.active[:18]
+    assert len(once.active) == 19
+    assert total(once) == total(overlay)
+
+
 def test_a_sum_of_parts_that_were_frozen_meanwhile_is_dropped() -> None:
     """They are being folded, and what came after them is not theirs."""
     overlay = Overlay((), 0)
