@@ -192,7 +192,7 @@ class HoldLog(LimitLog):
     def _note_crossings(self, accounts: Iterable[str], now: int) -> None:
         """Note the thresholds that use has reached and that were not noted in this period yet."""
         for account in sorted(set(accounts)):
-            for limit in self._catalog.limits_of(account):
+            for limit in (each for each in self._catalog.limits_of(account) if each.thresholds):
                 standing = limits.standing(limit, Balance(self._used_of(limit, now)), now)
                 noted = {(each.threshold, each.start) for each in self._crossed.get(limit.id, ())}
                 for threshold in limits.reached(limit, standing):

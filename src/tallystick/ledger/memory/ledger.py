@@ -63,7 +63,7 @@ class MemoryLedger(HoldLog):
         self._recounts: list[Recount] = []
         self._places: dict[tuple[str, str, str], int] = {}
         self._claims: Claims = {}
-        self._used: defaultdict[tuple[str, str, int, int, int], set[Labels]] = defaultdict(set)
+        self._used: defaultdict[tuple[str, str, int, int, int], dict[Labels, set[Labels]]] = defaultdict(dict)
         self._commits = Commits()
 
     async def commit(self, batch: Batch, *, create_accounts: bool = False, bulk: bool = False) -> Mapping[int, Verdict]:
@@ -119,8 +119,8 @@ class MemoryLedger(HoldLog):
         warnings = Counter(
             (account, meter)
             for (account, meter, *_), used in self._used.items()
-            if len(set(map(without_value, used))) >= bound
-            or sum(labels != without_value(labels) for labels in used) >= values
+            if len(used) >= bound
+            or sum(labels != without for without, each in used.items() for labels in each) >= values
         )
         return Vitals(
             sequence=len(self._events),
@@ -211,19 +211,16 @@ class MemoryLedger(HoldLog):
         """Refuse the posting that needs one label set, or one distinct value, too many."""
         used = self._used[self._month(kept, posting)]
         without = without_value(posting.labels)
-        if (
-            without not in map(without_value, used)
-            and len(set(map(without_value, used))) >= self._settings.label_sets_max
-        ):
+        if without not in used and len(used) >= self._settings.label_sets_max:
             return verdicts.label_sets_exceeded(posting.meter)
-        is_new_value = posting.labels != without and posting.labels not in used
-        if is_new_value and len(used) >= self._settings.unique_values_max:
+        is_new_value = posting.labels != without and posting.labels not in used.get(without, ())
+        if is_new_value and sum(map(len, used.values())) >= self._settings.unique_values_max:
             return verdicts.unique_values_exceeded(posting.meter)
         return None
 
     def _use(self, kept: Kept, postings: Iterable[Posting]) -> None:
         for posting in postings:
-            self._used[self._month(kept, posting)].add(posting.labels)
+            self._used[self._month(kept, posting)].setdefault(without_value(posting.labels), set()).add(posting.labels)
 
     def _month(self, kept: Kept, posting: Posting) -> tuple[str, str, int, int, int]:
         return kept.account, posting.meter, self._catalog.meters[posting.meter].epoch, *month_of(kept.time)

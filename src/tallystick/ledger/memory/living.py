@@ -50,15 +50,16 @@ def live_spaces(changes: Sequence[Change], query: LiveQuery) -> list[LiveSpace]:
 
 def live_space(changes: Sequence[Change], space: str) -> LiveSpace:
     """Return what there is of one space, and what there was when it was deleted for the last time."""
-    closes, made = closes_of(changes, space), made_of(changes, space)
+    deletions = deletions_of(changes)
+    closes, made = closes_of(deletions, space), made_of(changes, space)
     states = [latest for latest in latest_of(changes) if latest.space == space]
     return LiveSpace(
         space,
         frozenset(container for container, times in made.items() if is_open(max(times), closes)),
         latest_of_month(closes),
         {container: latest_of_month(times) for container, times in made.items()},
-        counts_of([latest for latest in states if exists(changes, latest)]),
-        counts_of([latest for latest in states if closes and was_there(changes, latest, closes)]),
+        counts_of([latest for latest in states if exists(deletions, latest)]),
+        counts_of([latest for latest in states if closes and was_there(deletions, latest, closes)]),
     )
 
 
@@ -87,16 +88,18 @@ def place_of(resource: LiveResource) -> Name:
 
 
 def contents(changes: Sequence[Change]) -> Iterator[LiveResource]:
+    deletions = deletions_of(changes)
     for latest in latest_of(changes):
-        if latest.kind not in CONTAINERS and latest.state is not None and exists(changes, latest):
+        if latest.kind not in CONTAINERS and latest.state is not None and exists(deletions, latest):
             yield LiveResource(*name_of(latest), latest.time, latest.state)
 
 
 def containers(changes: Sequence[Change]) -> Iterator[LiveResource]:
     """Return the spaces and datasets: as they were upserted, or without a state where only their contents were."""
     own = {name_of(latest): latest for latest in latest_of(changes)}
+    deletions = deletions_of(changes)
     for space in {change.space for change in changes}:
-        closes = closes_of(changes, space)
+        closes = closes_of(deletions, space)
         for container, times in made_of(changes, space).items():
             said = own.get((space, container, space))
             if said is not None and said.state is not None and is_open(said.time, closes):
@@ -114,11 +117,13 @@ def latest_of(changes: Sequence[Change]) -> list[Change]:
     return list(latest.values())
 
 
-def closes_of(changes: Sequence[Change], space: str) -> list[int]:
+def deletions_of(changes: Sequence[Change]) -> list[Change]:
+    return [change for change in changes if change.state is None]
+
+
+def closes_of(deletions: Sequence[Change], space: str) -> list[int]:
     """Return when a space, or dataset, was deleted."""
-    return sorted(
-        {change.time for change in changes if change.kind in CONTAINERS and change.id == space and change.state is None}
-    )
+    return sorted({change.time for change in deletions if change.kind in CONTAINERS and change.id == space})
 
 
 def made_of(changes: Sequence[Change], space: str) -> dict[str, list[int]]:
@@ -136,24 +141,21 @@ def is_open(time: int, closes: Sequence[int]) -> bool:
     return all(close < time for close in closes)
 
 
-def ends_of(changes: Sequence[Change], latest: Change) -> list[int]:
+def ends_of(deletions: Sequence[Change], latest: Change) -> list[int]:
     """Return when the resource was deleted itself, at the time of its latest upsert or later."""
-    return [
-        change.time
-        for change in changes
-        if change.state is None and name_of(change) == name_of(latest) and change.time >= latest.time
-    ]
+    name = name_of(latest)
+    return [change.time for change in deletions if name_of(change) == name and change.time >= latest.time]
 
 
-def exists(changes: Sequence[Change], latest: Change) -> bool:
+def exists(deletions: Sequence[Change], latest: Change) -> bool:
     """Say whether a resource was deleted neither by itself nor with its space."""
-    return not ends_of(changes, latest) and is_open(latest.time, closes_of(changes, latest.space))
+    return not ends_of(deletions, latest) and is_open(latest.time, closes_of(deletions, latest.space))
 
 
-def was_there(changes: Sequence[Change], latest: Change, closes: Sequence[int]) -> bool:
+def was_there(deletions: Sequence[Change], latest: Change, closes: Sequence[int]) -> bool:
     """Say whether a resource ended when its space was deleted for the last time."""
     *before, last = closes
-    gone = any(end <= last for end in ends_of(changes, latest))
+    gone = any(end <= last for end in ends_of(deletions, latest))
     return latest.time <= last and is_open(latest.time, before) and not gone
 
 
