@@ -36,10 +36,11 @@ from tests.ledger.build import Desk, StillClock, asynchronous, audio, listed, qu
 from tests.ledger.conformance_metering import everything_of
 from tests.ledger.define import delete, meter, put, put_rates, rates, upsert, work
 from tests.ledger.script import Play
-from tests.postgres import split
 
 Tell = Callable[[str, int, int], None]
 PLACES = ("folder", "database")
+NODES = "nodes"
+"""A database whose tables are spread over them."""
 
 
 @pytest.fixture(autouse=True)
@@ -120,13 +121,13 @@ async def said(desk: Desk) -> dict[str, Any]:
 
 def place_of(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str | Path:
     """Name a place of a kind where there is no ledger."""
-    return tmp_path / "copy" if kind == "folder" else str(request.getfixturevalue("postgres"))
+    if kind == "folder":
+        return tmp_path / "copy"
+    return str(request.getfixturevalue("postgres_split" if kind == NODES else "postgres"))
 
 
-@pytest.mark.parametrize("kind", PLACES)
-def test_a_copy_and_a_copy_of_it_have_everything(
-    kind: str, tmp_path: Path, postgres: str, request: pytest.FixtureRequest
-) -> None:
+@pytest.mark.parametrize("kind", [*PLACES, NODES])
+def test_a_copy_and_a_copy_of_it_have_everything(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Sequences and times too; what comes from a folder is the same again when it has been in a database."""
     desk = Desk(tmp_path / "ledger")
     asyncio.run(lived(desk))
@@ -262,14 +263,6 @@ def test_a_ledger_that_changes_is_waited_for_and_not_copied(
     assert not (tmp_path / "copy").exists()
 
 
-def test_nothing_is_copied_into_a_ledger_that_is_spread_over_nodes(tmp_path: Path, postgres: str) -> None:
-    """A step is about many accounts, which no transaction there is."""
-    asyncio.run(said(Desk(tmp_path / "ledger")))
-    split(postgres)
-    with pytest.raises(LedgerError, match="spread over nodes"):
-        copied(tmp_path / "ledger", postgres)
-
-
 def test_a_ledger_of_a_newer_format_is_not_copied(tmp_path: Path, postgres: str) -> None:
     """Neither from a folder nor from a database."""
     asyncio.run(said(Desk(tmp_path / "ledger")))
@@ -310,7 +303,7 @@ def stopping(after: int) -> Tell:
     return tell
 
 
-@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("kind", [*PLACES, NODES])
 def test_a_copy_that_was_cut_short_stays_closed_and_goes_on(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -54,6 +54,22 @@ class Living:
     spaces: dict[tuple[int, str], Space] = field(default_factory=dict)
     once: dict[Counted, str] = field(default_factory=dict)
     records: dict[Recorded, Change] = field(default_factory=dict)
+
+    @property
+    def accounts(self) -> set[int]:
+        """The accounts that anything of it is of."""
+        named = {name.account for name in self.resources} | {account for account, _ in self.spaces}
+        return named | {key.resource.account for key in self.once} | {record.account for record in self.records}
+
+    def of(self, accounts: Set[int]) -> Living:
+        """Return what there is of some accounts."""
+        return Living(
+            self.newer,
+            {name: resource for name, resource in self.resources.items() if name.account in accounts},
+            {place: space for place, space in self.spaces.items() if place[0] in accounts},
+            {key: value for key, value in self.once.items() if key.resource.account in accounts},
+            {record: change for record, change in self.records.items() if record.account in accounts},
+        )
 
     def again(self, account: int, change: Change, once: Mapping[str, str], catalog: Catalog) -> frozenset[str]:
         """Return the meters that counted of a resource before what they are to compare now."""

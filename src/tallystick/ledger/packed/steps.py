@@ -128,12 +128,16 @@ class Step:
 
 
 class Unfinished(msgspec.Struct, frozen=True):
-    """What a copy that is not complete says of itself: whose it is, and after which step it stands."""
+    """What a copy that is not complete says of itself: whose it is, and after which step it stands.
+
+    Where each account's part of steps is a transaction of its own, changes of the catalog are ahead, up to `changed`.
+    """
 
     origin: str
     steps: int = 0
     events: int = 0
     mark: str = ""
+    changed: int = 0
 
     def refusal(self, name: str) -> str:
         """Say why a ledger that this is kept in cannot be opened."""
@@ -193,7 +197,11 @@ class Target(Protocol):
         """How far it is."""
 
     def take(self, contents: Sequence[Content], done: Unfinished) -> None:
-        """Write steps, and that they are done, as one transaction; durable on return."""
+        """Write steps, and that they are done; durable on return, and safe to repeat after a failure.
+
+        As one transaction, or, where no transaction is about several accounts, so that every part of it is there once
+        when it is repeated, however far it came.
+        """
 
     def finish(self, key_uses: dict[str, int]) -> None:
         """Write what is no part of the log. Safe to repeat."""

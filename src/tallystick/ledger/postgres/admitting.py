@@ -41,13 +41,15 @@ def owners_of(catalog: Catalog, calls: Sequence[HoldWork], jobs: Iterable[Job]) 
     return sorted(catalog.accounts[name].number for name in names if name in catalog.accounts)
 
 
-def append(db: Db, changes: Sequence[Admitting], recorded: int) -> tuple[int, int]:
-    """Write what became of holds and thresholds behind the logs of their accounts; returns the first and its entry."""
+def append(db: Db, changes: Sequence[Admitting], recorded: int, number: int) -> int:
+    """Write what became of holds and thresholds behind the logs of their accounts, as entries of this number.
+
+    Returns the first of these accounts.
+    """
     by_owner: dict[int, list[Admitting]] = {}
     for change in changes:
         by_owner.setdefault(change.owner, []).append(change)
     heads = log.heads(db, list(by_owner), lock=True)
-    ((number,),) = db.execute("SELECT nextval('entry_number')").fetchall()
     rows = []
     for owner, own in sorted(by_owner.items()):
         head = heads[owner]
@@ -59,7 +61,7 @@ def append(db: Db, changes: Sequence[Admitting], recorded: int) -> tuple[int, in
     ]
     if crossings:
         hold_tables.note(db, {row[0]: row[1] for row in rows}, crossings)
-    return rows[0][0], int(number)
+    return rows[0][0]
 
 
 @dataclass(slots=True, eq=False)
@@ -140,7 +142,10 @@ class Turn:
             hold_tables.let_go(self.db, over)
         if over or self.deciding.changes:
             log.move_clocks(self.db, self.owners, self.now)
-        return append(self.db, self.deciding.changes, self.now) if self.deciding.changes else None
+        if not self.deciding.changes:
+            return None
+        ((number,),) = self.db.execute("SELECT nextval('entry_number')").fetchall()
+        return append(self.db, self.deciding.changes, self.now, number), number
 
     # What decisions go by
 

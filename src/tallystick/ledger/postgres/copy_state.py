@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tallystick.errors import LedgerError
 from tallystick.ledger.packed.steps import Unfinished
-from tallystick.ledger.postgres import server
+from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
-from tallystick.ledger.postgres.migrating import is_distributed
 
+# A row of `replayed`, which no replay has, because the epochs of meters begin with 1.
+MARK = (0, "")
 _unfinished = msgspec.json.Decoder(Unfinished)
 
 
@@ -25,15 +28,6 @@ def refuse(db: Db, name: str) -> None:
         raise LedgerError(unfinished.refusal(name))
 
 
-def refuse_distributed(db: Db, url: str) -> None:
-    """Raise LedgerError where tables are spread over nodes: what writes a copy is about many accounts at once."""
-    if is_distributed(db):
-        raise LedgerError(
-            f"The tables of {server.named(url)} are spread over nodes, and nothing can be copied into them yet. Copy "
-            "into an empty database that is not spread, and spread that with tallystick migrate --citus."
-        )
-
-
 def write(db: Db, state: Unfinished) -> None:
     """Note how far the copy is."""
     db.execute(
@@ -45,3 +39,25 @@ def write(db: Db, state: Unfinished) -> None:
 def clear(db: Db) -> None:
     """Note that the copy is complete."""
     db.execute("DELETE FROM ledger WHERE name = 'copying'")
+
+
+def marked(db: Db, account: int) -> int:
+    """Return up to which step an account has its parts of them."""
+    statement = "SELECT through FROM replayed WHERE account = %s AND epoch = %s AND replay = %s"
+    found = db.execute(statement, (account, *MARK)).fetchall()
+    return int(found[0][0]) if found else 0
+
+
+def mark(db: Db, account: int, step: int) -> None:
+    """Note up to which step an account has its parts of them."""
+    db.execute(
+        """INSERT INTO replayed (account, epoch, replay, through, events) VALUES (%s, %s, %s, %s, 0)
+        ON CONFLICT (account, epoch, replay) DO UPDATE SET through = excluded.through""",
+        (account, *MARK, step),
+    )
+
+
+def unmark(db: Db, accounts: Sequence[int]) -> None:
+    """Forget what was noted of accounts, once all steps are done."""
+    which, named = shards.among(accounts)
+    db.execute(f"DELETE FROM replayed WHERE account {which} AND epoch = %s AND replay = %s", (named, *MARK))
