@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -15,8 +17,9 @@ from tallystick.errors import LedgerError
 from tallystick.ledger import comparing, copying
 from tallystick.ledger.copying import Copied
 from tallystick.ledger.packed.steps import Target
-from tallystick.ledger.postgres import copy_source, copy_state
+from tallystick.ledger.postgres import copy_source, copy_state, identities, locks
 from tallystick.ledger.postgres.copy_target import PostgresTarget
+from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.sqlite import file
 from tallystick.ledger.sqlite.copy_target import SqliteTarget
 from tallystick.model import (
@@ -36,6 +39,7 @@ from tests.ledger.build import Desk, StillClock, asynchronous, audio, listed, qu
 from tests.ledger.conformance_metering import everything_of
 from tests.ledger.define import delete, meter, put, put_rates, rates, upsert, work
 from tests.ledger.script import Play
+from tests.postgres import run
 
 Tell = Callable[[str, int, int], None]
 PLACES = ("folder", "database")
@@ -384,6 +388,78 @@ def test_a_copy_goes_on_when_a_connection_was_lost(lost: str, tmp_path: Path, po
         copied(desk.url, place, tell)
     assert copied(desk.url, place).faults == []
     assert asyncio.run(said(Desk(place, desk.clock))) == before
+
+
+def dying(after: int, *, is_committed: bool) -> Any:
+    """Make transactions of which one, the last, is cut short: as its COMMIT is due, or as it was done."""
+    begun, true = iter(range(1, after)), locks.transaction
+
+    @contextlib.contextmanager
+    def transaction(db: Db) -> Iterator[None]:
+        is_last = next(begun, None) is None
+        with true(db):
+            yield
+            if is_last and not is_committed:
+                raise Stopped
+        if is_last:
+            raise Stopped
+
+    return transaction
+
+
+def test_a_copy_over_nodes_may_be_cut_short_at_any_commit(
+    tmp_path: Path, postgres_split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its many transactions is there once or not yet, also where it goes on in steps of another size."""
+    desk = Desk(tmp_path / "ledger")
+    asyncio.run(lived(desk))
+    before = asyncio.run(said(desk))
+    cuts = 0
+    while cuts == 0 or run(postgres_split, "SELECT 1 FROM ledger WHERE name = 'copying'"):
+        with monkeypatch.context() as patched:
+            patched.setattr(copying, "GROUP_STEPS", 1 + cuts * 5 % 7)
+            patched.setattr(locks, "transaction", dying(2 + cuts % 3 + cuts // 8, is_committed=cuts % 2 == 0))
+            with contextlib.suppress(Stopped):
+                copied(desk.url, postgres_split)
+            cuts += 1
+    assert cuts > 10
+    assert asyncio.run(said(Desk(postgres_split, desk.clock))) == before
+
+
+OF_ACCOUNTS = ("entry", "frame", "posting", "identity", "series", "hold", "crossing", "resource", "space", "record")
+
+
+def test_over_nodes_no_transaction_of_a_copy_is_about_two_accounts(tmp_path: Path, postgres_split: str) -> None:
+    """The database itself says which of its transactions wrote a row."""
+    asyncio.run(lived(Desk(tmp_path / "ledger")))
+    assert copied(tmp_path / "ledger", postgres_split).faults == []
+    rows = " UNION ALL ".join(f"SELECT xmin::text AS wrote, account FROM {table}" for table in OF_ACCOUNTS)
+    wrote = run(postgres_split, f"SELECT count(DISTINCT account) FROM ({rows}) w GROUP BY wrote")
+    assert len(wrote) > 10
+    assert {*wrote} == {(1,)}
+    assert run(postgres_split, "SELECT count(*) FROM replayed WHERE epoch = 0") == [(0,)]
+
+
+@pytest.mark.parametrize("kind", ["database", NODES])
+def test_identities_with_one_fingerprint_are_copied_as_different_events(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each goes on to a fingerprint that is free, in and across transactions, and is known there ever after."""
+    true = identities.fingerprints
+    monkeypatch.setattr(
+        identities, "fingerprints", lambda secret, salt, *names: true(secret, salt, *names) % 3 + np.uint64(10 * salt)
+    )
+    desk, place = Desk(tmp_path / "ledger"), place_of(kind, tmp_path, request)
+    sent = [work(str(number), account=("acme", "globex")[number % 2]) for number in range(12)]
+
+    async def send(at: Desk) -> list[str]:
+        async with at.open() as ledger:
+            await put(ledger, meter())
+            return [*(await at.send(ledger, *sent[:7])), *(await at.send(ledger, *sent[7:]))]
+
+    assert asyncio.run(send(desk)) == ["accepted"] * 12
+    assert copied(desk.url, place).faults == []
+    assert asyncio.run(send(Desk(place, desk.clock))) == ["duplicate"] * 12
 
 
 # What is not the same
