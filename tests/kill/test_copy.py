@@ -15,6 +15,7 @@ from tallystick.errors import LedgerError
 from tallystick.model import EventQuery
 from tests.ledger.build import Desk, audio, listed, tokens, usage
 from tests.ledger.define import upsert
+from tests.postgres import split
 
 KILLS = int(os.environ.get("TALLYSTICK_TEST_COPY_KILLS", "3"))
 COMMITS = 60
@@ -43,12 +44,14 @@ async def told(desk: Desk) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["into a database", "into a folder"])
+@pytest.mark.parametrize("way", ["into a database", "over nodes", "into a folder"])
 def test_a_copy_that_is_killed_again_and_again_loses_and_repeats_nothing(
     way: str, tmp_path: Path, postgres: str
 ) -> None:
     """Until it is complete it does not open, and the same command goes on; in the end both say the same."""
-    origin, place = (tmp_path / "ledger", postgres) if way == "into a database" else (postgres, tmp_path / "copy")
+    origin, place = (postgres, tmp_path / "copy") if way == "into a folder" else (tmp_path / "ledger", postgres)
+    if way == "over nodes":
+        split(postgres)
     asyncio.run(filled(Desk(origin)))
     before = asyncio.run(told(Desk(origin)))
     command = [sys.executable, "-m", "tests.kill.copy_child", str(origin), str(place)]

@@ -21,8 +21,8 @@ from tallystick.ledger.postgres.ledger import PostgresLedger
 from tests.ledger.build import Desk
 from tests.ledger.test_admission_model import lines, told
 from tests.ledger.test_model import Housekeeping, Twins
-from tests.ledger.test_model_postgres import Chores
-from tests.postgres import Databases
+from tests.ledger.test_model_postgres import Chores, Unordered
+from tests.postgres import Databases, split
 
 EXAMPLES = int(os.environ.get("TALLYSTICK_TEST_EXAMPLES", "8"))
 SEEDS = int(os.environ.get("TALLYSTICK_TEST_SCRIPTS", "2"))
@@ -36,6 +36,7 @@ class Movers(Twins):
     """Drives a ledger that goes on somewhere else again and again."""
 
     databases: Databases
+    is_split = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +62,8 @@ class Movers(Twins):
         if is_database:
             place = self.databases.take()
             self._urls.append(place)
+            if self.is_split:
+                split(place)
         else:
             self._folders += 1
             place = str(Path(self._folder.name, f"moved-{self._folders}"))
@@ -77,12 +80,19 @@ class Movers(Twins):
                 self.databases.give_back(url)
 
 
-class Moving:
-    """Brings the ledger of a desk to a place of the other kind."""
+class SplitMovers(Unordered, Movers):
+    """Drives one whose databases are spread over nodes."""
 
-    def __init__(self, folder: Path, databases: Databases) -> None:
+    is_split = True
+
+
+class Moving:
+    """Brings the ledger of a desk to a place of the other kind; with `is_split` to a database spread over nodes."""
+
+    def __init__(self, folder: Path, databases: Databases, *, is_split: bool) -> None:
         self._folder = folder
         self._databases = databases
+        self._is_split = is_split
         self._urls: list[str] = []
         self._moves = 0
 
@@ -91,11 +101,13 @@ class Moving:
         if isinstance(desk.url, Path):
             self._urls.append(self._databases.take())
             place: str | Path = self._urls[-1]
+            if self._is_split:
+                split(self._urls[-1])
         else:
             place = self._folder / str(self._moves)
         made = copy(str(desk.url), str(place), desk.settings, quiet, desk.clock)
         assert made.faults == []
-        desk.url = place
+        desk.url, desk.is_split = place, self._is_split and isinstance(place, str)
 
     def end(self) -> None:
         """Give back what was taken."""
@@ -103,16 +115,17 @@ class Moving:
             self._databases.give_back(url)
 
 
+@pytest.mark.parametrize("is_split", [False, True])
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_holds_and_limits_go_on_in_a_copy(
-    seed: int, tmp_path: Path, postgres_server: Databases, monkeypatch: pytest.MonkeyPatch
+    seed: int, is_split: bool, tmp_path: Path, postgres_server: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Holds, events, limits and time in any order, with a copy twice on the way: nobody is told anything else."""
     monkeypatch.setattr(copying, "GROUP_STEPS", 3)
     monkeypatch.setattr(copy_source, "ACTIVE_S", 0)
     script = list(lines(random.Random(1000 + seed)))
     memory = asyncio.run(told(Desk("memory:"), script, reopens=False))
-    moving = Moving(tmp_path, postgres_server)
+    moving = Moving(tmp_path, postgres_server, is_split=is_split)
     try:
         moved = asyncio.run(told(Desk(tmp_path / "0"), script, reopens=True, between=moving))
     finally:
@@ -121,7 +134,10 @@ def test_holds_and_limits_go_on_in_a_copy(
 
 
 @pytest.mark.slow
-def test_a_copy_says_what_the_ledger_said(postgres_server: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("movers", [Movers, SplitMovers])
+def test_a_copy_says_what_the_ledger_said(
+    movers: type[Movers], postgres_server: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever happened before, every reply of a copy, and of copies of copies, is that of the oracle."""
     monkeypatch.setattr(copying, "GROUP_STEPS", 3)
     monkeypatch.setattr(copy_source, "RECOUNT_EVENTS", 4)
@@ -129,5 +145,5 @@ def test_a_copy_says_what_the_ledger_said(postgres_server: Databases, monkeypatc
     monkeypatch.setattr(Movers, "databases", postgres_server, raising=False)
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     run_state_machine_as_test(
-        Movers, settings=settings(max_examples=EXAMPLES, stateful_step_count=30, suppress_health_check=checks)
+        movers, settings=settings(max_examples=EXAMPLES, stateful_step_count=30, suppress_health_check=checks)
     )

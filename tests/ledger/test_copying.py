@@ -420,7 +420,7 @@ def test_a_copy_over_nodes_may_be_cut_short_at_any_commit(
             patched.setattr(copying, "GROUP_STEPS", 1 + cuts * 5 % 7)
             patched.setattr(locks, "transaction", dying(2 + cuts % 3 + cuts // 8, is_committed=cuts % 2 == 0))
             with contextlib.suppress(Stopped):
-                copied(desk.url, postgres_split)
+                assert copied(desk.url, postgres_split).faults == []
             cuts += 1
     assert cuts > 10
     assert asyncio.run(said(Desk(postgres_split, desk.clock))) == before

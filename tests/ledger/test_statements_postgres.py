@@ -38,8 +38,9 @@ ELSEWHERE = {
     "copy_source.py",
     "copy_state.py",
     "copy_target.py",
+    "copy_writing.py",
 }
-"""What these say is said before tables are spread, or of such as are not; what a copy reads is watched by its tests."""
+"""What these say is said before tables are spread, or of such as are not; what copies say is watched by their tests."""
 
 
 @pytest.mark.parametrize(
