@@ -21,6 +21,7 @@ from tallystick.cli.importing.drafts import with_id
 from tallystick.cli.importing.elements import elements_of
 from tallystick.cli.importing.json_drafts import json_drafter
 from tallystick.cli.importing.mapping import mapping_of
+from tallystick.cli.importing.reading import Files, reader
 from tallystick.cli.importing.records import Records
 from tallystick.cli.importing.run import Import, Rejects
 from tallystick.cli.source import Door, Folder, Question
@@ -124,7 +125,8 @@ async def one_by_one(door: Door, content: bytes) -> Found:
 async def imported(door: Door, path: Path) -> Found:
     """Import a file."""
     rejects = Rejects(path.with_name("rejects"))
-    (tally,), whole = await Import([str(path)], PLAIN, "ndjson", None, False, rejects).run(door)
+    with reader(Files([str(path)], PLAIN, "ndjson", None)) as read:
+        (tally,), whole = await Import([str(path)], False, rejects).run(read, door)
     rejects.close()
     assert whole
     found = [json.loads(line) for line in rejects.path.read_text().splitlines()] if rejects.written else []

@@ -199,15 +199,16 @@ def test_a_server_with_a_smaller_bound_gets_smaller_batches(tmp_path: Path) -> N
 
 
 def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Killed again and again, run to its end at last: each line counts once, equal ones too."""
+    """Killed again and again, a pipe or a file, and run to its end at last: each line counts once, equal ones too."""
     rng = random.Random(11)
     found = jobs(30_000)
     (tmp_path / "a.csv").write_text(table_of(found, ","))
-    command = ["import", str(tmp_path / "a.csv"), "--map", "ms=duration:ms", *SET]
-    whole = [sys.executable, "-m", "tallystick", *command, "--data", str(tmp_path / "d")]
+    command = [str(tmp_path / "a.csv"), "--map", "ms=duration:ms", *SET]
     kept_before_the_end = 0
-    for _ in range(3):
-        process = subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for name in ("-", str(tmp_path / "a.csv"), "-"):
+        whole = [sys.executable, "-m", "tallystick", "import", name, *command[1:], "--as", "csv"]
+        with (tmp_path / "a.csv").open("rb") as file:
+            process = subprocess.Popen([*whole, "--data", str(tmp_path / "d")], stdin=file, stderr=subprocess.DEVNULL)
         wal, size = tmp_path / "d" / "ledger.db-wal", 0
         while process.poll() is None and size < 400_000:
             time.sleep(0.005)
@@ -217,7 +218,7 @@ def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         process.wait(30)
         kept_before_the_end = max(kept_before_the_end, size)
     assert kept_before_the_end > 0
-    end = imported(tmp_path / "d", *command[1:])
+    end = imported(tmp_path / "d", *command)
     assert end["accepted"] + end["duplicate"] == len(found)
     assert end["duplicate"] > 0
     assert totals(tmp_path / "d") == (len(found), Decimal(sum(job["ms"] for job in found)) / 1000)
@@ -268,6 +269,7 @@ def test_an_import_that_cannot_be_meant_ends_with_2(tmp_path: Path, arguments: l
 def test_a_door_without_room_is_asked_again_and_the_wait_has_an_end(tmp_path: Path) -> None:
     """A batch that got no answer is sent again; what was kept of it is a duplicate then, not lost and not twice."""
     from tallystick.cli.importing.mapping import mapping_of
+    from tallystick.cli.importing.reading import Files, reader
     from tallystick.cli.importing.run import Import, Rejects
     from tallystick.cli.options import Failure
     from tallystick.cli.source import Answer, Door, Folder, Question
@@ -288,8 +290,10 @@ def test_a_door_without_room_is_asked_again_and_the_wait_has_an_end(tmp_path: Pa
     async def run() -> None:
         app = await open_app(Settings(url="memory:", operator_key=OPERATOR))
         try:
-            work = Import([str(tmp_path / "a.ndjson")] * 5, mapping_of((), (), "UTC"), None, None, False, rejects)
-            (first, *rest), whole = await work.run(Flaky(Folder(app, OPERATOR)))
+            files = Files([str(tmp_path / "a.ndjson")] * 5, mapping_of((), (), "UTC"), None, None)
+            with reader(files) as read:
+                door = Flaky(Folder(app, OPERATOR))
+                (first, *rest), whole = await Import(files.names, False, rejects).run(read, door)
         finally:
             await app.close()
         assert whole

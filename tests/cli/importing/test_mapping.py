@@ -37,7 +37,7 @@ def event_of(drafts: Drafts, at: int = 0) -> dict[str, Any]:
 
 
 def row(columns: str, cells: str, maps: Sequence[str] = (), sets: Sequence[str] = (), zone: str = "UTC") -> Any:
-    draft = row_drafter(columns.split(","), mapping_of(maps, sets, zone))
+    draft = row_drafter(columns.split(","), mapping_of(maps, sets, zone), [])
     return event_of(draft(Records([2], [cells.encode("utf-8", "surrogateescape")], [[c] for c in cells.split(",")])))
 
 
@@ -242,7 +242,7 @@ def test_rows_together_become_what_each_becomes_alone(size: int, zone: str, data
     columns += [[str(at) for at in range(size)], [f"{at}" * 5 for at in range(size)]]
     names = ["id", "source", "data.any", "billing", "time", "quantity", "a", "b", "c", "50%.d"]
     plan = mapping_of(["a=a:ms", "b=b:s", "c=c:ms", "50%.d=deep.50%.d:ms"], ["e=100%s"], zone)
-    draft = row_drafter(names, plan)
+    draft = row_drafter(names, plan, [])
     raws = [b"line %d" % at for at in range(size)]
     together = draft(Records(range(size), raws, columns))
     alone = [draft(Records([at], [raw], [[column[at]] for column in columns])) for at, raw in enumerate(raws)]

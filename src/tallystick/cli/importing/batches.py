@@ -39,14 +39,20 @@ class Refusal:
 
 @dataclass(slots=True)
 class Batch:
-    """Events to send, the lines they came from, and what none could be made of; `read` is of the file."""
+    """Events to send, the lines they came from, and what none could be made of.
+
+    `share` is how much of the file has been read by then, None if nobody knows; `notes` are for whoever imports it. The
+    last one of a file `ends` it, and says why where the rest of it could not be read.
+    """
 
     events: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     raws: list[bytes] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     size: int = 0
-    read: int = 0
+    share: float | None = None
+    notes: list[str] = field(default_factory=list)
+    ends: bool = False
     broken: str | None = None
     _digests: dict[int, bytes] = field(default_factory=dict)
 
@@ -95,15 +101,15 @@ def _without(unfit: Mapping[int, Unfit], records: Records, drafts: Drafts) -> tu
 
 
 def batches_of(file: Opened, plan: Plan, form: str | None, delimiter: str | None) -> Iterator[Batch]:
-    """Yield the batches of one file; the last one says it where the rest of the file could not be read.
+    """Yield the batches of one file, at least one.
 
     Raises Failure where the mapping does not fit the file, before the first batch.
     """
     ordinals, batch = Ordinals(), Batch()
     try:
-        chunks, draft = _reader(file, plan, form or form_of(file.name, file.content), delimiter)
+        chunks, draft = _reader(file, plan, form or form_of(file.name, file.content), delimiter, batch.notes)
     except UNREADABLE as error:
-        yield Batch(broken=str(error) or type(error).__name__)
+        yield Batch(ends=True, broken=str(error) or type(error).__name__)
         return
     while True:
         try:
@@ -115,16 +121,18 @@ def batches_of(file: Opened, plan: Plan, form: str | None, delimiter: str | None
             batch.add(chunk, draft)
         if chunk is None or batch.is_full:
             batch.complete(ordinals)
-            batch.read = file.read()
+            batch.share, batch.ends = file.share(), chunk is None
             yield batch
             batch = Batch()
         if chunk is None:
             return
 
 
-def _reader(file: Opened, plan: Plan, form: str, delimiter: str | None) -> tuple[Iterator[Records], Drafter]:
+def _reader(
+    file: Opened, plan: Plan, form: str, delimiter: str | None, notes: list[str]
+) -> tuple[Iterator[Records], Drafter]:
     if form in (CSV, TSV):
         rows = Rows(file.content, delimiter or DELIMITERS[form])
-        return iter(rows), row_drafter(rows.columns, plan)
+        return iter(rows), row_drafter(rows.columns, plan, notes)
     assert form in (NDJSON, JSON)
     return (lines_of if form == NDJSON else elements_of)(file.content), json_drafter(plan)

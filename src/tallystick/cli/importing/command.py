@@ -48,6 +48,7 @@ def import_(form: str, **flags: Any) -> None:
     """
     place = source.place_of(flags)
     from tallystick.cli.importing.mapping import mapping_of
+    from tallystick.cli.importing.reading import Files
     from tallystick.cli.importing.run import Import, Rejects
     from tallystick.windows import is_zone
 
@@ -57,11 +58,12 @@ def import_(form: str, **flags: Any) -> None:
         raise options.Failure("--delimiter must be one character.")
     plan = mapping_of(flags["maps"], flags["sets"], flags["tz"])
     rejects = Rejects(flags["rejects"])
-    work = Import(flags["files"], plan, flags["kind"], flags["delimiter"], flags["dry_run"], rejects)
+    files = Files(flags["files"], plan, flags["kind"], flags["delimiter"])
+    work = Import(files.names, flags["dry_run"], rejects)
     import asyncio
 
     try:
-        tallies, whole = asyncio.run(_run(place, work))
+        tallies, whole = asyncio.run(_run(place, files, work))
     finally:
         rejects.close()
     if flags["dry_run"]:
@@ -78,11 +80,14 @@ def _write(form: str, tallies: list[output.Row]) -> None:
         output.write_rows(form, COLUMNS, tallies, total if len(tallies) > 1 else None)
 
 
-async def _run(place: source.Place, work: Any) -> Any:
+async def _run(place: source.Place, files: Any, work: Any) -> Any:
     from tallystick.cli import runtime
+    from tallystick.cli.importing.reading import reader
 
     runtime.settle()
     if work.dry_run:
         place = place.or_nothing()
-    async with place.open(makes=not work.dry_run) as door:
-        return await work.run(door)
+    # Files that are read apart are begun while the ledger opens.
+    with reader(files) as read:
+        async with place.open(makes=not work.dry_run) as door:
+            return await work.run(read, door)

@@ -32,9 +32,9 @@ class Opened:
     size: int | None
     _file: IO[bytes]
 
-    def read(self) -> int:
-        """Return how many bytes of the file itself have been read."""
-        return self._file.tell() if self.size is not None else 0
+    def share(self) -> float | None:
+        """Return how much of the file has been read, from 0 to 1; None if nobody knows."""
+        return self._file.tell() / self.size if self.size else None
 
 
 @contextmanager

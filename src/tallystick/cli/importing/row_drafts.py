@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Union
 
-import click
-
 from tallystick.cli.importing.columns import Cells, Column, Fixed, Table, json_text
 from tallystick.cli.importing.drafts import OWN_SOURCE, Drafter, Drafts, digest_of
 from tallystick.cli.importing.mapping import Plan, Target, overlap, path_of, refuse_repeated
@@ -21,8 +19,11 @@ _Member = Union[str, list[str], Cells, "_Members"]
 _Members = dict[str, _Member]
 
 
-def row_drafter(columns: Sequence[str], plan: Plan) -> Drafter:
-    """Return what makes events of rows with these columns; raises Failure where the mapping does not fit them."""
+def row_drafter(columns: Sequence[str], plan: Plan, notes: list[str]) -> Drafter:
+    """Return what makes events of rows with these columns, and note what is left out.
+
+    Raises Failure where the mapping does not fit them.
+    """
     if unknown := [column for column in plan.columns if column not in columns]:
         raise Failure(f"There is no column {unknown[0]!r} to map. The columns are: {', '.join(columns)}.")
     taken = [target.path for targets in plan.columns.values() for target in targets] + list(plan.fixed)
@@ -30,7 +31,7 @@ def row_drafter(columns: Sequence[str], plan: Plan) -> Drafter:
     for at, column in enumerate(columns):
         named = [Target(path_of(column))] if column and column not in plan.columns else []
         if named and any(overlap(named[0].path, path) for path in taken):
-            click.echo(f"The column {column!r} is left out: its field gets another value.", err=True)
+            notes.append(f"The column {column!r} is left out: its field gets another value.")
             named = []
         targets += [(at, target) for target in (*plan.columns.get(column, ()), *named)]
     refuse_repeated([*(target.path for _, target in targets), *plan.fixed])

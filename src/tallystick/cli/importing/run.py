@@ -6,22 +6,19 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from tallystick.cli import output
-from tallystick.cli.importing.batches import Batch, Refusal, batches_of
-from tallystick.cli.importing.mapping import Plan
-from tallystick.cli.importing.opened import Opened, opened
+from tallystick.cli.importing.batches import Batch, Refusal
+from tallystick.cli.importing.reading import Read
 from tallystick.cli.options import Failure
 from tallystick.cli.progress import Progress, clear
 from tallystick.cli.source import Answer, Door, Question
-from tallystick.ingest.accept import beside
 
 UNDER_WAY_MAX = 3
 RETRY_S_MAX = 60
@@ -86,47 +83,38 @@ class Rejects:
 
 @dataclass(slots=True)
 class Import:
-    """What to import, and how; `answered` once the door is known to answer."""
+    """Which files are imported, and how; `answered` once the door is known to answer."""
 
-    files: Sequence[str]
-    plan: Plan
-    form: str | None
-    delimiter: str | None
+    names: Sequence[str]
     dry_run: bool
     rejects: Rejects
     answered: bool = False
 
-    async def run(self, door: Door) -> tuple[list[Tally], bool]:
-        """Import one file after the other; returns their tallies, and whether each was read to its end."""
+    async def run(self, read: Read, door: Door) -> tuple[list[Tally], bool]:
+        """Import what is read, file after file; returns their tallies, and whether each was read to its end."""
         tallies, whole = [], True
-        for name in self.files:
-            try:
-                with opened(name) as file:
-                    tally, broken = await self._file(door, file)
-            except OSError as error:
-                raise Failure(f"{name} cannot be read: {error.strerror or error}.") from None
+        for name in self.names:
+            tally, broken = await self._file(name, read, door)
             tallies.append(tally)
             if broken is not None:
                 click.echo(f"{name} could not be read to its end: {broken}", err=True)
                 whole = False
         return tallies, whole
 
-    async def _file(self, door: Door, file: Opened) -> tuple[Tally, str | None]:
-        tally, progress, broken = Tally(file.name), Progress("lines"), None
+    async def _file(self, name: str, read: Read, door: Door) -> tuple[Tally, str | None]:
+        tally, progress, batch = Tally(name), Progress("lines"), Batch()
         under_way: deque[tuple[Batch, asyncio.Task[list[Refusal]]]] = deque()
 
         async def settle() -> None:
             batch, sending = under_way.popleft()
-            self.rejects.add(file.name, sorted([*batch.refused, *await sending], key=lambda refusal: refusal.line))
-            lines = progress.count + len(batch.events) + len(batch.refused)
-            progress.note(lines, batch.read / file.size if file.size else None)
+            self.rejects.add(name, sorted([*batch.refused, *await sending], key=lambda refusal: refusal.line))
+            progress.note(progress.count + len(batch.events) + len(batch.refused), batch.share)
 
-        batches = self._batches(file)
-        # Nobody knows how long a pipe lets one wait, and what is under way must not wait for it.
-        read = asyncio.to_thread if file.size is None else beside
         try:
-            while (batch := await read(partial(next, batches, None))) is not None:
-                broken = batch.broken
+            while not batch.ends:
+                batch = await read()
+                for note in batch.notes:
+                    click.echo(note, err=True)
                 under_way.append((batch, asyncio.create_task(self._send(door, batch, tally))))
                 while len(under_way) >= UNDER_WAY_MAX:
                     await settle()
@@ -136,14 +124,8 @@ class Import:
             await _abandon([sending for _, sending in under_way])
             clear()
             raise
-        progress.end(file.name)
-        return tally, broken
-
-    def _batches(self, file: Opened) -> Iterator[Batch]:
-        try:
-            yield from batches_of(file, self.plan, self.form, self.delimiter)
-        except Failure as failure:
-            raise Failure(f"{file.name}: {failure.message}") from None
+        progress.end(name)
+        return tally, batch.broken
 
     async def _send(self, door: Door, batch: Batch, tally: Tally) -> list[Refusal]:
         """Send a batch until there is a verdict on every event of it; it may be sent any number of times."""
