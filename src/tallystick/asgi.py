@@ -15,7 +15,6 @@ from tallystick.api import (
     audit,
     auth,
     backups,
-    dashboard,
     documents,
     errors,
     events,
@@ -43,7 +42,6 @@ from tallystick.api.description import describe
 from tallystick.api.ids import ids_of
 from tallystick.api.routing import Route, Routing
 from tallystick.app import App
-from tallystick.dashboard.pages import PAGES
 from tallystick.dialect import Dialect
 from tallystick.dialects import DIALECTS
 from tallystick.errors import Code, Problem
@@ -136,13 +134,23 @@ API = Routing(ROUTES, DIALECTS)
 
 async def page(call: http.Call) -> Reply:
     """Answer a browser with a page, which asks the API of this process for what it shows."""
+    from tallystick.api import dashboard
+
     return await dashboard.answer(call, create(call.app, API))
 
 
-PAGE_ROUTES = tuple(Route(each.method, each.path, page) for each in PAGES)
-"""For people, not for programs: they are no part of the API, and /openapi.json knows nothing of them."""
+@cache
+def everything() -> Routing:
+    """Return what answers programs, and people; a process that serves no pages never imports what makes them.
 
-ROUTING = Routing((*ROUTES, *PAGE_ROUTES), (*DIALECTS, dashboard.DIALECT))
+    Pages are no part of the API, and /openapi.json knows nothing of them.
+    """
+    from tallystick.api import dashboard
+    from tallystick.dashboard.pages import PAGES
+
+    pages = (Route(each.method, each.path, page) for each in PAGES)
+    return Routing((*ROUTES, *pages), (*DIALECTS, dashboard.DIALECT))
+
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """What is asked every few seconds, by machines: not worth a line unless somebody looks closely."""
@@ -153,7 +161,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 def create(app: App, routing: Routing | None = None) -> Asgi:
     """Return the ASGI application over an open app; without a routing the settings say what answers."""
-    routing = routing or (ROUTING if app.settings.dashboard else API)
+    routing = routing or (everything() if app.settings.dashboard else API)
     # Bound once: every request writes a line.
     log = LOG.bind()
 

@@ -26,7 +26,7 @@ OPERATOR = "an-operator-key-of-more-than-thirty-two-characters"
 NOON = 1_793_534_400_000_000  # 2026-11-01T12:00:00Z
 HOUR = 3_600_000_000
 
-ROUTING = asgi.ROUTING
+ROUTING = asgi.everything()
 """What answers where; a test may put in another one."""
 
 Message = dict[str, Any]

@@ -201,7 +201,7 @@ class Folder:
     token: str
 
     async def ask(self, question: Question) -> Answer:
-        from tallystick.asgi import create
+        from tallystick.asgi import API, create
 
         path, _, query = question.target.partition("?")
         headers = {**question.headers(self.token), "Content-Length": str(len(question.body))}
@@ -231,7 +231,7 @@ class Folder:
             else:
                 parts.append(message["body"])
 
-        await create(self.app)(scope, receive, send)
+        await create(self.app, API)(scope, receive, send)
         found = {name.decode("latin-1"): value.decode("latin-1") for name, value in start["headers"]}
         return Answer(start["status"], b"".join(parts), found)
 
