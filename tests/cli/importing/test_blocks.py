@@ -19,9 +19,10 @@ from tallystick.app import open_app
 from tallystick.cli.importing import batches, json_drafts, records
 from tallystick.cli.importing.drafts import with_id
 from tallystick.cli.importing.elements import elements_of
+from tallystick.cli.importing.files import Files
 from tallystick.cli.importing.json_drafts import json_drafter
 from tallystick.cli.importing.mapping import mapping_of
-from tallystick.cli.importing.reading import Files, reader
+from tallystick.cli.importing.reading import reader
 from tallystick.cli.importing.records import Records
 from tallystick.cli.importing.run import Import, Rejects
 from tallystick.cli.source import Door, Folder, Question

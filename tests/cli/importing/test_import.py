@@ -268,8 +268,9 @@ def test_an_import_that_cannot_be_meant_ends_with_2(tmp_path: Path, arguments: l
 
 def test_a_door_without_room_is_asked_again_and_the_wait_has_an_end(tmp_path: Path) -> None:
     """A batch that got no answer is sent again; what was kept of it is a duplicate then, not lost and not twice."""
+    from tallystick.cli.importing.files import Files
     from tallystick.cli.importing.mapping import mapping_of
-    from tallystick.cli.importing.reading import Files, reader
+    from tallystick.cli.importing.reading import reader
     from tallystick.cli.importing.run import Import, Rejects
     from tallystick.cli.options import Failure
     from tallystick.cli.source import Answer, Door, Folder, Question

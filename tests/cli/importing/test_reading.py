@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.cli.importing import batches, reading
+from tallystick.cli.importing import batches, files, reading
 from tallystick.cli.importing.batches import Batch
+from tallystick.cli.importing.files import Files
 from tallystick.cli.importing.mapping import mapping_of
-from tallystick.cli.importing.reading import Files, Read, reader
+from tallystick.cli.importing.reading import Read, reader
 from tallystick.cli.options import Failure
 
 FILES = Files(["a.csv", "b.csv"], mapping_of(["n=duration:ms"], ["type=audio.processed"], "UTC"), None, None)
@@ -26,7 +27,7 @@ IMPORT = [sys.executable, "-m", "tallystick", "import", "-", "--as", "csv", "--s
 @pytest.fixture(autouse=True)
 def always_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read everything apart, from a folder of the test's own."""
-    monkeypatch.setattr(reading, "APART_BYTES", 0)
+    monkeypatch.setattr(files, "APART_BYTES", 0)
     monkeypatch.chdir(tmp_path)
 
 

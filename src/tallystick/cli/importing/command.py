@@ -47,8 +47,8 @@ def import_(form: str, **flags: Any) -> None:
                --set source=clips --set type=audio.processed --set account=radio
     """
     place = source.place_of(flags)
+    from tallystick.cli.importing.files import Files
     from tallystick.cli.importing.mapping import mapping_of
-    from tallystick.cli.importing.reading import Files
     from tallystick.cli.importing.run import Import, Rejects
     from tallystick.windows import is_zone
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from tallystick.cli import runtime
-from tallystick.cli.importing.reading import Files
+from tallystick.cli.importing.files import Files
 from tallystick.cli.options import Failure
 
 LOOK_EVERY_S = 1.0

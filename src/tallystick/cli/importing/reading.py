@@ -1,4 +1,4 @@
-"""What reads the files of an import: a thread of this process, or one of its own where there is much to read."""
+"""Who reads the files of an import: a thread of this process, or where there is much to read a process of its own."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
-from tallystick.cli.importing.batches import Batch, batches_of
-from tallystick.cli.importing.mapping import Plan
-from tallystick.cli.importing.opened import STDIN, opened
+from tallystick.cli.importing.batches import Batch
+from tallystick.cli.importing.files import Files
 from tallystick.cli.options import Failure
-from tallystick.ingest.accept import beside
 
-APART_BYTES = 8 << 20
-"""So many bytes of files, or a pipe, are worth the start of a process."""
 PIPE_BYTES = 1 << 20
 READER = "tallystick.cli.importing.reader"
 
@@ -28,38 +23,12 @@ Read = Callable[[], Awaitable[Batch]]
 """Reads the next batch of some files, one file after the other; raises Failure where one cannot be read at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What to read, and how events are made of it."""
-
-    names: Sequence[str]
-    plan: Plan
-    form: str | None
-    delimiter: str | None
-
-    def batches(self) -> Iterator[Batch]:
-        """Yield the batches of one file after the other."""
-        for name in self.names:
-            try:
-                with opened(name) as file:
-                    yield from batches_of(file, self.plan, self.form, self.delimiter)
-            except OSError as error:
-                raise Failure(f"{name} cannot be read: {error.strerror or error}.") from None
-            except Failure as failure:
-                raise Failure(f"{name}: {failure.message}") from None
-
-    @property
-    def are_short(self) -> bool:
-        """Say whether they have few bytes together; of a pipe nobody knows."""
-        files = [name for name in self.names if os.path.isfile(name)]
-        pipes = [name for name in self.names if name == STDIN or (os.path.exists(name) and name not in files)]
-        return not pipes and sum(map(os.path.getsize, files)) < APART_BYTES
-
-
 @contextmanager
 def reader(files: Files) -> Iterator[Read]:
     """Begin to read files; it ends with the block."""
     if files.are_short:
+        from tallystick.ingest.accept import beside
+
         yield partial(beside, partial(next, files.batches()))
         return
     with _process(files) as process:
