@@ -31,7 +31,7 @@ hammer: $(READY)
 	TALLYSTICK_TEST_CLIENTS=256 TALLYSTICK_TEST_HISTORIES=200 TALLYSTICK_TEST_SPLIT_ONE_OF=1 \
 		$(BIN)/python -m pytest tests/ledger/test_hammer.py
 
-# All that is tested of commits that are split by account; make test runs one of four.
+# All that is tested of commits that are split by account; make test runs one of six.
 split: $(READY)
 	TALLYSTICK_TEST_SPLIT_ONE_OF=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests -k "split or Split"
 

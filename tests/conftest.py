@@ -29,7 +29,7 @@ settings.load_profile("tallystick")
 
 SPLIT = ("TestPostgresSplit", "postgres-split")
 """In the names of tests that run for the ledger in PostgreSQL already."""
-SPLIT_ONE_OF = int(os.environ.get("TALLYSTICK_TEST_SPLIT_ONE_OF", "4"))
+SPLIT_ONE_OF = int(os.environ.get("TALLYSTICK_TEST_SPLIT_ONE_OF", "6"))
 """One of so many of their tests is run; `make split` runs all."""
 
 

@@ -217,7 +217,7 @@ def test_a_reply_that_is_not_described_is_found(monkeypatch: pytest.MonkeyPatch)
     try:
         failed = {
             failure.operation
-            for failure in failures_in(list(tried(fuzzing={"enabled": False}, stateful={"enabled": False})))
+            for failure in failures_in(list(tried(coverage={"enabled": False}, stateful={"enabled": False})))
         }
     finally:
         asgi._openapi_document.cache_clear()

@@ -20,7 +20,7 @@ from tests.faults.hurry import hurry
 from tests.faults.vfs import Disk
 from tests.faults.workload import TickingClock
 
-FLIPS = int(os.environ.get("TALLYSTICK_TEST_FLIPS", "150"))
+FLIPS = int(os.environ.get("TALLYSTICK_TEST_FLIPS", "100"))
 FILE = "ledger.db"
 EVENTS = 800
 CUTS = 10

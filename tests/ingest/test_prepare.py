@@ -261,7 +261,7 @@ def is_one_json_value(raw: bytes) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(raw_events().filter(is_one_json_value), min_size=1, max_size=12),
     st.sampled_from([OPERATOR, BOUND]),
@@ -404,7 +404,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
     return replace(CATALOG, version=2, meters={**CATALOG.meters, **meters}, rates={**CATALOG.rates, "table": rates})
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(catalogs(), st.lists(raw_events().filter(is_one_json_value), min_size=1, max_size=12), st.booleans())
 def test_whatever_the_meters_are_columns_and_single_events_give_the_same(
     catalog: Catalog, raws: list[bytes], plain: bool

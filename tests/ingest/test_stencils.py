@@ -42,7 +42,7 @@ def colliding(draw: st.DrawFn) -> bytes:
     return ("{" + ",".join(f'"{name}"{colon}{value}' for name, value in draw(st.permutations(around))) + "}").encode()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(colliding(), min_size=3, max_size=30))
 def test_texts_that_stand_in_several_places_mislead_nobody(raws: list[bytes]) -> None:
     """What is remembered of some events is never taken for what others say."""

@@ -23,7 +23,7 @@ from tests.ledger.build import LEDGERS, SPLIT, Desk
 from tests.ledger.define import meter, put
 from tests.ledger.script import Play
 
-SEEDS = int(os.environ.get("TALLYSTICK_TEST_SCRIPTS", "12"))
+SEEDS = int(os.environ.get("TALLYSTICK_TEST_SCRIPTS", "8"))
 LENGTH = 60
 KINDS = ("red", "blue")
 
