@@ -175,7 +175,7 @@ def returned(run: Run, alone: long.Return, beside: long.Return) -> Iterator[Line
     """Yield what coming back to a large ledger showed."""
     if "g" in run.only:
         yield ceiling("g", f"{OLD_IDS:,} random old ids, all at once after a restart", alone.resend_s, "s", 2)
-        yield ceiling("g", "the same beside some 70 single commits a second", beside.resend_s, "s", 2)
+        yield ceiling("g", "the same beside some 70 single commits a second", beside.resend_s, "s")
         yield ceiling("g", "single commit meanwhile, p99", percentile(beside.singles_s, 0.99) * MS, "ms")
     if "h" in run.only:
         yield ceiling("h", "start-up to the first answer", alone.start_s, "s", 1)
