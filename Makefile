@@ -14,7 +14,7 @@ READY := .venv/.ready
 COMPILE := $(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-emit-index-url
 
-.PHONY: setup test same hammer split check format pages vendor screenshots bench demo pins clean
+.PHONY: setup test same hammer split campaign check format pages vendor screenshots bench demo pins clean
 
 setup: $(READY)
 
@@ -34,6 +34,14 @@ hammer: $(READY)
 # All that is tested of commits that are split by account; make test runs one of six.
 split: $(READY)
 	TALLYSTICK_TEST_SPLIT_ONE_OF=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests -k "split or Split"
+
+# Long runs of what make test runs slices of: power cuts, failing calls, flipped bits, kills, models. Hours.
+campaign: $(READY)
+	TALLYSTICK_TEST_IMAGES=2000 TALLYSTICK_TEST_FAILURES=40 TALLYSTICK_TEST_FLIPS=2000 TALLYSTICK_TEST_KILLS=60 \
+		TALLYSTICK_TEST_COPY_KILLS=25 TALLYSTICK_TEST_MISHAPS=12 TALLYSTICK_TEST_SCRIPTS=60 TALLYSTICK_TEST_EXAMPLES=200 \
+		$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --override-ini faulthandler_timeout=0 \
+		tests/faults tests/kill tests/ledger/test_model.py tests/ledger/test_model_postgres.py \
+		tests/ledger/test_copy_model.py tests/ledger/test_admission_model.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .
