@@ -29,7 +29,6 @@ import tallystick
 
 ROOT = Path(__file__).resolve().parents[1]
 NUMBER = struct.Struct("=i")
-REQUEST_BYTES_MAX = 1 << 20
 STREAMS = 3
 
 
@@ -43,7 +42,7 @@ class Wanted(msgspec.Struct):
 
 
 class Forked:
-    """A running command, as subprocess.Popen would show it; `stdin`, `stdout` and `stderr` are what was given."""
+    """A running command, as subprocess.Popen would show it; `stdout` and `stderr` are there if they are pipes."""
 
     def __init__(self, wanted: Wanted, streams: Sequence[int]) -> None:
         self.returncode: int | None = None
@@ -77,11 +76,11 @@ class Forked:
         return number
 
 
-def start(module: str, *arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Forked:
+def start(module: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Forked:
     """Start a command; its output is read from `stdout` and `stderr`, and its input is empty."""
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
     with open(os.devnull) as empty:
-        process = Forked(_wanted(module, arguments, environ, cwd), (empty.fileno(), out_end, err_end))
+        process = Forked(_wanted(module, arguments, environ, None), (empty.fileno(), out_end, err_end))
     os.close(out_end)
     os.close(err_end)
     process.stdout, process.stderr = os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8")

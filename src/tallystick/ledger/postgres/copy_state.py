@@ -41,19 +41,19 @@ def clear(db: Db) -> None:
     db.execute("DELETE FROM ledger WHERE name = 'copying'")
 
 
-def marked(db: Db, account: int) -> int:
-    """Return up to which step an account has its parts of them."""
+def marked(db: Db, account: int, which: tuple[int, str] = MARK) -> int:
+    """Return up to which step an account has its parts of them; with an epoch and a replay, how far that is."""
     statement = "SELECT through FROM replayed WHERE account = %s AND epoch = %s AND replay = %s"
-    found = db.execute(statement, (account, *MARK)).fetchall()
+    found = db.execute(statement, (account, *which)).fetchall()
     return int(found[0][0]) if found else 0
 
 
-def mark(db: Db, account: int, step: int) -> None:
-    """Note up to which step an account has its parts of them."""
+def mark(db: Db, account: int, through: int, which: tuple[int, str] = MARK) -> None:
+    """Note up to which step an account has its parts of them; with an epoch and a replay, how far that is."""
     db.execute(
         """INSERT INTO replayed (account, epoch, replay, through, events) VALUES (%s, %s, %s, %s, 0)
         ON CONFLICT (account, epoch, replay) DO UPDATE SET through = excluded.through""",
-        (account, *MARK, step),
+        (account, *which, through),
     )
 
 

@@ -17,6 +17,7 @@ from tallystick.ledger.packed.steps import Admitted, Changed, Committed, Content
 from tallystick.ledger.postgres import (
     admitting,
     catalog_log,
+    copy_state,
     hold_tables,
     identities,
     log,
@@ -180,8 +181,6 @@ class StepWriter:
         rows = np.flatnonzero(content.accounts == account)
         columns = rows_of(content.posted.numbered(numbers), rows)
         digest, body = segment.pack_columns(columns)
-        statement = "SELECT through FROM replayed WHERE account = %s AND epoch = %s AND replay = %s"
-        ((after,),) = db.execute(statement, (account, content.epoch, content.replay)).fetchall() or [(0,)]
         header = RecountHeader(
             account=account,
             position=head.entries + 1,
@@ -190,7 +189,7 @@ class StepWriter:
             catalog_version=self._known.catalog.version,
             replay=content.replay,
             epoch=content.epoch,
-            after=after,
+            after=copy_state.marked(db, account, (content.epoch, content.replay)),
             through=min(content.through, head.sequence),
             sequences=np.diff(content.sequences[rows], prepend=np.int64(0)).astype("<i8").tobytes(),
             time_min=int(columns.time.min()),
@@ -200,11 +199,7 @@ class StepWriter:
         )
         db.execute("INSERT INTO posting VALUES (%s, %s, %s)", (account, number, body))
         log.append(db, number, content.recorded, [row_of(head, header, len(rows))])
-        db.execute(
-            """INSERT INTO replayed (account, epoch, replay, through, events) VALUES (%s, %s, %s, %s, 0)
-            ON CONFLICT (account, epoch, replay) DO UPDATE SET through = excluded.through""",
-            (account, content.epoch, content.replay, header.through),
-        )
+        copy_state.mark(db, account, header.through, (content.epoch, content.replay))
 
     def _numbers(self, posted: Posted, accounts: Set[int], made: dict[int, list[NewSeries]]) -> Ints:
         """Return the numbers of series, 0 for those of other accounts.
