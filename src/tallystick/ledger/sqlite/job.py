@@ -176,15 +176,6 @@ class Job:
             return np.array(sorted(set(self.posting_set.tolist())), np.int64)
         return np.flatnonzero(np.bincount(self.posting_set))
 
-    def strands(self, accounts: Mapping[str, Account]) -> Counter[Strand]:
-        """Return every strand that is in use, with how many of its label sets have no number yet."""
-        unknown = set(self.numbering.unknown) if self.numbering else set()
-        counts: Counter[Strand] = Counter()
-        for at in self.used_sets().tolist():
-            label_set = self.batch.label_sets[at]
-            counts[accounts[label_set.account].number, label_set.meter] += at in unknown
-        return counts
-
     @property
     def callers(self) -> Sequence[Job]:
         """The jobs, of one caller each, that it stands for."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tallystick import windows
 from tallystick.ledger import verdicts
 from tallystick.ledger.packed.series import SeriesIndex, without_value
 from tallystick.ledger.sqlite.job import Job, Strand
 from tallystick.ledger.vitals import near
-from tallystick.model import Catalog, Labels, Verdict
+from tallystick.model import Account, Catalog, Labels, Verdict
 
 Use = tuple[Strand, int, Labels]
 """A label set that an event uses: its strand, the UTC month, and the set itself."""
@@ -40,15 +42,21 @@ class Reach:
     near: set[Strand] = field(default_factory=set)
 
 
-@dataclass(slots=True)
 class Used:
-    """What is used in one month: label sets, and these together with the distinct values."""
+    """What is used in one month: label sets, and these together with the distinct values.
 
-    sets: set[Labels] = field(default_factory=set)
-    series: set[Labels] = field(default_factory=set)
+    They are one and the same until there is a value.
+    """
+
+    def __init__(self) -> None:
+        self.sets: set[Labels] = set()
+        self.series = self.sets
 
     def add(self, labels: Labels) -> None:
-        self.sets.add(without_value(labels))
+        without = without_value(labels)
+        if labels is not without and self.series is self.sets:
+            self.series = set(self.sets)
+        self.sets.add(without)
         self.series.add(labels)
 
 
@@ -82,23 +90,21 @@ class LabelSetBound:
         What was counted of the others is forgotten: nobody counts what is used of them from here on.
         """
         index, accounts = tail.series, tail.catalog.accounts
-        unknown = sum(len(job.number(index, accounts).unknown) for job in jobs)
-        if not self._is_near(index.widest + unknown, index.values + unknown):
+        unknown = Counter(strand for job in jobs for strand in _unknown(job, index, accounts))
+        if not self._is_near(index.widest + unknown.total(), index.values + unknown.total()):
             self._used.clear()
             return Reach()
-        more: Counter[Strand] = Counter()
-        for job in jobs:
-            more.update(job.strands(accounts))
+        owners = {owner for job in jobs for owner in np.unique(job.account).tolist()}
         reach = Reach()
-        for strand, count in more.items():
-            known = index.strands.get(strand)
-            width, values = (known.width, known.values) if known is not None else (0, 0)
-            if width + count > self._sets_max or values + count > self._values_max:
+        for strand in product(owners, tail.catalog.meters):
+            known, more = index.strands.get(strand), unknown[strand]
+            width, values = (known.width + more, known.values + more) if known is not None else (more, more)
+            if width > self._sets_max or values > self._values_max:
                 reach.tight.add(strand)
-            elif self._is_near(width + count, values + count):
+            elif self._is_near(width, values):
                 reach.near.add(strand)
-        for strand in more.keys() - reach.tight - reach.near if self._used else ():
-            self._used.pop(strand, None)
+            else:
+                self._used.pop(strand, None)
         return reach
 
     def _is_near(self, sets: int, values: int) -> bool:
@@ -136,25 +142,50 @@ class LabelSetBound:
         return self._used[strand].setdefault(month, Used())
 
 
+def _unknown(job: Job, index: SeriesIndex, accounts: Mapping[str, Account]) -> Iterator[Strand]:
+    """Yield the strand of each label set of a job that has no number yet."""
+    for at in job.number(index, accounts).unknown:
+        label_set = job.batch.label_sets[at]
+        yield accounts[label_set.account].number, label_set.meter
+
+
+def _places(job: Job, accounts: Mapping[str, Account], strands: set[Strand]) -> Mapping[int, Strand]:
+    """Return which of a job's label sets in use belong to some strands, by their places: few of many."""
+    owners = {owner for owner, _ in strands}
+    numbers = {name: accounts[name].number for name in set(job.batch.account) if name in accounts}
+    names = {name: number for name, number in numbers.items() if number in owners}
+    sets = job.batch.label_sets
+    owned = [at for at in job.used_sets().tolist() if sets[at].account in names]
+    found = {at: (names[sets[at].account], sets[at].meter) for at in owned}
+    return {at: strand for at, strand in found.items() if strand in strands}
+
+
+def _of_places(job: Job, places: Mapping[int, Strand]) -> NDArray[np.bool_]:
+    """Return which postings of a job are of the label sets at some places, as a mask."""
+    table = np.zeros(len(job.batch.label_sets), np.bool_)
+    table[list(places)] = True
+    return table[job.posting_set]
+
+
 def uses_of(job: Job, tail: Sight, strands: set[Strand]) -> Mapping[int, Sequence[Use]]:
     """Return which label sets of some strands each row of a job uses, in which month."""
     uses: dict[int, list[Use]] = {}
     if not strands:
         return uses
-    months = windows.month(job.batch.time[job.rows])
-    for row, at in zip(job.posting_event.tolist(), job.posting_set.tolist(), strict=True):
-        label_set = job.batch.label_sets[at]
-        strand = (tail.catalog.accounts[label_set.account].number, label_set.meter)
-        if strand in strands:
-            uses.setdefault(row, []).append((strand, int(months[row]), label_set.labels))
+    places = _places(job, tail.catalog.accounts, strands)
+    chosen = _of_places(job, places)
+    rows = job.posting_event[chosen]
+    months = windows.month(job.batch.time[job.rows[rows]])
+    for row, at, month in zip(rows.tolist(), job.posting_set[chosen].tolist(), months.tolist(), strict=True):
+        uses.setdefault(row, []).append((places[at], month, job.batch.label_sets[at].labels))
     return uses
 
 
 def used_by(job: Job, tail: Sight, strands: set[Strand]) -> Iterator[Use]:
     """Yield the label sets of some strands that a job uses, each once for a month."""
-    months = windows.month(job.batch.time[job.rows])[job.posting_event]
-    for pair in np.unique((job.posting_set << MONTH_BITS) | months).tolist():
-        label_set = job.batch.label_sets[pair >> MONTH_BITS]
-        strand = (tail.catalog.accounts[label_set.account].number, label_set.meter)
-        if strand in strands:
-            yield strand, pair & ((1 << MONTH_BITS) - 1), label_set.labels
+    places = _places(job, tail.catalog.accounts, strands)
+    chosen = _of_places(job, places)
+    months = windows.month(job.batch.time[job.rows[job.posting_event[chosen]]])
+    for pair in np.unique((job.posting_set[chosen] << MONTH_BITS) | months).tolist():
+        at = pair >> MONTH_BITS
+        yield places[at], pair & ((1 << MONTH_BITS) - 1), job.batch.label_sets[at].labels
