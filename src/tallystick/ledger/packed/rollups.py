@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from tallystick import rollup, windows
-from tallystick.ledger.packed.segment import Damaged, planes, unplanes, unzigzag, zigzag
+from tallystick.ledger.packed.segment import Damaged, unzigzag, zigzag
 from tallystick.rollup import Cells, Ints
 
 COLUMNS = 8
@@ -45,13 +49,50 @@ def period(bucket: Ints, grain: Grain) -> Ints:
 
 def pack(cells: Cells) -> bytes:
     """Pack cells: their number as u32, then each column in byte planes, keys as differences; zstd with checksum."""
-    columns = [np.diff(cells.key, prepend=np.int64(0)), *map(zigzag, cells.columns[1:])]
-    payload = b"".join((struct.pack("<I", len(cells)), *map(planes, columns)))
-    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)
+    return pack_runs(cells, [0])[0]
+
+
+def pack_runs(cells: Cells, starts: Sequence[int]) -> list[bytes]:
+    """Pack cells that lie behind one another as runs, each as `pack` does; `starts` says where each begins, from 0 on.
+
+    Keys have to ascend within a run only; each has a cell at least, where there are several.
+    """
+    values = np.empty((COLUMNS, len(cells)), "<i8")
+    values[0] = np.diff(cells.key, prepend=np.int64(0))
+    firsts = np.array(starts[1:], np.int64)
+    values[0, firsts] = cells.key[firsts]
+    for row, column in enumerate(cells.columns[1:], 1):
+        values[row] = zigzag(column)
+    planes = np.ascontiguousarray(values.view(np.uint8).reshape(COLUMNS, len(cells), 8).transpose(0, 2, 1))
+    ends = pairwise([*starts, len(cells)])
+    payloads: list[Any] = [struct.pack("<I", b - a) + planes[:, :, a:b].tobytes() for a, b in ends]
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+    if len(payloads) == 1:
+        return [compressor.compress(payloads[0])]
+    packed = compressor.multi_compress_to_buffer(payloads)
+    return [packed[at].tobytes() for at in range(len(packed))]
 
 
 def unpack(body: bytes) -> Cells:
     """Unpack cells; raises Damaged when the bytes are not cells'."""
+    return unpack_runs([body])
+
+
+def unpack_runs(bodies: Sequence[bytes]) -> Cells:
+    """Unpack one run or more behind one another; raises Damaged when the bytes of one are not cells'."""
+    parts = list(map(_planes_of, bodies))
+    planes = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    values = np.ascontiguousarray(planes.transpose(0, 2, 1)).view("<i8").reshape(COLUMNS, -1).astype(np.int64)
+    key = np.cumsum(values[0])
+    if len(parts) > 1:
+        sizes = [part.shape[2] for part in parts]
+        ends = np.concatenate(([0], key))[np.cumsum([0, *sizes[:-1]])]
+        key -= np.repeat(ends, sizes)
+    return Cells(key, *unzigzag(values[1:]))
+
+
+def _planes_of(body: bytes) -> NDArray[np.uint8]:
+    """Return the byte planes of a run's columns: (column, byte, cell)."""
     try:
         payload = zstandard.ZstdDecompressor().decompress(body)
         (n,) = struct.unpack_from("<I", payload)
@@ -59,5 +100,4 @@ def unpack(body: bytes) -> Cells:
         raise Damaged(f"rollup: {error}") from error
     if len(payload) != 4 + 8 * COLUMNS * n:
         raise Damaged("rollup has the wrong length")
-    keys, *rest = (unplanes(payload, 4 + 8 * n * i, n) for i in range(COLUMNS))
-    return Cells(np.cumsum(keys), *map(unzigzag, rest))
+    return np.frombuffer(payload, np.uint8, offset=4).reshape(COLUMNS, 8, n)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import apsw
 import msgspec
 import numpy as np
 
 from tallystick import rollup
-from tallystick.ledger.packed.rollups import Grain, coarse, pack, period, unpack
+from tallystick.ledger.packed.rollups import Grain, coarse, pack_runs, period, unpack_runs
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite.file import rows
-from tallystick.rollup import Cells
+from tallystick.rollup import Cells, Ints
 
 RUN_CELLS_MAX = 1 << 18
 """A run this large is left alone, so that adding to a period never rewrites more than this."""
@@ -66,53 +66,80 @@ def _json(rows: object) -> str:
 
 def fold(db: apsw.Connection, cells: Cells, index: SeriesIndex, accounts: Sequence[int]) -> Change:
     """Work out what adding quarter-hour `cells`, all of `accounts`, changes in the file."""
-    gone: list[int] = []
+    fresh = {grain: coarse(cells, grain) for grain in Grain}
+    sizes: dict[Place, int] = {}
+    for grain, some in fresh.items():
+        places, starts, _ = partition(some, grain, index)
+        sizes.update(zip(places, np.diff(starts, append=len(some)).tolist(), strict=True))
+    gone = _outgrown(db, sizes)
     come: list[tuple[Place, int, bytes]] = []
-    places = dict(partition(cells, index))
-    for place, runs in _neighbours(db, places):
-        merged = places[place]
-        for number, size, body in runs:
-            # Runs grow geometrically: a small one is rewritten often, a large one hardly ever.
-            if size > 2 * len(merged) or size > RUN_CELLS_MAX:
-                break
-            gone.append(number)
-            merged = rollup.merge([unpack(body), merged])
-        come.append((place, len(merged), pack(merged)))
-    return Change(accounts, gone, come)
+    for grain, some in fresh.items():
+        # All places at once: a step of numpy costs as much for the few cells of one.
+        merged = rollup.merge([some, _read(db, gone[grain])]) if grain in gone else some
+        places, starts, merged = partition(merged, grain, index)
+        lengths = np.diff(starts, append=len(merged)).tolist()
+        come += zip(places, lengths, pack_runs(merged, starts) if places else (), strict=True)
+    return Change(accounts, [number for numbers in gone.values() for number in numbers], come)
 
 
-def partition(cells: Cells, index: SeriesIndex) -> Iterator[tuple[Place, Cells]]:
-    """Split quarter-hour cells, at every grain, by the place they are kept at."""
-    meters = sorted(set(index.meters))
-    ranks = {meter: rank for rank, meter in enumerate(meters)}
-    account_of = np.array(index.accounts, np.int64)
-    meter_of = np.array([ranks[meter] for meter in index.meters], np.int64)
-    for grain in Grain:
-        grained = coarse(cells, grain)
-        keys = (account_of[grained.series], meter_of[grained.series], period(grained.bucket, grain))
-        order = np.lexsort(keys[::-1])
-        ordered = [key[order] for key in keys]
-        grained = grained.take(order)
-        change = np.flatnonzero(np.logical_or.reduce([np.diff(key) != 0 for key in ordered])) + 1
-        for a, b in pairwise([0, *change.tolist(), len(grained)]):
-            if a < b:
-                account, meter, at = (int(key[a]) for key in ordered)
-                yield Place(account, meters[meter], grain, at), grained.take(slice(a, b))
+def partition(cells: Cells, grain: Grain, index: SeriesIndex) -> tuple[list[Place], list[int], Cells]:
+    """Put cells of a grain, keys ascending, in the order of the places they are kept at.
+
+    Returns these places, where the cells of each begin, and the cells.
+    """
+    strands, strand_of = _strands(cells, index)
+    periods = period(cells.bucket, grain)
+    order = np.lexsort((periods, strand_of))
+    strand_of, periods = strand_of[order], periods[order]
+    is_first = np.ones(len(cells), np.bool_)
+    is_first[1:] = (strand_of[1:] != strand_of[:-1]) | (periods[1:] != periods[:-1])
+    starts = np.flatnonzero(is_first)
+    owners = [strands[rank] for rank in strand_of[starts].tolist()]
+    kept_at = zip(owners, periods[starts].tolist(), strict=True)
+    places = [Place(account, meter, grain, at) for (account, meter), at in kept_at]
+    return places, starts.tolist(), cells.take(order)
 
 
-def _neighbours(
-    db: apsw.Connection, places: dict[Place, Cells]
-) -> Iterator[tuple[Place, list[tuple[int, int, bytes]]]]:
-    """Yield each place with the runs already kept there, smallest first."""
-    kept: dict[Place, list[tuple[int, int, bytes]]] = {place: [] for place in places}
-    wanted = _json([(place.account, place.meter, place.grain, place.period) for place in places])
-    for account, meter, grain, at, number, size, body in rows(
+def _strands(cells: Cells, index: SeriesIndex) -> tuple[list[tuple[int, str]], Ints]:
+    """Return the accounts and meters that cells are of, ascending, and the place of each cell's among them."""
+    series = cells.series
+    firsts = np.flatnonzero(np.diff(series, prepend=np.int64(-1)))
+    numbers = series[firsts].tolist()
+    if numbers and not 0 < numbers[0] <= numbers[-1] <= len(index):
+        raise Damaged("rollup names a series that there is not")
+    named = [(index.accounts[number], index.meters[number]) for number in numbers]
+    strands = sorted(set(named))
+    ranks = {strand: rank for rank, strand in enumerate(strands)}
+    rank_of = np.array([ranks[strand] for strand in named], np.int64)
+    return strands, np.repeat(rank_of, np.diff(firsts, append=len(series)))
+
+
+def _outgrown(db: apsw.Connection, sizes: dict[Place, int]) -> dict[int, list[int]]:
+    """Return the runs, by grain, that are to be merged with new cells of their places, of which there are so many.
+
+    Runs grow geometrically: a small one is rewritten often, a large one hardly ever.
+    """
+    gone: dict[int, list[int]] = {}
+    whole: set[Place] = set()
+    wanted = _json([(place.account, place.meter, place.grain, place.period) for place in sizes])
+    for account, meter, grain, at, number, size in rows(
         db,
-        """SELECT r.account, r.meter, r.grain, r.period, r.id, r.cells, r.body FROM json_each(?) w JOIN rollup r
+        """SELECT r.account, r.meter, r.grain, r.period, r.id, r.cells FROM json_each(?) w JOIN rollup r
         ON r.meter = w.value ->> 1 AND r.account = w.value ->> 0 AND r.grain = w.value ->> 2
             AND r.period = w.value ->> 3
         ORDER BY r.cells""",
         (wanted,),
     ):
-        kept[Place(account, meter, grain, at)].append((number, size, body))
-    yield from kept.items()
+        place = Place(account, meter, grain, at)
+        if size > 2 * sizes[place] or size > RUN_CELLS_MAX:
+            whole.add(place)
+        if place not in whole:
+            sizes[place] += size
+            gone.setdefault(grain, []).append(number)
+    return gone
+
+
+def _read(db: apsw.Connection, numbers: Sequence[int]) -> Cells:
+    """Read runs, behind one another."""
+    statement = "SELECT body FROM rollup WHERE id IN carray(?)"
+    return unpack_runs([body for (body,) in rows(db, statement, (apsw.carray(np.array(numbers, np.int64)),))])
