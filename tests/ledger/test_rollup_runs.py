@@ -31,6 +31,7 @@ def rows_of(cells: Cells) -> list[tuple[int, ...]]:
 
 @given(st.lists(RUN, min_size=1, max_size=5))
 def test_runs_packed_together_are_what_they_are_packed_by_themselves(runs: list[list[tuple[int, ...]]]) -> None:
+    """Each body unpacks to its own run, and all of them to all cells in order."""
     together = rollup.joined([cells_of(run) for run in runs])
     starts = [0, *accumulate(map(len, runs))][:-1]
     bodies = rollups.pack_runs(together, starts)
@@ -40,11 +41,13 @@ def test_runs_packed_together_are_what_they_are_packed_by_themselves(runs: list[
 
 
 def test_a_run_may_have_no_cells() -> None:
+    """Packing nothing and unpacking it gives nothing."""
     assert rows_of(rollups.unpack(rollups.pack(rollup.nothing()))) == []
 
 
 @given(st.lists(RUN, min_size=1, max_size=3), st.data())
 def test_damage_never_gives_other_cells(runs: list[list[tuple[int, ...]]], data: st.DataObject) -> None:
+    """A bit of any body that is not as it was is told, or makes no difference."""
     bodies = [rollups.pack(cells_of(run)) for run in runs]
     which = data.draw(st.integers(0, len(bodies) - 1))
     at = data.draw(st.integers(0, len(bodies[which]) - 1))
