@@ -82,6 +82,7 @@ class Plan:
         self._known = _Known()
         self._of_any: dict[tuple[Texts, Texts], Shape] = {}
         self._texts: dict[Texts, Texts] = {}
+        self._members: dict[frozenset[str], frozenset[str]] = {}
         self._shapes = 0
 
     @property
@@ -99,8 +100,9 @@ class Plan:
     def learn(self, head: Texts, texts: Texts, account: str, postings: Sequence[Posting]) -> Shape:
         """Remember what an event with these texts adds."""
         feeds = tuple(Feed(self._sets.of(account, p.meter, p.meter_version, p.labels), self._way(p)) for p in postings)
-        members = (self.ways[feed.way].member for feed in feeds)
-        shape = Shape(account, feeds, frozenset(member for member in members if member is not None))
+        named = (self.ways[feed.way].member for feed in feeds)
+        members = frozenset(member for member in named if member is not None)
+        shape = Shape(account, feeds, self._members.setdefault(members, members))
         self._remember(head, texts, shape)
         if head[SUBJECT] is None and head[ACCOUNT] is not None:
             self._of_any[_of_any(head), texts] = shape
@@ -160,19 +162,40 @@ class _Known(dict[Texts, dict[Texts, Shape]]):
 
 
 class LabelSets:
-    """One LabelSet object per label set, so that a ledger can know it again by identity."""
+    """One LabelSet object per label set, so that a ledger can know it again by identity.
+
+    Labels that are alike are one object, and so is each pair of them: an account may have ten thousand label sets.
+    """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, str, int, Labels], LabelSet] = {}
+        self._made: dict[tuple[str, str, int], dict[Labels, LabelSet]] = {}
+        self._labels: dict[Labels, Labels] = {}
+        self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
+        self._count = 0
 
     def of(self, account: str, meter: str, meter_version: int, labels: Labels) -> LabelSet:
-        key = (account, meter, meter_version, labels)
-        made = self._made.get(key)
+        strand = (account, meter, meter_version)
+        made = self._made.get(strand, {}).get(labels)
         if made is None:
-            if len(self._made) >= 4 * SHAPES_MAX:
-                self._made.clear()
-            made = self._made[key] = LabelSet(*key)
+            if self._count >= 4 * SHAPES_MAX:
+                self._forget()
+            only = self._only(labels)
+            made = self._made.setdefault(strand, {})[only] = LabelSet(*strand, only)
+            self._count += 1
         return made
+
+    def _forget(self) -> None:
+        for known in (self._made, self._labels, self._pairs):
+            known.clear()
+        self._count = 0
+
+    def _only(self, labels: Labels) -> Labels:
+        """Return the one object that stands for these labels."""
+        known = self._labels.get(labels)
+        if known is None:
+            known = tuple(self._pairs.setdefault(pair, pair) for pair in labels)
+            self._labels[known] = known
+        return known
 
 
 def make_form(catalog: Catalog) -> Form:

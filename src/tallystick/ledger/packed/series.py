@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from tallystick.ledger.packed.segment import NewSeries
@@ -27,6 +28,7 @@ Key = tuple[int, str, int, Labels]
 """What a series stands for: account number, meter, meter version, labels."""
 
 MEMO_MAX = 200_000
+_labels = msgspec.json.Decoder(Labels)
 TABLE_SPARSE_MAX = 16
 """Up to so many numbers for each series that is read, a group is looked up in a table instead of searched."""
 
@@ -69,6 +71,22 @@ class Selection:
 def without_value(labels: Labels) -> Labels:
     """Return the label set of a series of distinct values."""
     return labels[1:] if labels and labels[0][0] == VALUE else labels
+
+
+class LabelReader:
+    """Reads label sets as they are kept, JSON: those that are alike become one object, and so does each pair."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Labels] = {}
+        self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def read(self, text: str) -> Labels:
+        """Return the label set that a text says; raises MsgspecError where it says none."""
+        known = self._known.get(text)
+        if known is None:
+            pairs = self._pairs
+            known = self._known[text] = tuple([pairs.setdefault(pair, pair) for pair in _labels.decode(text)])
+        return known
 
 
 @dataclass(slots=True)
@@ -119,14 +137,14 @@ class SeriesIndex:
     def add(self, new: NewSeries) -> None:
         if new.number != len(self.accounts):
             raise ValueError(f"series {new.number} follows {len(self.accounts) - 1}")
-        self._keys.append((new.account, new.meter, new.meter_version, new.labels))
         self.accounts.append(new.account)
         self.meters.append(new.meter)
-        self._file(new)
+        self._keys.append(self._file(new))
 
-    def _file(self, new: NewSeries) -> None:
-        """Have a series found by what it stands for."""
-        self._numbers[new.account, new.meter, new.meter_version, new.labels] = new.number
+    def _file(self, new: NewSeries) -> Key:
+        """Have a series found by what it stands for, which is returned."""
+        key = (new.account, new.meter, new.meter_version, new.labels)
+        self._numbers[key] = new.number
         strand = self.strands.setdefault((new.account, new.meter), Strand())
         strand.labels.append(new.labels)
         strand.versions.append(new.meter_version)
@@ -134,6 +152,7 @@ class SeriesIndex:
         if new.labels and new.labels[0][0] == VALUE:
             strand.sets.add(without_value(new.labels))
         self.widest, self.values = max(self.widest, strand.width), max(self.values, strand.values)
+        return key
 
     def describe(self, number: int) -> Key:
         """Return what a series stands for."""

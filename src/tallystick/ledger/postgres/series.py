@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from tallystick.ledger.packed.segment import NewSeries
-from tallystick.ledger.packed.series import SeriesIndex
+from tallystick.ledger.packed.series import LabelReader, SeriesIndex
 from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
 from tallystick.model import Labels
@@ -20,7 +19,6 @@ from tallystick.rollup import Ints
 DIGEST_BYTES = 16
 Key = tuple[int, str, int, Labels]
 """What a series stands for: account number, meter, meter version, labels."""
-_labels = msgspec.json.Decoder(Labels)
 
 
 class SeriesCache(SeriesIndex):
@@ -58,8 +56,7 @@ class SeriesCache(SeriesIndex):
         with self._changing:
             for new in some:
                 if new.number > self._through.get(new.account, 0):
-                    self._described[new.number] = (new.account, new.meter, new.meter_version, new.labels)
-                    self._file(new)
+                    self._described[new.number] = self._file(new)
                     self._through[new.account] = new.number
 
     def refresh(self, db: Db, lasts: Mapping[int, int]) -> None:
@@ -71,12 +68,13 @@ class SeriesCache(SeriesIndex):
             statement = f"""SELECT s.account, s.number, s.meter, s.meter_version, s.labels
                 FROM unnest(%s::bigint[], %s::bigint[]) w (account, known)
                 JOIN series s ON s.account = w.account AND s.number > w.known{of_one} ORDER BY s.account, s.number"""
-            self.learn(_series(row) for row in db.execute(statement, ([*behind], [*behind.values()], *owner)))
-
-
-def _series(row: Sequence[Any]) -> NewSeries:
-    account, number, meter, version, labels = row
-    return NewSeries(number, account, meter, version, _labels.decode(labels))
+            labels_of = LabelReader()
+            self.learn(
+                NewSeries(number, account, meter, version, labels_of.read(labels))
+                for account, number, meter, version, labels in db.execute(
+                    statement, ([*behind], [*behind.values()], *owner)
+                )
+            )
 
 
 def numbered(db: Db, cache: SeriesCache, keys: Sequence[Key]) -> tuple[Ints, list[NewSeries]]:

@@ -8,19 +8,16 @@ import apsw
 import msgspec
 
 from tallystick.ledger.packed.segment import NewSeries
-from tallystick.ledger.packed.series import SeriesIndex
-from tallystick.model import Labels
-
-_labels = msgspec.json.Decoder(Labels)
+from tallystick.ledger.packed.series import LabelReader, SeriesIndex
 
 
 def load(db: apsw.Connection) -> SeriesIndex:
     """Read all series from the file."""
-    index = SeriesIndex()
+    index, labels_of = SeriesIndex(), LabelReader()
     for number, account, meter, version, labels in db.execute(
         "SELECT number, account, meter, meter_version, labels FROM series ORDER BY number"
     ):
-        index.add(NewSeries(number, account, meter, version, _labels.decode(labels)))
+        index.add(NewSeries(number, account, meter, version, labels_of.read(labels)))
     return index
 
 
