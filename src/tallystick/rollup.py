@@ -8,7 +8,7 @@ their events have to be looked at to tell which is the latest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ HIGH_OF_INT = 2**31
 """Sums whose `high` is nearer to zero, or just below it, are an int64."""
 DIGIT_BITS = 16
 DIGIT_MASK = (1 << DIGIT_BITS) - 1
+COUNT, HIGH, LOW, MIN, MAX, AT, LATEST = range(1, 8)
+"""Places of the columns of cells behind their keys."""
 BUCKET_BITS = 30
 """Bits of a bucket number inside a cell's key: quarter hours of ten thousand years fit."""
 
@@ -102,9 +104,10 @@ def merge(parts: Sequence[Cells], *, dated: bool = True) -> Cells:
     """Aggregate over the union of parts; keys may be in several of them. `dated` as in `rekey`."""
     if len(parts) == 1:
         return parts[0]
-    together = joined(parts)
+    keys = np.concatenate([part.key for part in parts])
     # Parts are ascending each, which a merge sort finds out.
-    return _reduce(_taken(together, np.argsort(together.key, kind="stable"), dated), dated)
+    order = np.argsort(keys, kind="stable")
+    return _reduce(keys[order], lambda at: np.concatenate([part.columns[at] for part in parts])[order], dated)
 
 
 def joined(parts: Sequence[Cells]) -> Cells:
@@ -119,9 +122,12 @@ def rekey(cells: Cells, keys: Ints, *, dated: bool = True) -> Cells:
 
     Where they are not `dated`, nobody will ask for the latest amounts, and they are left out (zeros).
     """
-    moved = Cells(keys, *cells.columns[1:])
+    columns = cells.columns
     is_ascending = bool((keys[1:] >= keys[:-1]).all())
-    return _reduce(moved if is_ascending else _taken(moved, _order(keys), dated), dated)
+    if is_ascending:
+        return _reduce(keys, lambda at: columns[at], dated)
+    order = _order(keys)
+    return _reduce(keys[order], lambda at: columns[at][order], dated)
 
 
 def total(cells: Cells) -> Total:
@@ -138,32 +144,30 @@ def nothing() -> Cells:
     return Cells(*[empty] * 8)
 
 
-def _reduce(cells: Cells, dated: bool) -> Cells:
-    """Aggregate cells whose keys ascend and may be repeated."""
-    if len(cells) <= 1:
-        return cells
-    first = np.empty(len(cells), np.bool_)
-    first[0] = True
-    np.not_equal(cells.key[1:], cells.key[:-1], out=first[1:])
+def _reduce(key: Ints, column: Callable[[int], Ints], dated: bool) -> Cells:
+    """Aggregate cells whose keys ascend and may be repeated; `column` gives their columns, by their places.
+
+    One at a time: all columns of many cells, in another order, would be as much memory again.
+    """
+    if len(key) <= 1:
+        return Cells(key, *map(column, (COUNT, HIGH, LOW, MIN, MAX, AT, LATEST)))
+    first = np.ones(len(key), np.bool_)
+    np.not_equal(key[1:], key[:-1], out=first[1:])
     starts = np.flatnonzero(first)
-    low = np.add.reduceat(cells.low, starts)
-    at, latest = _latest(cells.at, cells.latest, starts) if dated else [np.zeros(len(starts), np.int64)] * 2
+    low = np.add.reduceat(column(LOW), starts)
+    high = np.add.reduceat(column(HIGH), starts) + (low >> LOW_BITS)
+    low &= LOW_MASK
+    at, latest = _latest(column(AT), column(LATEST), starts) if dated else [np.zeros(len(starts), np.int64)] * 2
     return Cells(
-        cells.key[starts],
-        np.add.reduceat(cells.count, starts),
-        np.add.reduceat(cells.high, starts) + (low >> LOW_BITS),
-        low & LOW_MASK,
-        np.minimum.reduceat(cells.min, starts),
-        np.maximum.reduceat(cells.max, starts),
+        key[starts],
+        np.add.reduceat(column(COUNT), starts),
+        high,
+        low,
+        np.minimum.reduceat(column(MIN), starts),
+        np.maximum.reduceat(column(MAX), starts),
         at,
         latest,
     )
-
-
-def _taken(cells: Cells, order: NDArray[np.intp], dated: bool) -> Cells:
-    if dated:
-        return cells.take(order)
-    return Cells(*[*(column[order] for column in cells.columns[:6]), cells.at, cells.latest])
 
 
 def _order(keys: Ints) -> NDArray[np.intp]:

@@ -164,15 +164,23 @@ class Keeper(threading.Thread):
         tail = self._tail()
         if not tail.published.overlay.frozen:
             self._do(tail, then=lambda: _freeze(tail))
+        self._sum_up(tail)
         overlay = tail.published.overlay
         done = reading.folded(db)
-        frozen = rollup.merge(overlay.frozen) if overlay.frozen else rollup.nothing()
+        frozen = overlay.frozen[0] if overlay.frozen else rollup.nothing()
         account_of = np.array(tail.series.accounts, np.int64)[frozen.series]
         for accounts in _slices(account_of, done, overlay.frozen_through):
             cells = frozen.take(np.isin(account_of, accounts))
             change = rollups.fold(db, cells, tail.series, accounts)
             self._do(tail, partial(change.write, through=overlay.frozen_through))
         self._do(tail, partial(_all_folded, overlay.frozen_through), lambda: _change_overlay(tail, Overlay.melt))
+
+    def _sum_up(self, tail: Tail) -> None:
+        """Put the sum of the frozen parts in their place: together they take as much memory again."""
+        parts = tail.published.overlay.frozen
+        if len(parts) > 1:
+            whole = rollup.merge(parts)
+            self._do(tail, then=lambda: _change_overlay(tail, lambda overlay: replace(overlay, frozen=(whole,))))
 
     def store_identities(self, db: apsw.Connection) -> None:
         """Write the identities in memory to the file, as one run."""
