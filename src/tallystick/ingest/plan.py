@@ -82,6 +82,7 @@ class Plan:
         self._known = _Known()
         self._of_any: dict[tuple[Texts, Texts], Shape] = {}
         self._texts: dict[Texts, Texts] = {}
+        self._words: dict[Any, Any] = {}
         self._members: dict[frozenset[str], frozenset[str]] = {}
         self._shapes = 0
 
@@ -103,9 +104,9 @@ class Plan:
         named = (self.ways[feed.way].member for feed in feeds)
         members = frozenset(member for member in named if member is not None)
         shape = Shape(account, feeds, self._members.setdefault(members, members))
-        self._remember(head, texts, shape)
+        known = self._remember(head, texts, shape)
         if head[SUBJECT] is None and head[ACCOUNT] is not None:
-            self._of_any[_of_any(head), texts] = shape
+            self._of_any[self._only(_of_any(head)), known] = shape
         return shape
 
     def learn_alike(self, head: Texts, texts: Texts) -> Shape | None:
@@ -125,14 +126,24 @@ class Plan:
         self._remember(head, texts, shape)
         return shape
 
-    def _remember(self, head: Texts, texts: Texts, shape: Shape) -> None:
+    def _remember(self, head: Texts, texts: Texts, shape: Shape) -> Texts:
+        """Note the shape of texts; returns the one object that stands for those in the data."""
         if self._shapes >= SHAPES_MAX:
-            self._known.clear()
-            self._of_any.clear()
-            self._texts.clear()
+            for known in (self._known, self._of_any, self._texts, self._words):
+                known.clear()
             self._shapes = 0
-        self._known[head][self._texts.setdefault(texts, texts)] = shape
+        only = self._only(texts)
+        self._known[head][only] = shape
         self._shapes += 1
+        return only
+
+    def _only(self, texts: Texts) -> Texts:
+        """Return the one object that stands for these texts; of what varies little, each text is one object, too."""
+        known = self._texts.get(texts)
+        if known is None:
+            known = tuple([self._words.setdefault(text, text) for text in texts])
+            self._texts[known] = known
+        return known
 
     def shape(self, head: Texts, texts: Texts) -> Shape | None:
         """Return the shape of one event, as `shapes` does."""
