@@ -15,9 +15,12 @@ CONFLICT = Verdict(
 )
 
 
+_DUPLICATES = {metered: Verdict(Status.DUPLICATE, metered) for metered in (False, True)}
+
+
 def duplicate(*, metered: bool) -> Verdict:
     """Say that the event is kept already, and whether it feeds a meter."""
-    return Verdict(Status.DUPLICATE, metered)
+    return _DUPLICATES[metered]
 
 
 def account_unknown(account: str) -> Verdict:

@@ -39,6 +39,7 @@ GENESIS = bytes(32)
 Found = TypeVar("Found", covariant=True)
 
 
+_word = struct.Struct("<I")
 _local = threading.local()
 """A decompressor per thread: making one costs as much as using it, and one is not for several threads."""
 
@@ -177,31 +178,28 @@ def unpack_frames(bodies: Sequence[bytes], places: Sequence[Sequence[int]]) -> I
 
 
 def _events_of(payload: bytes, places: Sequence[int] | None) -> FrameEvents:
-    n, lengths, accounts = _frame_table(payload)
+    n, ends = _frame_ends(payload)
     if places is None:
-        ends = [*accumulate(lengths, initial=4 + 8 * n)]
+        accounts = struct.unpack_from(f"<{n}I", payload, 4 + 4 * n)
         return FrameEvents([payload[a:b] for a, b in pairwise(ends)], accounts)
     if places and places[-1] >= n:
         raise Damaged(f"frame holds {n} events, too few")
-    raws, start, before = [], 4 + 8 * n, 0
-    for at in places:
-        start += sum(lengths[before:at])
-        raws.append(payload[start : start + lengths[at]])
-        before = at
-    return FrameEvents(raws, [accounts[at] for at in places])
+    # Most often it is one of many: what is said of the others is not looked at.
+    raws = [payload[ends[at] : ends[at + 1]] for at in places]
+    return FrameEvents(raws, [_word.unpack_from(payload, 4 + 4 * (n + at))[0] for at in places])
 
 
-def _frame_table(payload: bytes) -> tuple[int, Sequence[int], Sequence[int]]:
-    """Return how many events an unpacked frame holds, their lengths and their accounts' numbers."""
+def _frame_ends(payload: bytes) -> tuple[int, Sequence[int]]:
+    """Return how many events an unpacked frame holds, and where in it the first begins and each ends."""
     try:
-        (n,) = struct.unpack_from("<I", payload)
-        table = struct.unpack_from(f"<{2 * n}I", payload, 4)
+        (n,) = _word.unpack_from(payload)
+        lengths = struct.unpack_from(f"<{n}I", payload, 4)
     except struct.error as error:
         raise Damaged(f"frame too short: {error}") from error
-    lengths = table[:n]
-    if n == 0 or 4 + 8 * n + sum(lengths) != len(payload):
+    ends = list(accumulate(lengths, initial=4 + 8 * n))
+    if n == 0 or ends[-1] != len(payload):
         raise Damaged("frame lengths do not add up")
-    return n, lengths, table[n:]
+    return n, ends
 
 
 def frame_digest(body: bytes) -> bytes:

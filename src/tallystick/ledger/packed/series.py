@@ -145,13 +145,17 @@ class SeriesIndex:
         """Have a series found by what it stands for, which is returned."""
         key = (new.account, new.meter, new.meter_version, new.labels)
         self._numbers[key] = new.number
-        strand = self.strands.setdefault((new.account, new.meter), Strand())
+        strand = self.strands.get((new.account, new.meter))
+        if strand is None:
+            strand = self.strands[new.account, new.meter] = Strand()
         strand.labels.append(new.labels)
         strand.versions.append(new.meter_version)
         strand.numbers.append(new.number)
         if new.labels and new.labels[0][0] == VALUE:
             strand.sets.add(without_value(new.labels))
-        self.widest, self.values = max(self.widest, strand.width), max(self.values, strand.values)
+        if strand.sets:
+            self.values = max(self.values, strand.values)
+        self.widest = max(self.widest, strand.width)
         return key
 
     def describe(self, number: int) -> Key:

@@ -106,13 +106,20 @@ def screen(
 
 
 def _judge_hits(job: Job, hits: Hits, kept: Mapping[int, Kept], alive: NDArray[np.bool_]) -> None:
+    raw, rows, accounts = job.batch.raw, job.rows.tolist(), job.account.tolist()
     for row, sequence in zip(hits.row.tolist(), hits.sequence.tolist(), strict=True):
-        if sequence not in kept:
+        found = kept.get(sequence)
+        if found is None:
             raise Damaged(f"event {sequence} is not in its frame")
         if alive[row]:
-            verdict = judge(job, row, kept[sequence])
+            index = rows[row]
+            # Nearly all that is sent again is sent as it was.
+            if found.raw == raw[index] and found.account == accounts[row]:
+                verdict: Verdict | None = verdicts.duplicate(metered=job.batch.is_metered(index))
+            else:
+                verdict = judge(job, row, found)
             if verdict is not None:
-                job.verdicts[int(job.rows[row])] = verdict
+                job.verdicts[index] = verdict
                 alive[row] = False
 
 

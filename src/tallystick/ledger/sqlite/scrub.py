@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import apsw
 import msgspec
@@ -11,13 +12,31 @@ import structlog
 
 from tallystick.ledger.packed import segment
 from tallystick.ledger.packed.meter_entries import CorrectionHeader
-from tallystick.ledger.packed.segment import GENESIS, Damaged, Header
+from tallystick.ledger.packed.segment import GENESIS, Damaged
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
 
 log = structlog.get_logger(__name__)
 
 EVERYONE = 0
 """Stands among account numbers, which begin at 1, for a damaged entry that does not say whose it is."""
+
+
+class _Covered(msgspec.Struct, frozen=True, array_like=True):
+    """What is looked at of a segment's header; the series, which come last and can be many, are passed by."""
+
+    entry: int
+    first: int
+    count: int
+    recorded: int
+    catalog_version: int
+    time_min: int
+    time_max: int
+    accounts: tuple[int, ...]
+    frames: tuple[tuple[int, bytes], ...]
+    columns: bytes
+
+
+_covered = msgspec.msgpack.Decoder(_Covered)
 
 
 def refuse_damaged(damaged: frozenset[int], accounts: Collection[int]) -> None:
@@ -40,14 +59,7 @@ class Scrub:
     def step(self, db: apsw.Connection, bytes_max: int) -> None:
         """Check the next entries, about `bytes_max` of the file, at least one; start over behind the last."""
         read = 0
-        statement = """SELECT entry, kind, first, count, header, columns, link FROM log WHERE entry > ?
-            ORDER BY entry LIMIT 64"""
-        try:
-            some = list(rows(db, statement, (self._entry,)))
-        except apsw.CorruptError as error:
-            self._note(self._entry + 1, str(error), (EVERYONE,))
-            raise
-        for entry, kind, first, count, header, columns, link in some:
+        for entry, kind, first, count, header, columns, link in self._next(db):
             read += len(header) + len(columns or b"")
             self._entry, self._link = entry, segment.link(self._link, header)
             if self._link != link:
@@ -55,7 +67,7 @@ class Scrub:
                 self._link = link
                 self._note(entry, "its link does not follow", (EVERYONE,))
             elif kind == EVENTS:
-                said = msgspec.msgpack.decode(header, type=Header)
+                said = _covered.decode(header)
                 size, problem = _check(db, first, count, said, columns)
                 read += size
                 if problem:
@@ -66,10 +78,20 @@ class Scrub:
                     self._note(entry, "its postings are not what was written", correction.accounts)
             if read >= bytes_max:
                 return
-        if some:
+        if read:
             return
         self.damaged, self.entries = frozenset(self._found), frozenset(self._found_entries)
         self._entry, self._link, self._found, self._found_entries = 0, GENESIS, set(), set()
+
+    def _next(self, db: apsw.Connection) -> Iterator[tuple[Any, ...]]:
+        """Yield the entries behind the last one that was checked, each read when it is asked for."""
+        statement = """SELECT entry, kind, first, count, header, columns, link FROM log WHERE entry > ?
+            ORDER BY entry LIMIT 64"""
+        try:
+            yield from rows(db, statement, (self._entry,))
+        except apsw.CorruptError as error:
+            self._note(self._entry + 1, str(error), (EVERYONE,))
+            raise
 
     def _note(self, entry: int, problem: str, accounts: Sequence[int]) -> None:
         log.error("log_damaged", entry=entry, problem=problem)
@@ -86,7 +108,7 @@ def _is_whole(columns: bytes, digest: bytes) -> bool:
         return False
 
 
-def _check(db: apsw.Connection, first: int, count: int, said: Header, columns: bytes) -> tuple[int, str]:
+def _check(db: apsw.Connection, first: int, count: int, said: _Covered, columns: bytes) -> tuple[int, str]:
     """Compare a segment with the digests in its header; returns how much was read, and what is wrong."""
     size, digests = 0, dict(said.frames)
     try:
