@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tallystick import windows
 from tallystick.ledger import verdicts
 from tallystick.ledger.packed.series import SeriesIndex, without_value
+from tallystick.ledger.packed.series import Strand as Series
 from tallystick.ledger.sqlite.job import Job, Strand
 from tallystick.ledger.vitals import near
 from tallystick.model import Account, Catalog, Labels, Verdict
@@ -21,6 +22,7 @@ from tallystick.model import Account, Catalog, Labels, Verdict
 Use = tuple[Strand, int, Labels]
 """A label set that an event uses: its strand, the UTC month, and the set itself."""
 
+NO_SERIES = Series()
 MONTH_BITS = 20
 """The number of a month, of any year up to 9999, fits into these."""
 
@@ -72,6 +74,8 @@ class LabelSetBound:
         self.warned: frozenset[tuple[Strand, int]] = frozenset()
         self._sets_max = label_sets_max
         self._values_max = unique_values_max
+        self._near_sets, self._near_values = near(label_sets_max), near(unique_values_max)
+        self._look_from = min(self._near_sets, self._near_values)
         self._load = load
         self._used: dict[Strand, dict[int, Used]] = {}
 
@@ -97,18 +101,21 @@ class LabelSetBound:
         owners = {owner for job in jobs for owner in np.unique(job.account).tolist()}
         reach = Reach()
         for strand in product(owners, tail.catalog.meters):
-            known, more = index.strands.get(strand), unknown[strand]
-            width, values = (known.width + more, known.values + more) if known is not None else (more, more)
+            known, more = index.strands.get(strand, NO_SERIES), unknown.get(strand, 0)
+            if len(known.numbers) + more < self._look_from:
+                continue
+            width, values = known.width + more, known.values + more
             if width > self._sets_max or values > self._values_max:
                 reach.tight.add(strand)
             elif self._is_near(width, values):
                 reach.near.add(strand)
-            else:
-                self._used.pop(strand, None)
+        for strand in [each for each in self._used if each[0] in owners]:
+            if strand not in reach.near and strand not in reach.tight:
+                del self._used[strand]
         return reach
 
     def _is_near(self, sets: int, values: int) -> bool:
-        return sets >= near(self._sets_max) or values >= near(self._values_max)
+        return sets >= self._near_sets or values >= self._near_values
 
     def refuses(self, uses: Sequence[Use]) -> Verdict | None:
         """Count the label sets that one event uses, each in its month; the verdict on one too many, and none counts."""
