@@ -24,7 +24,7 @@ from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.tail import Overlay
 from tallystick.ledger.sqlite.writer import Writer
 from tallystick.model import Verdict
-from tallystick.rollup import Cells
+from tallystick.rollup import Cells, Ints
 from tests.faults import checks
 from tests.faults.hurry import hurry
 from tests.spoken import say
@@ -130,8 +130,8 @@ def float_sums() -> None:
     """Add up as doubles."""
     reduce = rollup._reduce
 
-    def rounded(cells: Cells, dated: bool) -> Cells:
-        exact = reduce(cells, dated)
+    def rounded(key: Ints, column: Callable[[int], Ints], dated: bool) -> Cells:
+        exact = reduce(key, column, dated)
         pairs = zip(exact.high.tolist(), exact.low.tolist(), strict=True)
         sums = [int(float((high << rollup.LOW_BITS) + low)) for high, low in pairs]
         high = np.array([total >> rollup.LOW_BITS for total in sums], np.int64)
