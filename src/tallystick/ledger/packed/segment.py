@@ -3,9 +3,14 @@
 The layout, byte by byte (integers little-endian):
 
 * frame, before zstd: n as u32, n lengths as u32, n account numbers as u32, then the events as sent, end to end.
-* columns, before zstd: events as u32, postings as u32; per event its time (zigzag of the difference to the one before,
-  byte planes of 8) and a byte, 1 = it had a time, and a byte, its number of postings; per posting its series (byte
-  planes of 8) and its amount (byte planes of 8).
+* columns of fewer than PLACED_POSTINGS_MIN postings, before zstd: events as u32, postings as u32; per event its time
+  (zigzag of the difference to the one before, byte planes of 8) and a byte, 1 = it had a time, and a byte, its number
+  of postings; per posting its series (byte planes of 8) and its amount (byte planes of 8).
+* columns of that many postings or more, from format 5 on: 4 bytes of 255; the length of the head as u32; the head,
+  MessagePack of `tallystick.ledger.packed.places.Head`; a bit per event, 1 = it had a time; a bit per event but the
+  first, 1 = it is earlier than the latest before it; the highest byte plane of each column that has any; then all lower
+  planes, column by column, the lowest of each first. Bits begin with the highest of a byte. Before, also these are as
+  above: which of both it is, the first 4 bytes tell.
 * header: MessagePack of `Header`. Digests are SHA-256 of what stands before zstd, so that recompressing keeps them.
 * link = SHA-256(link before, header).
 """
@@ -25,6 +30,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from tallystick.ledger.packed import places
 from tallystick.rollup import Ints
 
 FRAME_PACKED_BYTES = 1_930
@@ -35,6 +41,8 @@ TRIALS = 2
 """Times that the first frame of a commit is packed to learn how well its events pack: the smaller, the worse."""
 FRAMES_TOGETHER = 16
 """Frames that are unpacked in one call: more would not stay near the processor."""
+PLACED_POSTINGS_MIN = 256
+"""Postings from which on columns are packed by place: with fewer, the processor's time per event would be felt."""
 GENESIS = bytes(32)
 Found = TypeVar("Found", covariant=True)
 
@@ -209,9 +217,19 @@ def frame_digest(body: bytes) -> bytes:
 
 def pack_columns(columns: Columns) -> tuple[bytes, bytes]:
     """Pack columns; returns (digest, compressed bytes)."""
+    if len(columns.posting_event) >= PLACED_POSTINGS_MIN:
+        parts = places.pack(
+            columns.time, columns.timed, columns.posting_event, columns.posting_series, columns.posting_amount
+        )
+        return hashlib.sha256(b"".join(parts)).digest(), _compress(parts)
+    payload = _few(columns)
+    return hashlib.sha256(payload).digest(), _compress((payload,))
+
+
+def _few(columns: Columns) -> bytes:
     events, postings = len(columns.time), len(columns.posting_event)
     per_event = np.bincount(columns.posting_event, minlength=events).astype(np.uint8)
-    payload = b"".join(
+    return b"".join(
         (
             struct.pack("<II", events, postings),
             planes(zigzag(np.concatenate((columns.time[:1], columns.time[1:] - columns.time[:-1])))),
@@ -221,12 +239,20 @@ def pack_columns(columns: Columns) -> tuple[bytes, bytes]:
             planes(zigzag(columns.posting_amount)),
         )
     )
-    return hashlib.sha256(payload).digest(), zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)
 
 
 def unpack_columns(body: bytes) -> Columns:
     """Unpack columns; raises Damaged when the bytes are not columns'."""
     payload = _decompress(body)
+    if not payload.startswith(places.MARK):
+        return _unpack_few(payload)
+    try:
+        return Columns(*places.unpack(payload))
+    except (ValueError, struct.error, msgspec.MsgspecError, MemoryError) as error:
+        raise Damaged(f"columns: {error}") from error
+
+
+def _unpack_few(payload: bytes) -> Columns:
     try:
         events, postings = struct.unpack_from("<II", payload)
     except struct.error as error:
@@ -249,6 +275,18 @@ def unpack_columns(body: bytes) -> Columns:
 def columns_digest(body: bytes) -> bytes:
     """Return the digest of packed columns, as the header has it."""
     return hashlib.sha256(_decompress(body)).digest()
+
+
+def _compress(parts: Sequence[bytes]) -> bytes:
+    """Compress parts of one payload, each by codes of its own: what is alike should stand in one part."""
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+    if len(parts) == 1:
+        return compressor.compress(parts[0])
+    stream = compressor.compressobj(size=sum(map(len, parts)))
+    packed = []
+    for part in parts[:-1]:
+        packed += [stream.compress(part), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+    return b"".join((*packed, stream.compress(parts[-1]), stream.flush()))
 
 
 def _decompress(body: bytes) -> bytes:
