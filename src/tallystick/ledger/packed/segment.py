@@ -33,8 +33,10 @@ from numpy.typing import NDArray
 from tallystick.ledger.packed import places
 from tallystick.rollup import Ints
 
-FRAME_PACKED_BYTES, FRAME_PACKED_BYTES_MOST = 1_955, 2_000
-"""What a frame should have once packed, and most of them at most: two, with what rows need, fill a page of 4 KiB."""
+FRAME_PACKED_BYTES, FRAME_SPREAD = 2_000, 45
+"""What a frame should have at most once packed, and how much less most have: two of them, with what rows need, fill a
+page of 4 KiB.
+"""
 FRAME_BYTES_MIN, FRAME_BYTES, FRAME_BYTES_MAX = 2 * 1024, 12 * 1024, 16 * 1024
 """Bytes of events in a frame: at least (but for the last one), as long as nothing tells more, at most."""
 TRIALS = 2
@@ -134,8 +136,10 @@ def link(before: bytes, header: bytes) -> bytes:
     return hashlib.sha256(before + header).digest()
 
 
-def pack_frames(raws: Sequence[bytes], accounts: NDArray[np.uint32]) -> list[Frame]:
-    """Pack events, in order, into frames of about FRAME_PACKED_BYTES once packed, each with at least one event."""
+def pack_frames(
+    raws: Sequence[bytes], accounts: NDArray[np.uint32], packed_bytes: int = FRAME_PACKED_BYTES
+) -> list[Frame]:
+    """Pack events, in order, into frames of hardly more than so many bytes once packed, each with at least one event."""
     lengths = np.fromiter(map(len, raws), np.uint32, len(raws))
     bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
@@ -146,7 +150,7 @@ def pack_frames(raws: Sequence[bytes], accounts: NDArray[np.uint32]) -> list[Fra
     cuts = _cuts(bounds, 0, FRAME_BYTES)
     for _ in range(TRIALS if len(cuts) > 2 else 0):
         tried = len(compressor.compress(payload(*cuts[:2])))
-        cuts = _cuts(bounds, 0, _fitting(bounds, cuts[:2], [tried], FRAME_PACKED_BYTES))
+        cuts = _cuts(bounds, 0, _fitting(bounds, cuts[:2], [tried], packed_bytes - FRAME_SPREAD))
     frames: list[Frame] = []
     while True:
         payloads = [payload(a, b) for a, b in pairwise(cuts)]
@@ -157,7 +161,7 @@ def pack_frames(raws: Sequence[bytes], accounts: NDArray[np.uint32]) -> list[Fra
         ]
         if cuts[-1] == len(raws):
             return frames
-        cuts = _cuts(bounds, cuts[-1], _fitting(bounds, cuts, [*map(len, bodies)], FRAME_PACKED_BYTES_MOST))
+        cuts = _cuts(bounds, cuts[-1], _fitting(bounds, cuts, [*map(len, bodies)], packed_bytes))
 
 
 def _fitting(bounds: Ints, cuts: Sequence[int], packed: Sequence[int], fill: int) -> int:
