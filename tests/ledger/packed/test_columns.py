@@ -281,6 +281,7 @@ def test_bytes_that_are_otherwise_than_written_give_columns_or_damage() -> None:
 HUGE = places.COUNT_MAX
 ABSURD: tuple[Any, ...] = (
     [0, [HUGE, 1], [HUGE - 1], [0], [[[HUGE, 1], [HUGE, 1], False]]],
+    [0, [1, HUGE], [0], [0], [[[HUGE, 1], [HUGE, 1], False]]],
     [0, [8, HUGE], [7], [0], [[[8 * HUGE % 2**32, 1], [8, 1], False]]],
     [0, [8, INT_MAX], [7], [0], [[[8, 1], [8, 1], False]]],
     [0, [8, -1], [7], [0], [[[8, 1], [8, 1], False]]],

@@ -102,7 +102,8 @@ def unpack(payload: bytes) -> tuple[Ints, NDArray[np.bool_], Ints, Ints, Ints]:
     postings, later, earlier, *of_places = _unpack_columns(head.columns, payload, at)
     time = _times(head.time, is_earlier, later, earlier)
     count = sum(place.series.count for place in head.places)
-    if not 0 <= postings.min() <= postings.max() <= count or int(postings.sum()) != count:
+    most = int(postings.max())
+    if postings.min() < 0 or most > count or int(postings.sum()) != count or len(head.places) != min(most, PLACES_MAX):
         raise ValueError("postings per event do not add up")
     series, amount = np.zeros(count, np.int64), np.zeros(count, np.int64)
     rows = zip(head.places, _places(postings), of_places[::2], of_places[1::2], strict=True)

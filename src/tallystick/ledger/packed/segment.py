@@ -139,7 +139,7 @@ def link(before: bytes, header: bytes) -> bytes:
 def pack_frames(
     raws: Sequence[bytes], accounts: NDArray[np.uint32], packed_bytes: int = FRAME_PACKED_BYTES
 ) -> list[Frame]:
-    """Pack events, in order, into frames of hardly more than so many bytes once packed, each with at least one event."""
+    """Pack events, in order, into frames of hardly more than so many bytes once packed, each and one event at least."""
     lengths = np.fromiter(map(len, raws), np.uint32, len(raws))
     bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
