@@ -81,7 +81,7 @@ def seen(url: str) -> list[object]:
     return [
         *zip(tables, plain, strict=True),
         run(url, SHAPE),
-        run(url, "SELECT sequencename, last_value FROM pg_sequences"),
+        run(url, "SELECT sequencename, last_value FROM pg_sequences ORDER BY 1"),
     ]
 
 

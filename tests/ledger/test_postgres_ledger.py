@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -534,6 +535,19 @@ async def test_a_newer_format_is_refused(desk: Desk) -> None:
     with pytest.raises(LedgerError, match="99"):
         async with desk.open():
             pass
+
+
+@asynchronous
+async def test_frames_stay_in_their_rows(desk: Desk) -> None:
+    """What PostgreSQL takes out of a row that is too large costs a row and a look-up more."""
+    some = [audio(random.Random(n).randbytes(16).hex(), n / 8, language=f"l{n % 50}", model="m") for n in range(4000)]
+    async with desk.open() as ledger:
+        assert set(await desk.send(ledger, *some)) == {"accepted"}
+    ((table,),) = run(str(desk.url), "SELECT reltoastrelid::regclass::text FROM pg_class WHERE relname = 'frame'")
+    ((apart,),) = run(str(desk.url), f"SELECT count(DISTINCT chunk_id) FROM {table}")
+    ((frames,),) = run(str(desk.url), "SELECT count(*) FROM frame")
+    assert frames > 50
+    assert apart < frames / 20
 
 
 @asynchronous

@@ -3,9 +3,14 @@
 The layout, byte by byte (integers little-endian):
 
 * frame, before zstd: n as u32, n lengths as u32, n account numbers as u32, then the events as sent, end to end.
-* columns, before zstd: events as u32, postings as u32; per event its time (zigzag of the difference to the one before,
-  byte planes of 8) and a byte, 1 = it had a time, and a byte, its number of postings; per posting its series (byte
-  planes of 8) and its amount (byte planes of 8).
+* columns of fewer than PLACED_POSTINGS_MIN postings, before zstd: events as u32, postings as u32; per event its time
+  (zigzag of the difference to the one before, byte planes of 8) and a byte, 1 = it had a time, and a byte, its number
+  of postings; per posting its series (byte planes of 8) and its amount (byte planes of 8).
+* columns of that many postings or more, from format 5 on: 4 bytes of 255; the length of the head as u32; the head,
+  MessagePack of `tallystick.ledger.packed.places.Head`; a bit per event, 1 = it had a time; a bit per event but the
+  first, 1 = it is earlier than the latest before it; the highest byte plane of each column that has any; then all lower
+  planes, column by column, the lowest of each first. Bits begin with the highest of a byte. Before, also these are as
+  above: which of both it is, the first 4 bytes tell.
 * header: MessagePack of `Header`. Digests are SHA-256 of what stands before zstd, so that recompressing keeps them.
 * link = SHA-256(link before, header).
 """
@@ -25,16 +30,25 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from tallystick.ledger.packed import places
 from tallystick.rollup import Ints
 
-FRAME_PACKED_BYTES = 1_930
-"""What a frame should have once packed: two of them, with what frames and rows need, fill a page of 4 KiB."""
+FRAME_PACKED_BYTES, FRAME_SPREAD = 2_000, 45
+"""What a frame should have at most once packed, and how much less most have: two of them, with what rows need, fill a
+page of 4 KiB.
+"""
 FRAME_BYTES_MIN, FRAME_BYTES, FRAME_BYTES_MAX = 2 * 1024, 12 * 1024, 16 * 1024
 """Bytes of events in a frame: at least (but for the last one), as long as nothing tells more, at most."""
 TRIALS = 2
 """Times that the first frame of a commit is packed to learn how well its events pack: the smaller, the worse."""
 FRAMES_TOGETHER = 16
-"""Frames that are unpacked in one call: more would not stay near the processor."""
+"""Frames that are packed or unpacked in one call.
+
+Of more, the bytes would not stay near the processor; for each alone, letting go of the interpreter and getting it back
+would cost more than the work. How large the next ones should be, those that were packed tell.
+"""
+PLACED_POSTINGS_MIN = 256
+"""Postings from which on columns are packed by place: with fewer, the processor's time per event would be felt."""
 GENESIS = bytes(32)
 Found = TypeVar("Found", covariant=True)
 
@@ -122,38 +136,55 @@ def link(before: bytes, header: bytes) -> bytes:
     return hashlib.sha256(before + header).digest()
 
 
-def pack_frames(raws: Sequence[bytes], accounts: NDArray[np.uint32]) -> list[Frame]:
-    """Pack events, in order, into frames of about FRAME_PACKED_BYTES once packed, each with at least one event."""
+def pack_frames(
+    raws: Sequence[bytes], accounts: NDArray[np.uint32], packed_bytes: int = FRAME_PACKED_BYTES
+) -> list[Frame]:
+    """Pack events, in order, into frames of hardly more than so many bytes once packed, each and one event at least."""
     lengths = np.fromiter(map(len, raws), np.uint32, len(raws))
-    ends = np.cumsum(lengths, dtype=np.int64)
+    bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
 
     def payload(a: int, b: int) -> bytes:
         return b"".join((struct.pack("<I", b - a), lengths[a:b].tobytes(), accounts[a:b].tobytes(), *raws[a:b]))
 
-    cuts = _cuts(ends, FRAME_BYTES)
+    cuts = _cuts(bounds, 0, FRAME_BYTES)
     for _ in range(TRIALS if len(cuts) > 2 else 0):
-        packed_bytes = len(compressor.compress(payload(0, cuts[1])))
-        fitting = FRAME_PACKED_BYTES * int(ends[cuts[1] - 1]) // packed_bytes
-        cuts = _cuts(ends, min(max(fitting, FRAME_BYTES_MIN), FRAME_BYTES_MAX))
-    payloads: list[Any] = [payload(a, b) for a, b in pairwise(cuts)]
-    # All in one call: letting go of the interpreter and getting it back for each would cost more than the work.
-    bodies: Sequence[bytes] = [compressor.compress(payloads[0])]
-    if len(payloads) > 1:
-        packed = compressor.multi_compress_to_buffer(payloads)
-        bodies = [packed[at].tobytes() for at in range(len(packed))]
-    return [
-        Frame(b - a, hashlib.sha256(payload).digest(), body)
-        for (a, b), payload, body in zip(pairwise(cuts), payloads, bodies, strict=True)
-    ]
+        tried = len(compressor.compress(payload(*cuts[:2])))
+        cuts = _cuts(bounds, 0, _fitting(bounds, cuts[:2], [tried], packed_bytes - FRAME_SPREAD))
+    frames: list[Frame] = []
+    while True:
+        payloads = [payload(a, b) for a, b in pairwise(cuts)]
+        bodies = _compress_all(compressor, payloads)
+        frames += [
+            Frame(b - a, hashlib.sha256(payload).digest(), body)
+            for (a, b), payload, body in zip(pairwise(cuts), payloads, bodies, strict=True)
+        ]
+        if cuts[-1] == len(raws):
+            return frames
+        cuts = _cuts(bounds, cuts[-1], _fitting(bounds, cuts, [*map(len, bodies)], packed_bytes))
 
 
-def _cuts(ends: Ints, bytes_max: int) -> list[int]:
-    """Return where to cut events that end so, in order: at most so many bytes together, or one event."""
-    cuts = [0]
-    while cuts[-1] < len(ends):
-        base = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
-        cuts.append(max(int(np.searchsorted(ends, base + bytes_max, side="right")), cuts[-1] + 1))
+def _fitting(bounds: Ints, cuts: Sequence[int], packed: Sequence[int], fill: int) -> int:
+    """Return how many bytes of events a frame should have to take so many once packed, as the frames between cuts tell.
+
+    Of several the one that packed worst but one tells: two frames that hardly do not fit a page leave half of it empty.
+    """
+    sizes = np.diff(bounds[list(cuts)])
+    *_, ratio = np.sort(sizes / packed)[:2].tolist()
+    # A frame ends with the last event that fits: half an event too early, on average.
+    half = int(sizes.sum()) // (2 * (cuts[-1] - cuts[0]))
+    return min(max(int(fill * ratio) + half, FRAME_BYTES_MIN), FRAME_BYTES_MAX)
+
+
+def _cuts(bounds: Ints, start: int, bytes_max: int) -> list[int]:
+    """Return where to cut events with these bounds, from one of them on: at most so many bytes together, or one event.
+
+    No more than FRAMES_TOGETHER frames.
+    """
+    cuts = [start]
+    while cuts[-1] < len(bounds) - 1 and len(cuts) <= FRAMES_TOGETHER:
+        end = int(np.searchsorted(bounds, bounds[cuts[-1]] + bytes_max, side="right")) - 1
+        cuts.append(max(end, cuts[-1] + 1))
     return cuts
 
 
@@ -168,10 +199,7 @@ def unpack_events(body: bytes, places: Sequence[int] | None) -> FrameEvents:
 
 
 def unpack_frames(bodies: Sequence[bytes], places: Sequence[Sequence[int]]) -> Iterator[FrameEvents]:
-    """Unpack the events at some places of each of some frames; raises Damaged as `unpack_events` does.
-
-    Some frames at a stretch: letting go of the interpreter and getting it back for each would cost more than the work.
-    """
+    """Unpack the events at some places of each of some frames; raises Damaged as `unpack_events` does."""
     for start in range(0, len(bodies), FRAMES_TOGETHER):
         some = slice(start, start + FRAMES_TOGETHER)
         yield from map(_events_of, _decompress_all(bodies[some]), places[some])
@@ -209,9 +237,19 @@ def frame_digest(body: bytes) -> bytes:
 
 def pack_columns(columns: Columns) -> tuple[bytes, bytes]:
     """Pack columns; returns (digest, compressed bytes)."""
+    if len(columns.posting_event) >= PLACED_POSTINGS_MIN:
+        parts = places.pack(
+            columns.time, columns.timed, columns.posting_event, columns.posting_series, columns.posting_amount
+        )
+        return hashlib.sha256(b"".join(parts)).digest(), _compress(parts)
+    payload = _few(columns)
+    return hashlib.sha256(payload).digest(), _compress((payload,))
+
+
+def _few(columns: Columns) -> bytes:
     events, postings = len(columns.time), len(columns.posting_event)
     per_event = np.bincount(columns.posting_event, minlength=events).astype(np.uint8)
-    payload = b"".join(
+    return b"".join(
         (
             struct.pack("<II", events, postings),
             planes(zigzag(np.concatenate((columns.time[:1], columns.time[1:] - columns.time[:-1])))),
@@ -221,12 +259,20 @@ def pack_columns(columns: Columns) -> tuple[bytes, bytes]:
             planes(zigzag(columns.posting_amount)),
         )
     )
-    return hashlib.sha256(payload).digest(), zstandard.ZstdCompressor(level=1, write_checksum=True).compress(payload)
 
 
 def unpack_columns(body: bytes) -> Columns:
     """Unpack columns; raises Damaged when the bytes are not columns'."""
     payload = _decompress(body)
+    if not payload.startswith(places.MARK):
+        return _unpack_few(payload)
+    try:
+        return Columns(*places.unpack(payload))
+    except (ValueError, struct.error, msgspec.MsgspecError, MemoryError) as error:
+        raise Damaged(f"columns: {error}") from error
+
+
+def _unpack_few(payload: bytes) -> Columns:
     try:
         events, postings = struct.unpack_from("<II", payload)
     except struct.error as error:
@@ -249,6 +295,25 @@ def unpack_columns(body: bytes) -> Columns:
 def columns_digest(body: bytes) -> bytes:
     """Return the digest of packed columns, as the header has it."""
     return hashlib.sha256(_decompress(body)).digest()
+
+
+def _compress(parts: Sequence[bytes]) -> bytes:
+    """Compress parts of one payload, each by codes of its own: what is alike should stand in one part."""
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+    if len(parts) == 1:
+        return compressor.compress(parts[0])
+    stream = compressor.compressobj(size=sum(map(len, parts)))
+    packed = []
+    for part in parts[:-1]:
+        packed += [stream.compress(part), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+    return b"".join((*packed, stream.compress(parts[-1]), stream.flush()))
+
+
+def _compress_all(compressor: zstandard.ZstdCompressor, payloads: Sequence[Any]) -> list[bytes]:
+    if len(payloads) == 1:
+        return [compressor.compress(payloads[0])]
+    packed = compressor.multi_compress_to_buffer(list(payloads))
+    return [packed[at].tobytes() for at in range(len(packed))]
 
 
 def _decompress(body: bytes) -> bytes:

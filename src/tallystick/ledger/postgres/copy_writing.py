@@ -30,7 +30,7 @@ from tallystick.ledger.postgres.catalog_log import CatalogLog
 from tallystick.ledger.postgres.identities import SALTS_MAX
 from tallystick.ledger.postgres.locks import Db
 from tallystick.ledger.postgres.log import RecountHeader
-from tallystick.ledger.postgres.parts import Part
+from tallystick.ledger.postgres.parts import FRAME_PACKED_BYTES, Part
 from tallystick.ledger.postgres.recounting import row_of
 from tallystick.ledger.postgres.series import SeriesCache, numbered
 from tallystick.ledger.sqlite.tail import source_and_id
@@ -221,6 +221,7 @@ def _part(content: Committed, account: int, columns: Columns) -> Part:
     rows = np.flatnonzero(content.accounts == account)
     own = rows_of(columns, rows)
     digest, body = segment.pack_columns(own)
-    frames = segment.pack_frames([content.raws[at] for at in rows.tolist()], content.accounts[rows].astype(np.uint32))
+    raws, accounts = [content.raws[at] for at in rows.tolist()], content.accounts[rows].astype(np.uint32)
+    frames = segment.pack_frames(raws, accounts, FRAME_PACKED_BYTES)
     times = int(own.time.min()), int(own.time.max())
     return Part(account, rows, np.arange(len(rows)), *times, frames, body, digest)

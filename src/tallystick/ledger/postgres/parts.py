@@ -17,6 +17,9 @@ from tallystick.ledger.postgres.log import EVENTS, EntryHeader, Head, Row
 from tallystick.ledger.sqlite.job import Job
 from tallystick.rollup import Ints
 
+FRAME_PACKED_BYTES = 1_950
+"""Rows of more than 2,032 bytes have what is large in them moved elsewhere (TOAST), at a price for each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -105,7 +108,7 @@ def pack(jobs: Sequence[Job], places: Ints) -> list[Part]:
                 places[a:b],
                 int(time[a:b].min()),
                 int(time[a:b].max()),
-                segment.pack_frames([raws[place] for place in order[a:b].tolist()], account[a:b]),
+                segment.pack_frames([raws[place] for place in order[a:b].tolist()], account[a:b], FRAME_PACKED_BYTES),
                 columns,
                 digest,
             )

@@ -18,7 +18,8 @@ from tallystick.ledger.postgres import locks
 from tallystick.ledger.postgres.locks import Db
 
 VERSION_MIN = 15
-FORMAT = 1
+FORMAT = 2
+"""Format 2 has the tables of format 1, and columns that are packed by place, which earlier versions cannot read."""
 CONNECT_S_MAX = 10
 APPLICATION = "tallystick"
 SHOWN = ("fsync", "synchronous_commit", "server_encoding", "transaction_read_only")
@@ -130,6 +131,8 @@ def migrate(db: Db, url: str, created: int) -> None:
             told = {"format": FORMAT, "secret": secrets.randbits(63), "created": created}
             names, values = list(told), [str(value) for value in told.values()]
             db.execute("INSERT INTO ledger SELECT * FROM unnest(%s::text[], %s::text[])", (names, values))
+        else:
+            db.execute("UPDATE ledger SET value = %s WHERE name = 'format'", (str(FORMAT),))
 
 
 def check_format(db: Db, url: str) -> None:

@@ -1,4 +1,4 @@
--- Format 1. Every key of what belongs to an account begins with the account, so that tables can be distributed by it.
+-- Formats 1 and 2. Every key of what belongs to an account begins with the account, so that tables can be distributed by it.
 -- Text is compared by bytes, as everything above does.
 
 -- Small, the same everywhere.
