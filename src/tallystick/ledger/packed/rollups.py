@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
 from tallystick import rollup, windows
-from tallystick.ledger.packed.segment import Damaged, unzigzag, zigzag
-from tallystick.rollup import Cells, Ints
+from tallystick.ledger.packed.segment import Damaged, zigzag
+from tallystick.rollup import INT_MAX, Cells, Ints
 
 COLUMNS = 8
 
@@ -57,20 +56,22 @@ def pack_runs(cells: Cells, starts: Sequence[int]) -> list[bytes]:
 
     Keys have to ascend within a run only; each has a cell at least, where there are several.
     """
-    values = np.empty((COLUMNS, len(cells)), "<i8")
-    values[0] = np.diff(cells.key, prepend=np.int64(0))
-    firsts = np.array(starts[1:], np.int64)
-    values[0, firsts] = cells.key[firsts]
-    for row, column in enumerate(cells.columns[1:], 1):
-        values[row] = zigzag(column)
-    planes = np.ascontiguousarray(values.view(np.uint8).reshape(COLUMNS, len(cells), 8).transpose(0, 2, 1))
-    ends = pairwise([*starts, len(cells)])
-    payloads: list[Any] = [struct.pack("<I", b - a) + planes[:, :, a:b].tobytes() for a, b in ends]
+    # Column by column: a run may have hundreds of thousands of cells, and all of them once more would be felt.
+    planes = np.empty((COLUMNS, 8, len(cells)), np.uint8)
+    for column, values in zip(planes, _differences(cells, starts), strict=True):
+        column[:] = values.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8).T
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
-    if len(payloads) == 1:
-        return [compressor.compress(payloads[0])]
-    packed = compressor.multi_compress_to_buffer(payloads)
-    return [packed[at].tobytes() for at in range(len(packed))]
+    ends = pairwise([*starts, len(cells)])
+    return [compressor.compress(struct.pack("<I", b - a) + planes[:, :, a:b].tobytes()) for a, b in ends]
+
+
+def _differences(cells: Cells, starts: Sequence[int]) -> Iterator[Ints]:
+    """Yield the keys of each run as differences, the first from 0, then what else is packed of cells."""
+    firsts = np.array(starts[1:], np.int64)
+    keys = np.diff(cells.key, prepend=np.int64(0))
+    keys[firsts] = cells.key[firsts]
+    yield keys
+    yield from map(zigzag, cells.columns[1:])
 
 
 def unpack(body: bytes) -> Cells:
@@ -81,14 +82,21 @@ def unpack(body: bytes) -> Cells:
 def unpack_runs(bodies: Sequence[bytes]) -> Cells:
     """Unpack one run or more behind one another; raises Damaged when the bytes of one are not cells'."""
     parts = list(map(_planes_of, bodies))
+    sizes = [part.shape[2] for part in parts]
     planes = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-    values = np.ascontiguousarray(planes.transpose(0, 2, 1)).view("<i8").reshape(COLUMNS, -1).astype(np.int64)
+    values = planes.transpose(0, 2, 1).copy().view("<i8").reshape(COLUMNS, -1).astype(np.int64, copy=False)
+    del parts, planes
     key = np.cumsum(values[0])
-    if len(parts) > 1:
-        sizes = [part.shape[2] for part in parts]
+    if len(sizes) > 1:
         ends = np.concatenate(([0], key))[np.cumsum([0, *sizes[:-1]])]
         key -= np.repeat(ends, sizes)
-    return Cells(key, *unzigzag(values[1:]))
+    # In place, as `unzigzag` would: there may be hundreds of thousands of cells.
+    rest = values[1:]
+    sign = rest & 1
+    rest >>= 1
+    rest &= INT_MAX
+    rest ^= np.negative(sign, out=sign)
+    return Cells(key, *rest)
 
 
 def _planes_of(body: bytes) -> NDArray[np.uint8]:
