@@ -25,7 +25,7 @@ from tallystick.ledger.sqlite.identity import CHUNK, CHUNK_BITS, Identities, Mem
 from tallystick.ledger.sqlite.key_use import KeyUses
 from tallystick.ledger.sqlite.reading import Folded
 from tallystick.ledger.sqlite.scrub import Scrub
-from tallystick.ledger.sqlite.tail import Overlay, Published, Tail
+from tallystick.ledger.sqlite.tail import Overlay, Tail
 from tallystick.ledger.sqlite.writer import Lane, Task, Writer, unavailable
 from tallystick.precedence import precedence
 from tallystick.rollup import Ints
@@ -105,10 +105,12 @@ class Keeper(threading.Thread):
         self._idle_s = self._idle_s + LOOK_EVERY_S if published.sequence == self._seen else 0.0
         self._seen = published.sequence
         # Each by itself, so that damage met by one does not keep the others from being done.
-        duties = self._duties(published)
-        for duty in duties:
-            self._try(duty, db)
-        if duties:
+        done = False
+        for is_due, duty in self._duties():
+            if is_due():
+                self._try(duty, db)
+                done = True
+        if done:
             give_back()
         self._try(self._drop_doomed, db)
         if self._looks % USES_EVERY_LOOKS == 0:
@@ -117,17 +119,14 @@ class Keeper(threading.Thread):
         if self._verify_bytes:
             self._try(self.scrub.step, db, self._verify_bytes)
 
-    def _duties(self, published: Published) -> list[Callable[[apsw.Connection], None]]:
-        """Return what is due of the work that grows with the log."""
-        identities = published.identities
-        stores = identities.memory_entries >= identity.FLUSH_ENTRIES or identities.frozen > 0
-        due = (
-            (len(published.overlay.alike) >= GATHER_PARTS, self.gather),
-            (self._fold_is_due(published), self.fold),
-            (stores, self.store_identities),
-            (bool(identities.mergeable()), self.merge_identities),
+    def _duties(self) -> Sequence[tuple[Callable[[], bool], Callable[[apsw.Connection], None]]]:
+        """Return the work that grows with the log, and what says whether it is due once that before it is done."""
+        return (
+            (self._gather_is_due, self.gather),
+            (self._fold_is_due, self.fold),
+            (self._store_is_due, self.store_identities),
+            (lambda: bool(self._tail().published.identities.mergeable()), self.merge_identities),
         )
-        return [duty for is_due, duty in due if is_due]
 
     def _try(self, duty: Callable[..., None], *arguments: object) -> None:
         if self._closing.is_set():
@@ -142,7 +141,11 @@ class Keeper(threading.Thread):
             # What a damaged row turns into can be anything; without this thread memory would only grow.
             log.exception("keeping_failed", duty=duty.__name__)
 
-    def _fold_is_due(self, published: Published) -> bool:
+    def _gather_is_due(self) -> bool:
+        return len(self._tail().published.overlay.alike) >= GATHER_PARTS
+
+    def _fold_is_due(self) -> bool:
+        published = self._tail().published
         overlay = published.overlay
         events = published.sequence - overlay.frozen_events
         return (
@@ -151,6 +154,10 @@ class Keeper(threading.Thread):
             or events >= FOLD_EVENTS
             or (overlay.active_cells > 0 and self._idle_s >= FOLD_IDLE_S)
         )
+
+    def _store_is_due(self) -> bool:
+        identities = self._tail().published.identities
+        return identities.memory_entries >= identity.FLUSH_ENTRIES or identities.frozen > 0
 
     def gather(self, db: apsw.Connection) -> None:
         """Sum up in memory what many commits added to few cells."""
@@ -173,6 +180,8 @@ class Keeper(threading.Thread):
             cells = frozen.take(np.isin(account_of, accounts))
             change = rollups.fold(db, cells, tail.series, accounts)
             self._do(tail, partial(change.write, through=overlay.frozen_through))
+            if self._gather_is_due():
+                self.gather(db)
         self._do(tail, partial(_all_folded, overlay.frozen_through), lambda: _change_overlay(tail, Overlay.melt))
 
     def _sum_up(self, tail: Tail) -> None:
