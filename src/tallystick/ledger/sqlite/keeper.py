@@ -180,6 +180,8 @@ class Keeper(threading.Thread):
             cells = frozen.take(np.isin(account_of, accounts))
             change = rollups.fold(db, cells, tail.series, accounts)
             self._do(tail, partial(change.write, through=overlay.frozen_through))
+            if len(cells) > 2 * SLICE_CELLS:
+                give_back()
             if self._gather_is_due():
                 self.gather(db)
         self._do(tail, partial(_all_folded, overlay.frozen_through), lambda: _change_overlay(tail, Overlay.melt))
