@@ -33,14 +33,21 @@ class Outcome(StrEnum):
 class Claim(msgspec.Struct, frozen=True):
     """What a hold takes, or would take, of a limit; `fits` says whether it can.
 
-    `amount` is at the limit's scale, None where the hold does not tell. `standing` is that after it was taken, or as it
-    is where nothing was.
+    `amount` is at the limit's scale, None where the hold does not tell. `balance` is that after it was taken, or as it
+    is where nothing was: true of the instant `at`, which is in `period`.
     """
 
     limit: Limit
     amount: int | None
     fits: bool
-    standing: Standing
+    balance: Balance
+    at: int
+    period: tuple[int, int]
+
+    @property
+    def standing(self) -> Standing:
+        """How the limit stands then; worked out by whoever wants to know, and not while others wait for a decision."""
+        return limits.standing(self.limit, self.balance, self.at, self.period)
 
 
 Claimed = tuple[Limit, Balance, tuple[int, int]]
@@ -68,8 +75,9 @@ class Answer(msgspec.Struct, frozen=True):
 
 def line_of(limit: Limit, hold: Hold) -> HoldLine | None:
     """Return what a hold sets aside of the meter of a limit, where the limit counts it."""
+    meter = limit.meter
     for line in hold.lines:
-        if counts(limit, line.meter, line.labels):
+        if line.meter == meter and counts(limit, meter, line.labels):
             return line
     return None
 
@@ -108,12 +116,14 @@ def admit(hold: Hold, balances: Sequence[Claimed], now: int) -> Answer:
 
 def grown(hold: Hold, quantity: int, balances: Sequence[Claimed], now: int, was: Hold | None = None) -> Answer:
     """Say whether a hold can hold `quantity`, all or nothing; balances are without what it holds already, as `was`."""
-    found = [(each, amount_of(each[0], hold, quantity)) for each in balances]
-    fits = [_fits(limit, balance, amount, now) for (limit, balance, _), amount in found]
-    done = all(fits)
+    amounts = [amount_of(limit, hold, quantity) for limit, _, _ in balances]
+    fits = [_fits(limit, balance, amount, now) for (limit, balance, _), amount in zip(balances, amounts, strict=True)]
+    done = False not in fits
     claims = tuple(
-        Claim(limit, amount, fit, limits.standing(limit, _after(limit, balance, amount, was, done), now, period))
-        for ((limit, balance, period), amount), fit in zip(found, fits, strict=True)
+        [
+            Claim(limit, amount, fit, _after(limit, balance, amount, was, done), now, period)
+            for (limit, balance, period), amount, fit in zip(balances, amounts, fits, strict=True)
+        ]
     )
     if not done:
         return Answer(Outcome.REFUSED, now, was, claims)
@@ -124,7 +134,7 @@ def grown(hold: Hold, quantity: int, balances: Sequence[Claimed], now: int, was:
 def as_it_is(hold: Hold, balances: Sequence[Claimed], now: int) -> tuple[Claim, ...]:
     """Say how the limits of a hold stand, and what it takes of them while it is open."""
     return tuple(
-        Claim(limit, amount_of(limit, hold, hold.quantity), True, limits.standing(limit, balance, now, period))
+        Claim(limit, amount_of(limit, hold, hold.quantity), True, balance, now, period)
         for limit, balance, period in balances
     )
 

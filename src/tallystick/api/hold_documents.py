@@ -18,6 +18,7 @@ from tallystick.api.event_description import NAME, ReceiptDocument
 from tallystick.envelope import Unreadable, label_text, read
 from tallystick.errors import Code, Problem
 from tallystick.holding import Answer, Claim
+from tallystick.limits import Standing
 from tallystick.model import Catalog, Hold, HoldMode, HoldState, Meter, Policy, Property, Verdict
 from tallystick.query import decimal_text
 from tallystick.settings import Settings
@@ -265,23 +266,21 @@ def fields_of(claims: Sequence[Claim], now: int) -> dict[str, str]:
 
     Amounts are whole units, rounded down; a limit that never resets has no window.
     """
-    bounding = [claim for claim in claims if not limits.is_unlimited(claim.limit)]
+    bounding = [(claim, claim.standing) for claim in claims if not limits.is_unlimited(claim.limit)]
     if not bounding:
         return {}
     return {
-        "RateLimit-Policy": ", ".join(map(_policy, bounding)),
-        "RateLimit": ", ".join(_remaining(claim, now) for claim in bounding),
+        "RateLimit-Policy": ", ".join(_policy(claim, standing) for claim, standing in bounding),
+        "RateLimit": ", ".join(_remaining(claim, standing, now) for claim, standing in bounding),
     }
 
 
-def _policy(claim: Claim) -> str:
-    standing = claim.standing
+def _policy(claim: Claim, standing: Standing) -> str:
     window = "" if standing.resets_at is None else f";w={(standing.end - standing.start) // SECOND}"
     return f'"{claim.limit.id}";q={_whole(standing.capacity, claim)}{window}'
 
 
-def _remaining(claim: Claim, now: int) -> str:
-    standing = claim.standing
+def _remaining(claim: Claim, standing: Standing, now: int) -> str:
     reset = "" if standing.resets_at is None else f";t={_seconds(standing.resets_at, now)}"
     return f'"{claim.limit.id}";r={_whole(standing.remaining, claim)}{reset}'
 
