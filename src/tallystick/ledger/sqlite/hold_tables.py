@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 import apsw
 import msgspec
@@ -11,7 +12,7 @@ from tallystick.ledger.packed import hold_entries
 from tallystick.ledger.packed.hold_entries import Crossed, KeptHold, Named, read_crossed, read_hold
 from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.file import rows
-from tallystick.model import Crossing, Hold, HoldQuery, HoldState
+from tallystick.model import Crossing, Hold, HoldQuery
 
 
 def find(db: apsw.Connection, wanted: Iterable[Named]) -> dict[Named, KeptHold]:
@@ -47,14 +48,20 @@ def page(db: apsw.Connection, owner: int, query: HoldQuery, now: int) -> list[Ho
 
 
 def store(db: apsw.Connection, holds: Mapping[Named, Hold]) -> None:
-    """Write holds, each in place of what was kept of it."""
-    made = [
-        (owner, id, hold.deadline if _is_unended(hold) else None, hold_entries.kept(owner, hold))
-        for (owner, id), hold in holds.items()
+    """Write holds, each in place of what was kept of it; the index by id stays as it is then."""
+    bodies = [_encoder.encode(hold_entries.kept(owner, hold)) for (owner, _), hold in holds.items()]
+    starts = accumulate(map(len, bodies), initial=1)
+    places = [
+        (owner, id, hold.deadline if _is_unended(hold) else None, start, len(body))
+        for ((owner, id), hold), start, body in zip(holds.items(), starts, bodies, strict=False)
     ]
+    # One text of all bodies is cut up: quoted inside another JSON text, each would be read and written once more.
     db.execute(
-        """INSERT OR REPLACE INTO hold SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)""",
-        (_json(made),),
+        """INSERT INTO hold
+        SELECT value ->> 0, value ->> 1, value ->> 2, CAST(substr(?1, value ->> 3, value ->> 4) AS TEXT)
+        FROM json_each(?2) WHERE true
+        ON CONFLICT (account, id) DO UPDATE SET ends = excluded.ends, body = excluded.body""",
+        (b"".join(bodies), _json(places)),
     )
 
 
@@ -90,8 +97,11 @@ def everything(db: apsw.Connection) -> tuple[dict[Named, KeptHold], list[Crossed
 
 
 def _is_unended(hold: Hold) -> bool:
-    return hold.state_at(hold.deadline) is HoldState.EXPIRED
+    return hold.settlement is None and hold.released is None
+
+
+_encoder = msgspec.json.Encoder()
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return _encoder.encode(value).decode()
