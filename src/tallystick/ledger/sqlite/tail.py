@@ -37,6 +37,10 @@ others take it.
 """
 
 
+TOGETHER, SMALL_CELLS = 8, 64
+"""Parts that are merged in one go where they have few cells, as those of single events have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """Cells (series × quarter hour) of log entries that may not be in the file's rollups yet.
@@ -68,9 +72,13 @@ class Overlay:
         return replace(self, active=(*self.active, cells))
 
     def tidied(self) -> Overlay:
-        """Return the same overlay with its newest parts merged where they are of like size: few are left to read."""
-        alike = newest_alike([len(cells) for cells in self.active], LARGE_CELLS)
-        if alike < 2:
+        """Return the same overlay with its newest parts merged where they are of like size: few are left to read.
+
+        Merging two small ones takes as long as merging many, so they wait for others.
+        """
+        sizes = [len(cells) for cells in self.active]
+        alike = newest_alike(sizes, LARGE_CELLS)
+        if alike < 2 or (alike < TOGETHER and sum(sizes[-alike:]) < SMALL_CELLS):
             return self
         return replace(self, active=(*self.active[:-alike], rollup.merge(self.active[-alike:])))
 
