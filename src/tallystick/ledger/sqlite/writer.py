@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_S = 1
 REOPEN_WAIT_S = 0.2
 URGENT_IN_A_ROW = 8
+LOOK_S, SMALL_BYTES = 0.1, 64 * 1024
+"""How long a look at the disk holds for groups that are small: looking lets go of the interpreter."""
 UNTIDY_MAX = 16
 """Groups after which memory is tidied though somebody waits."""
 
@@ -116,6 +118,7 @@ class Writer(threading.Thread):
         self.commits = Commits()
         self._closing = False
         self._urgent_in_a_row = 0
+        self._roomy_since = -LOOK_S
 
     @property
     def queued_bytes(self) -> int:
@@ -234,8 +237,12 @@ class Writer(threading.Thread):
         return False
 
     def _disk_problem(self, works: Sequence[Work]) -> Problem | None:
+        size, now = sum(work.bytes for work in works), time.monotonic()
+        if size <= SMALL_BYTES and now - self._roomy_since < LOOK_S:
+            return None
         free = shutil.disk_usage(self._folder).free
-        if free - sum(work.bytes for work in works) >= self._disk_free_bytes_min:
+        if free - size >= self._disk_free_bytes_min:
+            self._roomy_since = now
             return None
         return Problem(
             Code.DISK_FULL,
