@@ -366,8 +366,7 @@ class Catalog:
         return self.numbers_given - len(self.accounts)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who asks, as a key says: the account it is bound to (None = the operator) and what it may do."""
 
     key_id: str
@@ -566,8 +565,7 @@ class Doomed:
     metered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, eq=False):
     """Checked events in columns, with what the catalog makes of them: what ingest hands to a ledger.
 
     `raw[i]` is event i as sent, one JSON object in UTF-8. `account[i]` is its account's name. `time[i]` is its instant,
@@ -590,9 +588,9 @@ class Batch:
     posting_set: NDArray[np.int64]
     posting_amount: NDArray[np.int64]
     label_sets: Sequence[LabelSet]
-    changes: Mapping[int, Change] = field(default_factory=dict)
-    once: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    doomed: Mapping[int, Doomed] = field(default_factory=dict)
+    changes: Mapping[int, Change] = {}
+    once: Mapping[int, Mapping[str, str]] = {}
+    doomed: Mapping[int, Doomed] = {}
 
     def __len__(self) -> int:
         return len(self.raw)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -399,7 +400,7 @@ class Verdicts:
         """What was prepared with other meters is turned back whole."""
         async with desk.open() as ledger:
             for version in (ledger.catalog.version - 1, ledger.catalog.version + 1):
-                batch = replace(desk.batch(ledger, audio("1")), catalog_version=version)
+                batch = msgspec.structs.replace(desk.batch(ledger, audio("1")), catalog_version=version)
                 with pytest.raises(CatalogStale):
                     await ledger.commit(batch, create_accounts=True)
             assert await ledger.event("acme", "test", "1") is None

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -324,7 +325,7 @@ class Twins(RuleBasedStateMachine):
         batch = self._prepare(events)
         if not len(batch):
             return
-        stale = replace(batch, catalog_version=batch.catalog_version + shift)
+        stale = msgspec.structs.replace(batch, catalog_version=batch.catalog_version + shift)
         for ledger in (self._ledger, self._oracle):
             with pytest.raises(CatalogStale):
                 self._run(ledger.commit(stale, create_accounts=True))

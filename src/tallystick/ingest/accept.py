@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +24,8 @@ from tallystick.precedence import precedence
 from tallystick.settings import Settings
 
 T = TypeVar("T")
+
+PREPARERS_MAX = 8
 
 INLINE_BYTES = 64 * 1024
 """Up to here a request is prepared on the loop, in about a millisecond; larger ones on a thread of their own."""
@@ -186,10 +188,19 @@ async def beside(work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_bulk, work)
 
 
-@lru_cache(maxsize=8)
+_preparers: dict[tuple[int, bool], tuple[Settings, Preparer]] = {}
+"""By the identity of settings, of which there is one set for a process: comparing them takes longer than an event."""
+
+
 def preparer(settings: Settings, is_bulk: bool) -> Preparer:
     """Return what remembers shapes, one for the loop and one for the bulk thread."""
-    return Preparer(settings, precedence.give_way) if is_bulk else Preparer(settings)
+    found = _preparers.get((id(settings), is_bulk))
+    if found is None:
+        if len(_preparers) >= PREPARERS_MAX:
+            _preparers.clear()
+        made = Preparer(settings, precedence.give_way) if is_bulk else Preparer(settings)
+        found = _preparers[id(settings), is_bulk] = settings, made
+    return found[1]
 
 
 def _readable(items: Items) -> Sequence[int]:

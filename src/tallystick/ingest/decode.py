@@ -6,7 +6,6 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
 from typing import NoReturn
 
@@ -36,8 +35,7 @@ COUNT_STEP_BYTES = 1 << 20
 NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},'))
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(msgspec.Struct, frozen=True):
     """The events of one request, in order, each as the JSON text that was sent for it.
 
     `plain`: the format does not ask for a specversion. `single`: the request is one event, not a list of one. `bad`
@@ -47,7 +45,7 @@ class Items:
     raws: list[bytes]
     plain: bool
     single: bool
-    bad: dict[int, Verdict] = field(default_factory=dict)
+    bad: dict[int, Verdict] = {}
 
 
 def decode(

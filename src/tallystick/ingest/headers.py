@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from tallystick.envelope import pointer_to
@@ -24,6 +25,7 @@ BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 NOT_IN_HEADERS = frozenset({"data", "data_base64", "datacontenttype"})
 
 
+@lru_cache(maxsize=256)
 def media_type_of(content_type: str | None) -> str:
     """Return the media type in lower case, "" for none.
 
@@ -65,8 +67,7 @@ def media_type_unknown() -> Problem:
 
 def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the attributes that the ce- headers carry, decoded; none means that this is not binary mode."""
-    lower = ((name.lower(), value) for name, value in headers.items())
-    sent = {name[3:]: value for name, value in lower if name.startswith("ce-")}
+    sent = {name[3:].lower(): value for name, value in headers.items() if name[:3].lower() == "ce-"}
     return {name: _header_text(name, value) for name, value in sent.items() if name not in NOT_IN_HEADERS}
 
 

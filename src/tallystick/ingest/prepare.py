@@ -43,8 +43,7 @@ Postings = tuple[Ints, Ints, Ints]
 """Places of events, of label sets, and amounts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True, eq=False):
     """What became of a part: `batch` has the events that passed, `index` their places in it, `refused` the others."""
 
     batch: Batch

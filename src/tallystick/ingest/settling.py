@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from tallystick.errors import Code, Problem
 from tallystick.holding import Answer, Outcome
@@ -15,8 +16,7 @@ from tallystick.precedence import precedence
 from tallystick.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Settling:
+class Settling(msgspec.Struct, frozen=True):
     """What became of it: the ledger's answer, whether a meter counts the event, and the event as it was sent."""
 
     answer: Answer

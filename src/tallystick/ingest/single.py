@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ from tallystick.settings import Settings
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Single:
+class Single(msgspec.Struct, frozen=True, eq=False):
     """An event as it was read; `head` and `texts` make its shape, and `data` has its quantities."""
 
     plan: Plan

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from tallystick import holding, limits
@@ -17,24 +18,21 @@ from tallystick.limits import Balance
 from tallystick.model import Batch, Catalog, Hold, HoldMode, HoldState, Limit, Status, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(msgspec.Struct, frozen=True):
     """A hold that is asked for, worked out with the catalog of this version."""
 
     hold: Hold
     catalog_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(msgspec.Struct, frozen=True):
     """A hold that is to last longer, and perhaps to hold another quantity."""
 
     ttl: int | None
     quantity: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """A hold that is not needed any more."""
 
 

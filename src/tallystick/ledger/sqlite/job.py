@@ -29,6 +29,9 @@ from tallystick.rollup import Cells, Ints
 FEW = 16
 """So few values are gone through one by one: numpy takes its time over them."""
 
+ONLY = np.zeros(1, np.int64)
+"""The rows of a batch of one event; columns are replaced, and never changed."""
+
 Raws = Sequence[bytes]
 
 Strand = tuple[int, str]
@@ -103,7 +106,7 @@ class Job:
 
     def __post_init__(self) -> None:
         batch = self.batch
-        self.rows = np.arange(len(batch))
+        self.rows = ONLY if len(batch) == 1 else np.arange(len(batch))
         self.posting_event, self.posting_set = batch.posting_event, batch.posting_set
         self.posting_amount = batch.posting_amount
 
