@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 from collections.abc import Iterator
 from zlib import crc32
 
@@ -22,6 +23,9 @@ pytest.register_assert_rewrite(
     "tests.ledger.define",
     "tests.ledger.script",
 )
+
+# Whoever starts the tests behind a shell's `&` has ctrl-c ignored by everything below it, where tests say what it does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline would turn a busy machine into a failed test.
 settings.register_profile("tallystick", deadline=None, print_blob=True)
