@@ -11,7 +11,7 @@ SWITCH_INTERVAL_S = 0.0001
 GARBAGE_THRESHOLDS = (5_000, 5, 1_000)
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD, ARENA_MAX = -3, -1, -2, -8
 """The numbers by which mallopt(3) knows its parameters."""
-MEMORY = {MMAP_THRESHOLD: 256 << 10, TRIM_THRESHOLD: 16 << 20, TOP_PAD: 1 << 20, ARENA_MAX: 1}
+MEMORY = {MMAP_THRESHOLD: 1 << 20, TRIM_THRESHOLD: 16 << 20, TOP_PAD: 1 << 20, ARENA_MAX: 1}
 """Bytes: a column of a usual batch stays with the process, what a merge takes goes back at once.
 
 And one heap for all threads: what each of them keeps of its own for the next batch is a fifth of all memory, while the

@@ -34,7 +34,7 @@ MERGE_AT_ONCE = 4_000
 FEW = 4
 """Identities that are looked up one by one: numpy lets go of the interpreter at every call, and others take it."""
 FAN_IN = 4
-PART = 1 << 18
+PART = 1 << 17
 """Entries merged at once."""
 MERGE_ENTRIES_MAX = 1 << 30
 """A merged run's sequences are kept as u32 offsets from its first."""

@@ -36,7 +36,7 @@ GATHER_PARTS = 8
 """Sums of commits, of like size, that are summed up in memory before anything is folded: most of them are the same few
 cells. Each cell is so summed up a few times only.
 """
-FOLD_CELLS = 150_000
+FOLD_CELLS = 100_000
 FOLD_EVENTS = 500_000
 FOLD_IDLE_S = 5.0
 SLICE_CELLS = 4_000
@@ -180,8 +180,7 @@ class Keeper(threading.Thread):
             cells = frozen.take(np.isin(account_of, accounts))
             change = rollups.fold(db, cells, tail.series, accounts)
             self._do(tail, partial(change.write, through=overlay.frozen_through))
-            if len(cells) > 2 * SLICE_CELLS:
-                give_back()
+            give_back()
             if self._gather_is_due():
                 self.gather(db)
         self._do(tail, partial(_all_folded, overlay.frozen_through), lambda: _change_overlay(tail, Overlay.melt))
