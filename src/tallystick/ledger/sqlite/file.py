@@ -16,7 +16,7 @@ from tallystick.ledger.packed.segment import Damaged
 
 SQLITE_VERSION_MIN = (3, 51, 3)
 """Older releases can lose committed transactions when a WAL is reset (the WAL-reset bug)."""
-WRITER_CACHE_KIB, READER_CACHE_KIB = 4 * 1024, 1024
+WRITER_CACHE_KIB, READER_CACHE_KIB = 8 * 1024, 2 * 1024
 """Private to each connection, and there are seven; what they read again and again is in the system's cache as well."""
 APPLICATION_ID = 0x746C6C79  # "tlly"
 FILE_NAME = "ledger.db"
