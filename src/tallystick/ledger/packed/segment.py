@@ -87,8 +87,8 @@ class NewSeries(msgspec.Struct, frozen=True, array_like=True):
     labels: tuple[tuple[str, str], ...]
 
 
-class Header(msgspec.Struct, frozen=True, array_like=True):
-    """What the chain covers of a segment. `frames` are (first sequence, digest); `accounts` ascending."""
+class Owners(msgspec.Struct, frozen=True, array_like=True):
+    """How a segment's header begins: its place, its times, and the accounts that are in it, ascending."""
 
     entry: int
     first: int
@@ -98,8 +98,18 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     time_min: int
     time_max: int
     accounts: tuple[int, ...]
+
+
+class Digests(Owners, frozen=True, array_like=True):
+    """How it goes on: `frames` are (first sequence, digest). Series, of which there may be many, are not read so."""
+
     frames: tuple[tuple[int, bytes], ...]
     columns: bytes
+
+
+class Header(Digests, frozen=True, array_like=True):
+    """What the chain covers of a segment."""
+
     series: tuple[NewSeries, ...]
 
 

@@ -106,20 +106,13 @@ def screen(
 
 
 def _judge_hits(job: Job, hits: Hits, kept: Mapping[int, Kept], alive: NDArray[np.bool_]) -> None:
-    raw, rows, accounts = job.batch.raw, job.rows.tolist(), job.account.tolist()
     for row, sequence in zip(hits.row.tolist(), hits.sequence.tolist(), strict=True):
-        found = kept.get(sequence)
-        if found is None:
+        if sequence not in kept:
             raise Damaged(f"event {sequence} is not in its frame")
         if alive[row]:
-            index = rows[row]
-            # Nearly all that is sent again is sent as it was.
-            if found.raw == raw[index] and found.account == accounts[row]:
-                verdict: Verdict | None = verdicts.duplicate(metered=job.batch.is_metered(index))
-            else:
-                verdict = judge(job, row, found)
+            verdict = judge(job, row, kept[sequence])
             if verdict is not None:
-                job.verdicts[index] = verdict
+                job.verdicts[int(job.rows[row])] = verdict
                 alive[row] = False
 
 

@@ -7,26 +7,13 @@ from dataclasses import dataclass
 import apsw
 import msgspec
 
-from tallystick.ledger.packed.segment import decoded
+from tallystick.ledger.packed.segment import Owners, decoded
 from tallystick.ledger.sqlite.file import EVENTS, rows
 
 ENTRIES_READ_TOGETHER = 256
 
 
-class _Owners(msgspec.Struct, frozen=True, array_like=True):
-    """The beginning of a segment's header: what follows is not decoded."""
-
-    entry: int
-    first: int
-    count: int
-    recorded: int
-    catalog_version: int
-    time_min: int
-    time_max: int
-    accounts: tuple[int, ...]
-
-
-_owners = msgspec.msgpack.Decoder(_Owners)
+_owners = msgspec.msgpack.Decoder(Owners)
 
 
 @dataclass(slots=True)

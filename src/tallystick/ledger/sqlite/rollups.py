@@ -66,19 +66,18 @@ def _json(rows: object) -> str:
 
 def fold(db: apsw.Connection, cells: Cells, index: SeriesIndex, accounts: Sequence[int]) -> Change:
     """Work out what adding quarter-hour `cells`, all of `accounts`, changes in the file."""
-    fresh = {grain: coarse(cells, grain) for grain in Grain}
+    placed = {grain: partition(coarse(cells, grain), grain, index) for grain in Grain}
     sizes: dict[Place, int] = {}
-    for grain, some in fresh.items():
-        places, starts, _ = partition(some, grain, index)
+    for places, starts, some in placed.values():
         sizes.update(zip(places, np.diff(starts, append=len(some)).tolist(), strict=True))
     gone = _outgrown(db, sizes)
     come: list[tuple[Place, int, bytes]] = []
-    for grain, some in fresh.items():
-        # All places at once: a step of numpy costs as much for the few cells of one.
-        merged = rollup.merge([some, _read(db, gone[grain])]) if grain in gone else some
-        places, starts, merged = partition(merged, grain, index)
-        lengths = np.diff(starts, append=len(merged)).tolist()
-        come += zip(places, lengths, pack_runs(merged, starts) if places else (), strict=True)
+    for grain, (places, starts, some) in placed.items():
+        if grain in gone:
+            # All places at once: a step of numpy costs as much for the few cells of one.
+            places, starts, some = partition(rollup.merge([some, _read(db, gone[grain])]), grain, index)
+        lengths = np.diff(starts, append=len(some)).tolist()
+        come += zip(places, lengths, pack_runs(some, starts) if places else (), strict=True)
     return Change(accounts, [number for numbers in gone.values() for number in numbers], come)
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from tallystick.ledger.packed import segment
 from tallystick.ledger.packed.meter_entries import CorrectionHeader
-from tallystick.ledger.packed.segment import GENESIS, Damaged
+from tallystick.ledger.packed.segment import GENESIS, Damaged, Digests
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
 
 log = structlog.get_logger(__name__)
@@ -21,22 +21,7 @@ EVERYONE = 0
 """Stands among account numbers, which begin at 1, for a damaged entry that does not say whose it is."""
 
 
-class _Covered(msgspec.Struct, frozen=True, array_like=True):
-    """What is looked at of a segment's header; the series, which come last and can be many, are passed by."""
-
-    entry: int
-    first: int
-    count: int
-    recorded: int
-    catalog_version: int
-    time_min: int
-    time_max: int
-    accounts: tuple[int, ...]
-    frames: tuple[tuple[int, bytes], ...]
-    columns: bytes
-
-
-_covered = msgspec.msgpack.Decoder(_Covered)
+_digests = msgspec.msgpack.Decoder(Digests)
 
 
 def refuse_damaged(damaged: frozenset[int], accounts: Collection[int]) -> None:
@@ -67,7 +52,7 @@ class Scrub:
                 self._link = link
                 self._note(entry, "its link does not follow", (EVERYONE,))
             elif kind == EVENTS:
-                said = _covered.decode(header)
+                said = _digests.decode(header)
                 size, problem = _check(db, first, count, said, columns)
                 read += size
                 if problem:
@@ -108,7 +93,7 @@ def _is_whole(columns: bytes, digest: bytes) -> bool:
         return False
 
 
-def _check(db: apsw.Connection, first: int, count: int, said: _Covered, columns: bytes) -> tuple[int, str]:
+def _check(db: apsw.Connection, first: int, count: int, said: Digests, columns: bytes) -> tuple[int, str]:
     """Compare a segment with the digests in its header; returns how much was read, and what is wrong."""
     size, digests = 0, dict(said.frames)
     try:
