@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tallystick.errors import LedgerError
+from tallystick.ledger.packed.heads import Fingerprints
 from tallystick.ledger.sqlite import identity
 from tests.faults.campaign import campaign, opened, recorded
 from tests.faults.failing import play
@@ -46,9 +47,7 @@ async def collisions(folder: Path) -> list[str]:
     """Work in which nearly all fingerprints are equal to many others."""
     fingerprints = identity.fingerprints
 
-    def colliding(
-        secret: int, accounts: Sequence[str], sources: Sequence[str], ids: Sequence[str]
-    ) -> identity.Fingerprints:
+    def colliding(secret: int, accounts: Sequence[str], sources: Sequence[str], ids: Sequence[str]) -> Fingerprints:
         return fingerprints(secret, accounts, sources, ids) & np.uint64(COLLIDING_BITS)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,7 +1,7 @@
 """Which events are kept: sorted runs of (64-bit keyed fingerprint, sequence), newest in memory, older in the file.
 
 A fingerprint is no proof: a hit names a kept event to compare with, so a collision costs time and never a count.
-Of a stored run, only the upper halves of its fingerprints stay in memory (4 bytes per event) while they fit the bound;
+Of a stored run, only the upper halves of its fingerprints stay in memory (2 bytes per event) while they fit the bound;
 its chunks are read when an upper half matches.
 """
 
@@ -10,23 +10,21 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import apsw
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
+from tallystick.ledger.packed.heads import Fingerprints, Heads
 from tallystick.ledger.packed.segment import Damaged
-from tallystick.ledger.sqlite.file import rows
+from tallystick.ledger.sqlite.file import row, rows
 from tallystick.rollup import Ints
-
-Fingerprints = NDArray[np.uint64]
 
 CHUNK = 4096
 CHUNK_BITS = 24
-CHUNKS_TOGETHER = 32
-"""Chunks that are read at a stretch: 1.5 MiB."""
+CHUNKS_TOGETHER, CHUNKS_SCANNED = 32, 8
+"""Chunks that are read at a stretch where some are looked for: 1.5 MiB; and of each run that is merged with others."""
 FLUSH_ENTRIES = 1 << 17
 """Entries in memory at which they become a stored run; a restart reads at most about as many events again."""
 MERGE_AT_ONCE = 4_000
@@ -92,7 +90,7 @@ class StoredRun:
     last: int
     entries: int
     chunk_first: Fingerprints
-    heads: NDArray[np.uint32] | None
+    heads: Heads | None
 
     def __len__(self) -> int:
         return self.entries
@@ -103,10 +101,7 @@ class StoredRun:
 
     def probe(self, wanted: Fingerprints, db: apsw.Connection) -> Hits:
         """Look up `wanted` (ascending); reads only chunks that may hold one."""
-        if self.heads is None:
-            likely = np.flatnonzero(wanted >= self.chunk_first[0])
-        else:
-            likely = _present(self.heads, (wanted >> np.uint64(32)).astype(np.uint32))
+        likely = np.flatnonzero(wanted >= self.chunk_first[0]) if self.heads is None else self.heads.present(wanted)
         if len(likely) == 0:
             return Hits.join(())
         # Equal fingerprints may reach over a chunk's end: the chunk before the one that fits is looked into as well.
@@ -124,11 +119,13 @@ class StoredRun:
             found.append(Hits(asked[hits.row], hits.sequence))
         return Hits.join(found)
 
-    def read(self, db: apsw.Connection, chunks: Ints) -> Iterator[tuple[Ints, MemoryRun]]:
-        """Yield the chunks wanted (ascending), CHUNKS_TOGETHER of them as one run."""
+    def read(
+        self, db: apsw.Connection, chunks: Ints, together: int = CHUNKS_TOGETHER
+    ) -> Iterator[tuple[Ints, MemoryRun]]:
+        """Yield the chunks wanted (ascending), so many of them as one run."""
         statement = "SELECT body FROM identity_chunk WHERE id IN carray(?) ORDER BY id"
-        for start in range(0, len(chunks), CHUNKS_TOGETHER):
-            some = chunks[start : start + CHUNKS_TOGETHER]
+        for start in range(0, len(chunks), together):
+            some = chunks[start : start + together]
             ids = (np.int64(self.number) << CHUNK_BITS) | some
             bodies = [body for (body,) in rows(db, statement, (apsw.carray(ids),))]
             if len(bodies) != len(some):
@@ -157,9 +154,8 @@ class Identities:
         """Say whether anything may be kept under some fingerprints, as far as memory can tell."""
         if len(wanted) <= FEW:
             return any(_likely(self.memory, self.stored, wanted))
-        heads = (wanted >> np.uint64(32)).astype(np.uint32)
         return any(len(_present(run.fingerprint, wanted)) for run in self.memory) or any(
-            run.heads is None or len(_present(run.heads, heads)) for run in self.stored
+            run.heads is None or len(run.heads.present(wanted)) for run in self.stored
         )
 
     def probe_after(self, wanted: Fingerprints, sequence: int, db: apsw.Connection) -> Hits:
@@ -276,7 +272,7 @@ class _Scan:
     """Reads one stored run from its start to its end, up to one bound after the other."""
 
     def __init__(self, run: StoredRun, db: apsw.Connection) -> None:
-        self._chunks = run.read(db, np.arange(run.chunks, dtype=np.int64))
+        self._chunks = run.read(db, np.arange(run.chunks, dtype=np.int64), CHUNKS_SCANNED)
         self._rest: MemoryRun | None = None
 
     def below(self, bound: int | None) -> Iterable[MemoryRun]:
@@ -297,7 +293,7 @@ def load_runs(db: apsw.Connection, heads_bytes_max: int) -> tuple[StoredRun, ...
     left = heads_bytes_max
     loaded = []
     for number, first, last, entries in reversed(found):
-        left -= 4 * entries
+        left -= Heads.bytes_of(entries)
         loaded.append(load_run(db, number, first, last, entries, with_heads=left >= 0))
     return tuple(reversed(loaded))
 
@@ -307,16 +303,20 @@ def load_run(
 ) -> StoredRun:
     """Read one stored run's directory from its chunks, each of them checked: a wrong one would hide events."""
     low = number << CHUNK_BITS
+    (last_id,) = row(db, "SELECT max(id) FROM identity_chunk WHERE id < ?", (low + (1 << CHUNK_BITS),))
+    if last_id is None or last_id - low + 1 != -(-entries // CHUNK):
+        raise Damaged(f"identity run {number}: chunks are missing")
+    heads = Heads(entries) if with_heads else None
     firsts: list[bytes] = []
-    parts: list[NDArray[np.uint32]] = []
+    left = entries
     statement = "SELECT body FROM identity_chunk WHERE id >= ? AND id < ? ORDER BY id"
     for (body,) in rows(db, statement, (low, low + (1 << CHUNK_BITS))):
         fingerprint = np.frombuffer(body, "<u8", _checked_entries(body, number))
+        left -= len(fingerprint)
         firsts.append(body[:8])
-        if with_heads:
-            parts.append((fingerprint >> np.uint64(32)).astype(np.uint32))
-    heads = np.concatenate(parts) if parts else None
-    if len(firsts) != -(-entries // CHUNK) or (heads is not None and len(heads) != entries):
+        if heads is not None and left >= 0:
+            heads.add(fingerprint)
+    if left:
         raise Damaged(f"identity run {number}: chunks are missing")
     return StoredRun(number, first, last, entries, np.frombuffer(b"".join(firsts), "<u8"), heads)
 
@@ -331,11 +331,11 @@ def _likely(
     heads = [one >> 32 for one in whole]
     return (
         [run for run in memory if _has_one(run.fingerprint, whole)],
-        [run for run in stored if run.heads is None or _has_one(run.heads, heads)],
+        [run for run in stored if run.heads is None or run.heads.has_one(heads)],
     )
 
 
-def _has_one(ascending: NDArray[np.unsignedinteger[Any]], wanted: Iterable[int]) -> bool:
+def _has_one(ascending: Fingerprints, wanted: Iterable[int]) -> bool:
     values = memoryview(ascending)  # type: ignore[arg-type]  # numpy's stubs do not say that it is a buffer
     for one in wanted:
         at = bisect_left(values, one)
@@ -347,10 +347,10 @@ def _has_one(ascending: NDArray[np.unsignedinteger[Any]], wanted: Iterable[int])
 _SIDES: Sequence[Literal["left", "right"]] = ("left", "right")
 
 
-def _present(sorted_values: NDArray[np.unsignedinteger[Any]], wanted: NDArray[np.unsignedinteger[Any]]) -> Ints:
+def _present(ascending: Fingerprints, wanted: Fingerprints) -> Ints:
     """Return the rows of `wanted` that are among the values, which are not none."""
-    near = np.minimum(np.searchsorted(sorted_values, wanted), len(sorted_values) - 1)
-    return np.flatnonzero(sorted_values[near] == wanted)
+    near = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    return np.flatnonzero(ascending[near] == wanted)
 
 
 def _spread(rows: Ints, left: Ints, right: Ints, sequence: Ints) -> Hits:

@@ -19,9 +19,10 @@ from tallystick.holding import Answer
 from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.packed import segment
+from tallystick.ledger.packed.heads import Fingerprints
 from tallystick.ledger.packed.segment import Columns, Frame
 from tallystick.ledger.packed.series import Forecast, SeriesIndex, key_of
-from tallystick.ledger.sqlite.identity import Fingerprints, MemoryRun, sorted_run
+from tallystick.ledger.sqlite.identity import MemoryRun, sorted_run
 from tallystick.ledger.sqlite.tail import quarter_cells
 from tallystick.model import Account, Batch, Verdict
 from tallystick.rollup import Cells, Ints

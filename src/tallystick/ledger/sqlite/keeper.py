@@ -18,6 +18,7 @@ import structlog
 
 from tallystick import rollup
 from tallystick.errors import Problem
+from tallystick.ledger.packed.heads import Heads
 from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite import identity, key_use, reading, rollups
 from tallystick.ledger.sqlite.file import row, rows
@@ -200,7 +201,7 @@ class Keeper(threading.Thread):
         identities = tail.published.identities
         run = identity.merge_runs(identities.memory[: identities.frozen])
         first = int(run.sequence.min())
-        self._store(tail, db, [run], first, run.last, lambda i, stored: i.stored_frozen(stored), ())
+        self._store(tail, db, [run], len(run), first, run.last, lambda i, stored: i.stored_frozen(stored), ())
 
     def merge_identities(self, db: apsw.Connection) -> None:
         """Merge neighbouring stored runs into one, while there are any; the old ones serve until it is complete."""
@@ -210,8 +211,8 @@ class Keeper(threading.Thread):
 
     def _merge(self, tail: Tail, db: apsw.Connection, group: Sequence[StoredRun]) -> None:
         parts = identity.merged_parts(group, db)
-        first, last = group[0].first, group[-1].last
-        self._store(tail, db, parts, first, last, lambda i, stored: i.merged(group, stored), group)
+        first, last, entries = group[0].first, group[-1].last, sum(map(len, group))
+        self._store(tail, db, parts, entries, first, last, lambda i, stored: i.merged(group, stored), group)
         self._doomed += [(self._looks + DOOMED_LOOKS, run.number) for run in group]
 
     def _store(
@@ -219,6 +220,7 @@ class Keeper(threading.Thread):
         tail: Tail,
         db: apsw.Connection,
         parts: Iterable[MemoryRun],
+        entries: int,
         first: int,
         last: int,
         swap: Callable[[Identities, StoredRun], Identities],
@@ -226,31 +228,36 @@ class Keeper(threading.Thread):
     ) -> None:
         number = next_run(db)
         chunks: list[bytes] = []
-        firsts, heads, entries = [], [], 0
+        heads = self._room(tail, entries, gone)
+        firsts, found = [], 0
         for part in parts:
-            firsts.append(part.fingerprint[::CHUNK])
-            heads.append((part.fingerprint >> np.uint64(32)).astype(np.uint32))
+            # A copy, which keeps one of every CHUNK and not all.
+            firsts.append(part.fingerprint[::CHUNK].copy())
+            found += len(part)
+            if heads is not None:
+                heads.add(part.fingerprint)
             for chunk in identity.pack_chunks(part, first):
                 chunks.append(chunk)
                 if len(chunks) % SLICE_CHUNKS == 0:
                     self._do(tail, partial(_insert_chunks, number, len(chunks) - SLICE_CHUNKS, chunks[-SLICE_CHUNKS:]))
                     chunks[-SLICE_CHUNKS:] = [b""] * SLICE_CHUNKS
-            entries += len(part)
         rest = len(chunks) % SLICE_CHUNKS
         if rest:
             self._do(tail, partial(_insert_chunks, number, len(chunks) - rest, chunks[-rest:]))
-        held = 4 * sum(
-            len(run) for run in tail.published.identities.stored if run not in gone and run.heads is not None
-        )
-        fits = held + 4 * entries <= self._identity_bytes_max
-        stored = StoredRun(
-            number, first, last, entries, np.concatenate(firsts), np.concatenate(heads) if fits else None
-        )
+        if found != entries:
+            raise Damaged(f"events {first} to {last}: {found} identities instead of {entries}")
+        stored = StoredRun(number, first, last, entries, np.concatenate(firsts), heads)
         self._do(
             tail,
             partial(_insert_run, stored, [run.number for run in gone]),
             lambda: _change_identities(tail, lambda identities: swap(identities, stored)),
         )
+
+    def _room(self, tail: Tail, entries: int, gone: Sequence[StoredRun]) -> Heads | None:
+        """Make room for the upper halves of a run that is stored in place of others, where it fits."""
+        stored = [run for run in tail.published.identities.stored if run not in gone and run.heads is not None]
+        held = sum(Heads.bytes_of(len(run)) for run in stored)
+        return Heads(entries) if held + Heads.bytes_of(entries) <= self._identity_bytes_max else None
 
     def _drop_doomed(self, db: apsw.Connection) -> None:
         """Delete the chunks of merged runs, when no one who met the old index can still be reading them."""
