@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tallystick.errors import Code
+from tallystick.raws import sizes_of
 from tallystick.windows import Period
 
 Labels = tuple[tuple[str, str], ...]
@@ -594,6 +595,11 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
 
     def __len__(self) -> int:
         return len(self.raw)
+
+    @property
+    def size(self) -> int:
+        """How many bytes were sent."""
+        return sum(sizes_of(self.raw))
 
     @property
     def metered(self) -> NDArray[np.int64]:

@@ -45,7 +45,7 @@ def may_stand_in_a_list(raw: bytes) -> bool:
         found = decode.decode(b"[" + raw + b"]", BATCH, {})
     except Problem:
         return False
-    return found.raws == [raw.strip()] and b"\n" not in raw
+    return list(found.raws) == [raw.strip()] and b"\n" not in raw
 
 
 async def receipts_of(world: World, body: bytes, content_type: str, coding: str, key: str, **ce: str) -> Receipts:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tallystick.envelope import Unreadable, read
 from tallystick.errors import Code, Problem
 from tallystick.ingest.decode import Items, _lines, _lines_slowly, count_elements, decode
+from tallystick.raws import sizes_of
 
 BATCH = "application/cloudevents-batch+json"
 STRUCTURED = "application/cloudevents+json"
@@ -43,8 +45,8 @@ def test_a_batch_is_its_elements_as_sent() -> None:
     """Every byte of an event is kept, and only the space around it goes."""
     body = b' [ {"id": "1",\n"n":1.50} , {} ,7, "x" ,null ]\n'
     raws = [b'{"id": "1",\n"n":1.50}', b"{}", b"7", b'"x"', b"null"]
-    assert decode(body, BATCH, {}) == Items(raws, plain=False, single=False)
-    assert decode(body, PLAIN, {}) == Items(raws, plain=True, single=False)
+    for found, plain in ((decode(body, BATCH, {}), False), (decode(body, PLAIN, {}), True)):
+        assert replace(found, raws=list(found.raws)) == Items(raws, plain=plain, single=False)
 
 
 def test_a_single_event_is_its_body() -> None:
@@ -55,8 +57,8 @@ def test_a_single_event_is_its_body() -> None:
 
 def test_an_empty_list_is_an_empty_batch() -> None:
     """It holds no event and is no mistake."""
-    assert decode(b"[]", BATCH, {}).raws == []
-    assert decode(b" [ ] ", PLAIN, {}).raws == []
+    assert list(decode(b"[]", BATCH, {}).raws) == []
+    assert list(decode(b" [ ] ", PLAIN, {}).raws) == []
 
 
 def test_structured_mode_takes_its_value_whatever_it_is() -> None:
@@ -90,9 +92,9 @@ def test_an_event_that_is_no_json_is_refused(body: bytes) -> None:
 
 def test_a_mark_at_the_beginning_is_passed_over() -> None:
     """Some editors write one before UTF-8."""
-    assert decode(b'\xef\xbb\xbf[{"a":1}]', PLAIN, {}).raws == [b'{"a":1}']
-    assert decode(b'\xef\xbb\xbf{"a":1}', STRUCTURED, {}).raws == [b'{"a":1}']
-    assert decode(b'\xef\xbb\xbf{"a":1}\n', LINES, {}).raws == [b'{"a":1}']
+    assert list(decode(b'\xef\xbb\xbf[{"a":1}]', PLAIN, {}).raws) == [b'{"a":1}']
+    assert list(decode(b'\xef\xbb\xbf{"a":1}', STRUCTURED, {}).raws) == [b'{"a":1}']
+    assert list(decode(b'\xef\xbb\xbf{"a":1}\n', LINES, {}).raws) == [b'{"a":1}']
 
 
 @pytest.mark.parametrize(
@@ -104,8 +106,8 @@ def test_an_event_that_cannot_be_read_does_not_cost_the_others(bad: bytes) -> No
     good = '{"é":"[{,\\"\\\\"}'.encode()
     long = b"7" * 5000
     body = b"[ " + good + b" ,\n" + bad + b", " + long + b" ]"
-    assert decode(body, BATCH, {}).raws == [good, bad, long]
-    assert decode(bad, STRUCTURED, {}).raws == [bad]
+    assert list(decode(body, BATCH, {}).raws) == [good, bad, long]
+    assert list(decode(bad, STRUCTURED, {}).raws) == [bad]
     assert decode(good + b"\n" + bad, LINES, {}) == Items([good, bad], plain=True, single=False)
     with pytest.raises(Unreadable):
         read(bad)
@@ -140,7 +142,11 @@ json_texts = st.recursive(
 def test_any_list_is_taken_apart_into_what_it_was_made_of(texts: list[str], comma: str) -> None:
     """Whatever the elements hold, each comes back as it was; and counting agrees without taking anything apart."""
     body = f"[{comma.join(texts)}]".encode()
-    assert decode(body, BATCH, {}).raws == [text.encode() for text in texts]
+    raws, sent = decode(body, BATCH, {}).raws, [text.encode() for text in texts]
+    assert list(raws) == sent
+    assert [raws[at] for at in range(len(raws))] == sent
+    assert list(raws[1:-1]) == sent[1:-1]
+    assert list(sizes_of(raws)) == list(map(len, sent))
     assert count_elements(body) == max(1, len(texts))
 
 
@@ -165,7 +171,7 @@ def test_each_line_is_an_event() -> None:
 @pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/ndjson", "application/jsonl"])
 def test_lines_have_several_names(content_type: str) -> None:
     """The common names of the format are all understood, in any case."""
-    assert decode(b"{}\n{}", content_type.upper(), {}).raws == [b"{}", b"{}"]
+    assert list(decode(b"{}\n{}", content_type.upper(), {}).raws) == [b"{}", b"{}"]
 
 
 def test_a_bad_line_spoils_only_itself() -> None:
@@ -209,7 +215,7 @@ def test_a_batch_ends_at_its_limit() -> None:
         events = [b"{}"] * most
         for content_type, comma, ends in ((BATCH, b",", b"[]"), (PLAIN, b",", b"[]"), (LINES, b"\n\n", b"  ")):
             body = ends[:1] + comma.join(events) + ends[1:]
-            assert decode(body, content_type, {}, batch_events_max=most).raws == events
+            assert list(decode(body, content_type, {}, batch_events_max=most).raws) == events
             more = ends[:1] + comma.join([*events, b"{}"]) + ends[1:]
             assert problem(more, content_type, most=most) is Code.BATCH_TOO_LARGE
 
@@ -218,7 +224,7 @@ def test_the_slow_way_ends_at_the_limit_too() -> None:
     """Half a surrogate gets no batch past the limit."""
     events = [b'{"a":"\\ud800"}', b'{"note":"some words"}', b'{"note":"more words"}']
     body = b"[" + b",".join(events) + b"]"
-    assert decode(body, BATCH, {}, batch_events_max=3).raws == events
+    assert list(decode(body, BATCH, {}, batch_events_max=3).raws) == events
     assert problem(body, BATCH, most=2) is Code.BATCH_TOO_LARGE
 
 
@@ -331,8 +337,8 @@ def test_binary_mode_puts_headers_and_body_together() -> None:
 
 def test_structured_mode_does_not_look_at_headers() -> None:
     """They may repeat the attributes, and the body has them all."""
-    assert decode(b'{"id":"2"}', STRUCTURED, BINARY).raws == [b'{"id":"2"}']
-    assert decode(b"[]", BATCH, BINARY).raws == []
+    assert list(decode(b'{"id":"2"}', STRUCTURED, BINARY).raws) == [b'{"id":"2"}']
+    assert list(decode(b"[]", BATCH, BINARY).raws) == []
 
 
 @pytest.mark.parametrize(
@@ -371,8 +377,8 @@ def test_a_header_that_cannot_be_decoded_is_refused(value: str) -> None:
 
 def test_headers_beside_a_structured_event_may_hold_anything() -> None:
     """They are not looked at, so they spoil nothing."""
-    assert decode(b"{}", STRUCTURED, {"ce-subject": "%"}).raws == [b"{}"]
-    assert decode(b"[]", BATCH, {"ce-subject": "\xff"}).raws == []
+    assert list(decode(b"{}", STRUCTURED, {"ce-subject": "%"}).raws) == [b"{}"]
+    assert list(decode(b"[]", BATCH, {"ce-subject": "\xff"}).raws) == []
 
 
 def test_a_header_cannot_write_json() -> None:

@@ -21,6 +21,7 @@ from tallystick.ingest.prepare import Prepared, Preparer
 from tallystick.ledger.base import CatalogStale, Ledger
 from tallystick.model import Caller, Receipt, Status, Verdict
 from tallystick.precedence import precedence
+from tallystick.raws import sizes_of
 from tallystick.settings import Settings
 
 T = TypeVar("T")
@@ -217,7 +218,7 @@ def _split(items: Items, rows: Sequence[int], size: int) -> Iterator[Sequence[in
     if not len(rows):
         return
     chosen = _chosen(items.raws, rows)
-    sizes = np.cumsum(np.fromiter(map(len, chosen), np.int64, len(chosen)))
+    sizes = np.cumsum(np.fromiter(sizes_of(chosen), np.int64, len(chosen)))
     parts = -(-int(sizes[-1]) // size)
     cuts = np.searchsorted(sizes, [int(sizes[-1]) * part // parts for part in range(1, parts)])
     start = 0

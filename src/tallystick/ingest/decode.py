@@ -25,6 +25,7 @@ from tallystick.ingest.headers import (
     media_type_unknown,
 )
 from tallystick.model import Verdict
+from tallystick.raws import Views
 
 BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r\n"
@@ -42,7 +43,7 @@ class Items(msgspec.Struct, frozen=True):
     has the verdict on each item, by its place in `raws`, that is already known to be no JSON.
     """
 
-    raws: list[bytes]
+    raws: Sequence[bytes]
     plain: bool
     single: bool
     bad: dict[int, Verdict] = {}
@@ -104,7 +105,7 @@ def _one_slowly(body: bytes) -> bytes:
     return raw
 
 
-def _elements(body: bytes, batch_events_max: int) -> list[bytes]:
+def _elements(body: bytes, batch_events_max: int) -> Sequence[bytes]:
     """Return the elements of a JSON list."""
     if _may_hold_many(body, batch_events_max) and count_elements(body) > batch_events_max:
         _too_large(batch_events_max)
@@ -114,7 +115,7 @@ def _elements(body: bytes, batch_events_max: int) -> list[bytes]:
         return _elements_slowly(body, batch_events_max)
     if len(raws) > batch_events_max:
         _too_large(batch_events_max)
-    return list(map(bytes, raws))
+    return Views(raws)
 
 
 def _elements_slowly(body: bytes, batch_events_max: int) -> list[bytes]:

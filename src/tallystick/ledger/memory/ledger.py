@@ -80,7 +80,7 @@ class MemoryLedger(HoldLog):
         ]
         kept = [account for account, verdict in zip(batch.account, taken, strict=True) if verdict is None]
         self._note_crossings(kept, recorded)
-        self._commits.add(perf_counter() - started, sum(map(len, batch.raw)))
+        self._commits.add(perf_counter() - started, batch.size)
         return {index: verdict for index, verdict in enumerate(taken) if verdict is not None}
 
     def _keep_for(self, hold: Hold, batch: Batch) -> Verdict | None:

@@ -31,6 +31,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from tallystick.ledger.packed import places
+from tallystick.raws import sizes_of
 from tallystick.rollup import Ints
 
 FRAME_PACKED_BYTES, FRAME_SPREAD = 2_000, 45
@@ -150,7 +151,7 @@ def pack_frames(
     raws: Sequence[bytes], accounts: NDArray[np.uint32], packed_bytes: int = FRAME_PACKED_BYTES
 ) -> list[Frame]:
     """Pack events, in order, into frames of hardly more than so many bytes once packed, each and one event at least."""
-    lengths = np.fromiter(map(len, raws), np.uint32, len(raws))
+    lengths = np.fromiter(sizes_of(raws), np.uint32, len(raws))
     bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
 

@@ -294,7 +294,7 @@ class PostgresLedger:
 
     async def settle(self, account: str, id: str, batch: Batch) -> Answer:
         writing = self._writing
-        size = sum(map(len, batch.raw))
+        size = batch.size
         writing.room.take(size)
         job = Job(batch, False, asyncio.get_running_loop().create_future(), size, settles=(account, id))
         writing.lanes.submit("urgent", job)
@@ -348,7 +348,7 @@ class PostgresLedger:
         writing = self._writing
         if not len(batch):
             return {}
-        size = sum(map(len, batch.raw))
+        size = batch.size
         writing.room.take(size)
         if self._is_distributed and splitting.is_of_many(batch):
             return await self._keep_each(batch, size, create_accounts=create_accounts, bulk=bulk)
@@ -366,7 +366,7 @@ class PostgresLedger:
 
         async def keep(part: Batch) -> Mapping[int, Verdict]:
             nonlocal size
-            size -= (own := sum(map(len, part.raw)))
+            size -= (own := part.size)
             return await self._keep(part, own, create_accounts=create_accounts, bulk=bulk)
 
         try:

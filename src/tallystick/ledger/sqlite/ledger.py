@@ -191,7 +191,7 @@ class SqliteLedger:
         self._check_open()
         if not len(batch):
             return {}
-        size = sum(map(len, batch.raw))
+        size = batch.size
         self._writer.reserve(size)
         job = Job(batch, create_accounts, asyncio.get_running_loop().create_future(), size)
         if bulk:
@@ -305,7 +305,7 @@ class SqliteLedger:
 
     async def settle(self, account: str, id: str, batch: Batch) -> Answer:
         self._check_open()
-        size = sum(map(len, batch.raw))
+        size = batch.size
         self._writer.reserve(size)
         job = Job(batch, False, asyncio.get_running_loop().create_future(), size, settles=(account, id))
         self._hand_in(job)
