@@ -28,20 +28,16 @@ Texts = tuple[Any, ...]
 Raw = msgspec.Raw
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """One posting that every event of a shape gives: into which series, and (by number) in which way."""
-
-    label_set: LabelSet
-    way: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """What validate.py said of an event with these texts. `members` are those of data that its amounts come from."""
+    """What validate.py said of an event with these texts: into which series its postings go, and each in which way.
+
+    `ways` are numbers, and `members` those of data that the amounts come from.
+    """
 
     account: str
-    feeds: tuple[Feed, ...]
+    label_sets: tuple[LabelSet, ...]
+    ways: tuple[int, ...]
     members: frozenset[str]
 
 
@@ -83,7 +79,7 @@ class Plan:
         self._of_any: dict[tuple[Texts, Texts], Shape] = {}
         self._texts: dict[Texts, Texts] = {}
         self._words: dict[Any, Any] = {}
-        self._members: dict[frozenset[str], frozenset[str]] = {}
+        self._fed: dict[tuple[int, ...], tuple[tuple[int, ...], frozenset[str]]] = {}
         self._shapes = 0
 
     @property
@@ -100,10 +96,8 @@ class Plan:
 
     def learn(self, head: Texts, texts: Texts, account: str, postings: Sequence[Posting]) -> Shape:
         """Remember what an event with these texts adds."""
-        feeds = tuple(Feed(self._sets.of(account, p.meter, p.meter_version, p.labels), self._way(p)) for p in postings)
-        named = (self.ways[feed.way].member for feed in feeds)
-        members = frozenset(member for member in named if member is not None)
-        shape = Shape(account, feeds, self._members.setdefault(members, members))
+        label_sets = tuple(self._sets.of(account, p.meter, p.meter_version, p.labels) for p in postings)
+        shape = Shape(account, label_sets, *self._ways_of(postings))
         known = self._remember(head, texts, shape)
         if head[SUBJECT] is None and head[ACCOUNT] is not None:
             self._of_any[self._only(_of_any(head)), known] = shape
@@ -117,12 +111,9 @@ class Plan:
         alike = self._of_any.get((_of_any(head), texts)) if head[SUBJECT] is None else None
         if alike is None:
             return None
-        account, sets = head[ACCOUNT], [feed.label_set for feed in alike.feeds]
-        feeds = tuple(
-            Feed(self._sets.of(account, each.meter, each.meter_version, each.labels), feed.way)
-            for each, feed in zip(sets, alike.feeds, strict=True)
-        )
-        shape = Shape(account, feeds, alike.members)
+        account = head[ACCOUNT]
+        label_sets = (self._sets.of(account, s.meter, s.meter_version, s.labels) for s in alike.label_sets)
+        shape = Shape(account, tuple(label_sets), alike.ways, alike.members)
         self._remember(head, texts, shape)
         return shape
 
@@ -148,6 +139,12 @@ class Plan:
     def shape(self, head: Texts, texts: Texts) -> Shape | None:
         """Return the shape of one event, as `shapes` does."""
         return self._known[head].get(texts)
+
+    def _ways_of(self, postings: Sequence[Posting]) -> tuple[tuple[int, ...], frozenset[str]]:
+        """Return in which ways an event gives its postings, and the members of data that they come from."""
+        ways = tuple(map(self._way, postings))
+        members = frozenset(member for member in (self.ways[way].member for way in ways) if member is not None)
+        return self._fed.setdefault(ways, (ways, members))
 
     def _way(self, posting: Posting) -> int:
         way = way_of(self._catalog.meters[posting.meter], posting, self._catalog)

@@ -25,6 +25,7 @@ from tallystick.ingest.single import Single
 from tallystick.ingest.stencils import stencils_of
 from tallystick.ingest.validate import ACCOUNT_NAME, but_for_meters, validate
 from tallystick.model import Batch, Caller, Catalog, Change, Checked, Doomed, LabelSet, Verdict
+from tallystick.raws import sizes_of
 from tallystick.settings import Settings
 
 TEXTS_MAX = 150_000
@@ -256,11 +257,11 @@ class _Work:
         """Judge events by their shapes, and by themselves where something is not plain."""
         read = _Columns(plan.form.quantity_of)
         slow: set[int] = set()
-        sizes = np.fromiter(map(len, self.raws), np.int64, len(self.raws))
+        sizes = np.fromiter(sizes_of(self.raws), np.int64, len(self.raws))
         slow.update(np.flatnonzero(sizes > self.settings.event_bytes_max).tolist())
         for start, end in _pieces(sizes, PIECE_BYTES):
             pause()
-            self._read(plan, start, self.raws[start:end], read, slow)
+            self._read(plan, start, list(self.raws[start:end]), read, slow)
         self.source, self.id = read.source, read.id
         self.account = [shape.account if shape is not None else "" for shape in read.shapes]
         pause()
@@ -350,11 +351,11 @@ class _Work:
         met, rows, feed = _fed([read.shapes[at] for at in fast] if fast else read.shapes)
         if fast:
             rows = np.array(fast, np.int64)[rows]
-        feeds = [each for shape in met for each in shape.feeds]
+        fed = [way for shape in met for way in shape.ways]
         amounts = np.zeros(len(rows), np.int64)
         exact = np.ones(len(rows), np.bool_)
-        ways = np.array([each.way for each in feeds], np.int64)[feed] if feeds else feed
-        for number in {each.way for each in feeds}:
+        ways = np.array(fed, np.int64)[feed] if fed else feed
+        for number in set(fed):
             chosen = np.flatnonzero(ways == number)
             way = plan.ways[number]
             numbers = read.numbers(way.member).take(rows[chosen]) if way.member is not None else None
@@ -364,7 +365,7 @@ class _Work:
             slow.update(inexact.tolist())
             kept = ~np.isin(rows, inexact)
             rows, feed, amounts = rows[kept], feed[kept], amounts[kept]
-        self.label_sets = [each.label_set for each in feeds]
+        self.label_sets = [label_set for shape in met for label_set in shape.label_sets]
         self.postings.append((rows, feed, amounts))
 
     def finish(self) -> Prepared:
@@ -468,11 +469,11 @@ def _pieces(sizes: Ints, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _fed(shapes: Sequence[Shape | None]) -> tuple[Sequence[Shape], Ints, Ints]:
-    """Return the shapes that occur; and of every posting its event, ascending, and its place among all their feeds."""
+    """Return the shapes that occur; and of each posting its event, ascending, and its place among all of theirs."""
     met = [shape for shape in dict.fromkeys(shapes) if shape is not None]
     place = {shape: at for at, shape in enumerate(met)}
     shape_of = np.fromiter(map(place.__getitem__, shapes), np.int64, len(shapes))  # type: ignore[arg-type]  # none is None
-    counts = np.fromiter((len(shape.feeds) for shape in met), np.int64, len(met))
+    counts = np.fromiter((len(shape.ways) for shape in met), np.int64, len(met))
     first = (np.cumsum(counts) - counts)[shape_of]
     if counts.min() == counts.max() == 1:
         return met, np.arange(len(shapes)), first

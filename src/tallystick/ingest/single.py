@@ -68,7 +68,7 @@ class Single(msgspec.Struct, frozen=True, eq=False):
             first,
             places,
             np.array(amounts, np.int64),
-            [feed.label_set for feed in shape.feeds],
+            shape.label_sets,
         )
 
     def _instant(self, now: int, settings: Settings) -> int | None:
@@ -82,8 +82,7 @@ class Single(msgspec.Struct, frozen=True, eq=False):
 
     def _amounts(self, shape: Shape, time: int) -> list[int] | None:
         amounts: list[int] = []
-        for feed in shape.feeds:
-            way = self.plan.ways[feed.way]
+        for way in map(self.plan.ways.__getitem__, shape.ways):
             number = b"1" if way.member is None else bytes(self.plan.form.quantity_of[way.member](self.data))
             amount = way.amount(number, time)
             if amount is None:

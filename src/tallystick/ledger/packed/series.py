@@ -27,6 +27,7 @@ labels the values wanted."""
 Key = tuple[int, str, int, Labels]
 """What a series stands for: account number, meter, meter version, labels."""
 
+NO_NUMBERS: Mapping[Labels, int] = {}
 MEMO_MAX = 200_000
 _labels = msgspec.json.Decoder(Labels)
 TABLE_SPARSE_MAX = 16
@@ -127,8 +128,9 @@ class SeriesIndex:
         self.widest = self.values = 0
         self.accounts: list[int] = [0]
         self.meters: list[str] = [""]
-        self._numbers: dict[Key, int] = {}
-        self._keys: list[Key] = [(0, "", 0, ())]
+        self._versions: list[int] = [0]
+        self._labels: list[Labels] = [()]
+        self._numbers: dict[tuple[int, str, int], dict[Labels, int]] = {}
         self._memo: dict[LabelSet, int] = {}
 
     def __len__(self) -> int:
@@ -137,14 +139,16 @@ class SeriesIndex:
     def add(self, new: NewSeries) -> None:
         if new.number != len(self.accounts):
             raise ValueError(f"series {new.number} follows {len(self.accounts) - 1}")
-        self.accounts.append(new.account)
+        self._versions.append(new.meter_version)
+        self._labels.append(new.labels)
         self.meters.append(new.meter)
-        self._keys.append(self._file(new))
+        self.accounts.append(new.account)
+        self._file(new)
 
-    def _file(self, new: NewSeries) -> Key:
-        """Have a series found by what it stands for, which is returned."""
-        key = (new.account, new.meter, new.meter_version, new.labels)
-        self._numbers[key] = new.number
+    def _file(self, new: NewSeries) -> None:
+        """Have a series found by what it stands for."""
+        # No tuple for each: there may be hundreds of thousands.
+        self._numbers.setdefault((new.account, new.meter, new.meter_version), {})[new.labels] = new.number
         strand = self.strands.get((new.account, new.meter))
         if strand is None:
             strand = self.strands[new.account, new.meter] = Strand()
@@ -156,15 +160,14 @@ class SeriesIndex:
         if strand.sets:
             self.values = max(self.values, strand.values)
         self.widest = max(self.widest, strand.width)
-        return key
 
     def describe(self, number: int) -> Key:
         """Return what a series stands for."""
-        return self._keys[number]
+        return self.accounts[number], self.meters[number], self._versions[number], self._labels[number]
 
     def find(self, key: Key) -> int:
         """Return the number of what stands for `key`, 0 if nothing does yet; for any thread."""
-        return self._numbers.get(key, 0)
+        return self._numbers.get(key[:3], NO_NUMBERS).get(key[3], 0)
 
     def known(self, label_sets: Sequence[LabelSet], accounts: Mapping[str, Account]) -> Ints:
         """Return the numbers of label sets, 0 for what has none yet; for any thread."""

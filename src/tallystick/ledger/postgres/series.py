@@ -43,10 +43,6 @@ class SeriesCache(SeriesIndex):
     def describe(self, number: int) -> tuple[int, str, int, Labels]:
         return self._described[number]
 
-    def number(self, key: Key) -> int:
-        """Return the number of a series; 0 = none is known."""
-        return self._numbers.get(key, 0)
-
     def numbers_of(self, account: int) -> list[int]:
         """Return the numbers of an account's series that are known."""
         return [number for number, key in self._described.items() if key[0] == account]
@@ -56,7 +52,8 @@ class SeriesCache(SeriesIndex):
         with self._changing:
             for new in some:
                 if new.number > self._through.get(new.account, 0):
-                    self._described[new.number] = self._file(new)
+                    self._file(new)
+                    self._described[new.number] = (new.account, new.meter, new.meter_version, new.labels)
                     self._through[new.account] = new.number
 
     def refresh(self, db: Db, lasts: Mapping[int, int]) -> None:
@@ -79,7 +76,7 @@ class SeriesCache(SeriesIndex):
 
 def numbered(db: Db, cache: SeriesCache, keys: Sequence[Key]) -> tuple[Ints, list[NewSeries]]:
     """Return the numbers of series, and those that were given just now and are written; the heads are locked."""
-    known = [cache.number(key) for key in keys]
+    known = [cache.find(key) for key in keys]
     unknown = list(dict.fromkeys(key for key, number in zip(keys, known, strict=True) if not number))
     if not unknown:
         return np.array(known, np.int64), []
