@@ -69,17 +69,17 @@ class Turn:
         self.deciding = Deciding(self, self.counters, self.tail.catalog, self.now)
 
     def begin(self, calls: Sequence[HoldWork], jobs: Sequence[Job]) -> None:
-        """Let holds expire that are due, and read those from the file that are asked about and not open."""
+        """Let holds expire that are due, and read those from the file that are asked about and not in memory."""
         book = self.tail.book
         for owner, hold in book.overdue(self.now):
             self.counters.hold(owner, hold, None)
             self._over[owner, hold.id] = None
         names = [(work.account, work.id) for work in calls] + [job.settles for job in jobs if job.settles is not None]
         wanted = [(self.deciding.owner(account), id) for account, id in names]
-        closed = [name for name in wanted if name[0] and name[1] not in book.open.get(name[0], {})]
-        if closed:
+        unknown = [name for name in wanted if name[0] and self.find(*name) is None]
+        if unknown:
             accounts = {account.number: account.name for account in self.tail.catalog.accounts.values()}
-            for name, kept in hold_tables.find(self.db, closed).items():
+            for name, kept in hold_tables.find(self.db, unknown).items():
                 self._known[name] = hold_entries.hold_of(kept, accounts[name[0]])
 
     def decide(self, work: HoldWork) -> None:
@@ -111,7 +111,7 @@ class Turn:
     # The end of it
 
     def write(self) -> None:
-        """Write what changed: an entry of the log, a row per hold."""
+        """Write what changed as an entry of the log; rows of holds are written behind it."""
         changes = self.deciding.changes
         if not changes:
             return
@@ -123,8 +123,6 @@ class Turn:
             (tail.entry + 1, ADMISSION, len(changes), self.now, header, chained),
         )
         tail.entry, tail.link = tail.entry + 1, chained
-        if self.deciding.changed:
-            hold_tables.store(self.db, self.deciding.changed)
         crossings = [change for change in changes if isinstance(change, Crossed)]
         if crossings:
             hold_tables.note(self.db, crossings)
@@ -135,11 +133,13 @@ class Turn:
         for name, hold in self.deciding.changed.items():
             seen[name] = hold if hold.state_at(self.now) is HoldState.OPEN else None
         self.tail.book.show(seen)
+        self.tail.book.unwritten.add(self.deciding.changed, len(self.deciding.changes))
 
     # What decisions go by
 
     def find(self, owner: int, id: str) -> Hold | None:
-        return self.tail.book.open.get(owner, {}).get(id) or self._known.get((owner, id))
+        book = self.tail.book
+        return book.open.get(owner, {}).get(id) or book.unwritten.find(owner, id) or self._known.get((owner, id))
 
     def put(self, owner: int, hold: Hold, *, is_open: bool) -> None:
         if is_open:

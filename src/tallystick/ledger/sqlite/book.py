@@ -1,4 +1,4 @@
-"""The open holds of a ledger: as the writer thread works with them, and as everybody else sees them."""
+"""The holds of a ledger that memory has: as the writer thread works with them, and as everybody else sees them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 
 from tallystick.holding import held_of
 from tallystick.ledger.packed.hold_entries import Named
+from tallystick.ledger.sqlite.hold_tables import Mark
+from tallystick.ledger.sqlite.unwritten import Unwritten
 from tallystick.limits import refuses_unheld
 from tallystick.model import Catalog, Hold, HoldState, Limit
 
 
 @dataclass(slots=True)
 class Book:
-    """Open holds, by the number of their account and their id.
+    """Open holds, by the number of their account and their id, and those whose rows are not written yet.
 
     `clock` is the latest that any commit has seen. `lock` keeps what is shown of holds in step with what is published
     of usage. `deadlines` is a heap, in which a hold may stand more than once. `crossed` are the thresholds that were
@@ -27,6 +29,7 @@ class Book:
     open: dict[int, dict[str, Hold]] = field(default_factory=dict)
     deadlines: list[tuple[int, int, str]] = field(default_factory=list)
     crossed: dict[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
+    unwritten: Unwritten = field(default_factory=Unwritten)
     _shown: dict[int, dict[str, Hold]] = field(default_factory=dict)
     _limits: Mapping[str, Limit] = field(default_factory=dict)
     _by_account: dict[str, list[Limit]] = field(default_factory=dict)
@@ -67,13 +70,23 @@ class Book:
                 self._shown.get(owner, {}).pop(id, None)
 
     def shown(self, owner: int, id: str) -> Hold | None:
-        """Return an open hold as others see it."""
+        """Return a hold as others see it, if it is open or not what its row says."""
         with self.lock:
-            return self._shown.get(owner, {}).get(id)
+            return self._shown.get(owner, {}).get(id) or self.unwritten.find(owner, id)
 
     def shown_of(self, owner: int) -> Sequence[Hold]:
         """Return the open holds of an account as others see them; with `lock` in hand."""
         return list(self._shown.get(owner, {}).values())
+
+    def freeze(self, through: int) -> None:
+        """Begin to write rows, of all that changed up to an entry of the log."""
+        with self.lock:
+            self.unwritten.freeze(through)
+
+    def written(self, mark: Mark) -> None:
+        """Take in how far rows are now."""
+        with self.lock:
+            self.unwritten.written(mark)
 
     def limits_of(self, account: str, catalog: Catalog) -> Sequence[Limit]:
         """Return the limits of an account, by id."""

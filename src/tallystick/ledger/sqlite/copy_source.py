@@ -15,7 +15,7 @@ import numpy as np
 from tallystick import rollup
 from tallystick.errors import LedgerDamaged, LedgerError
 from tallystick.ledger.base import Proof
-from tallystick.ledger.packed import rollups, segment
+from tallystick.ledger.packed import hold_entries, rollups, segment
 from tallystick.ledger.packed.entries import CatalogHeader, Change
 from tallystick.ledger.packed.hold_entries import AdmissionHeader, KeptHold, read_hold
 from tallystick.ledger.packed.meter_entries import CorrectionHeader, MeterPut
@@ -181,8 +181,11 @@ class SqliteSource:
         return rollup.merge(parts) if parts else rollup.nothing()
 
     def holds(self, account: int) -> Iterator[KeptHold]:
-        for (body,) in rows(self._db, "SELECT body FROM hold WHERE account = ?", (account,)):
-            yield read_hold(body)
+        unwritten = self._tail.book.unwritten.of(account)
+        yield from (hold_entries.kept(account, hold) for hold in unwritten.values())
+        for id, body in rows(self._db, "SELECT id, body FROM hold WHERE account = ?", (account,)):
+            if id not in unwritten:
+                yield read_hold(body)
 
     def crossings(self, account: int) -> Iterator[str]:
         mine = [limit.id for limit in self.catalog.limits.values() if self._number(limit.account) == account]
@@ -198,7 +201,7 @@ class SqliteSource:
         return dict(rows(self._db, "SELECT id, at FROM key_use"))
 
     def verify(self, progress: Callable[[int, int], None]) -> Proof:
-        return verify.verify(self._db, lambda: self._tail.published, progress)
+        return verify.verify(self._db, lambda: self._tail, progress)
 
 
 def _changed(packed: bytes) -> Changed:

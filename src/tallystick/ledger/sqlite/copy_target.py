@@ -14,7 +14,7 @@ import numpy as np
 
 from tallystick.errors import LedgerDamaged, LedgerError, Problem
 from tallystick.ledger.packed import hold_entries, segment
-from tallystick.ledger.packed.hold_entries import AdmissionHeader, Crossed, HoldMade
+from tallystick.ledger.packed.hold_entries import AdmissionHeader, Crossed, HoldMade, hold_of
 from tallystick.ledger.packed.living import Living
 from tallystick.ledger.packed.meter_entries import CorrectionHeader
 from tallystick.ledger.packed.segment import Header, NewSeries
@@ -32,6 +32,7 @@ from tallystick.ledger.sqlite import (
     series_table,
 )
 from tallystick.ledger.sqlite.file import ADMISSION, CORRECTED, EVENTS, row
+from tallystick.ledger.sqlite.hold_tables import Mark
 from tallystick.ledger.sqlite.identity import MemoryRun
 from tallystick.ledger.sqlite.keeper import Keeper
 from tallystick.ledger.sqlite.key_use import KeyUses
@@ -191,9 +192,11 @@ class _Group:
                     self._recounted(db, content)
                 case Living():
                     resource_tables.store(db, content)
+        hold_tables.move(db, Mark.at(self.tail.entry))
 
     def publish(self) -> None:
         published = self.tail.published
+        self.tail.book.written(Mark.at(self.tail.entry))
         identities, overlay = published.identities, published.overlay
         for run in self._runs:
             identities = identities.add(run)
@@ -220,7 +223,7 @@ class _Group:
             for change in of_holds:
                 hold_entries.fold(kept, change)
             # Holds are written without the names of their accounts.
-            hold_tables.store(db, {name: hold_entries.hold_of(each, "") for name, each in kept.items()})
+            hold_tables.store(db, hold_tables.pack({name: hold_of(each, "") for name, each in kept.items()}))
         crossings = [each for each in content.changes if isinstance(each, Crossed)]
         if crossings:
             hold_tables.note(db, crossings)

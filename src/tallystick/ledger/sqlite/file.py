@@ -96,6 +96,11 @@ MIGRATIONS = (
     """,
     # Columns of many postings are packed by place from here on, which earlier versions cannot read; tables stay.
     "",
+    # Rows of holds are written behind the log from here on; all that are there tell what it says.
+    """
+    INSERT INTO meta
+    SELECT 'holds_through', json_array(last, last, 0, '') FROM (SELECT coalesce(max(entry), 0) last FROM log);
+    """,
 )
 """Statements that take the file from format i to i + 1; a new file is at format 0. Never edit one that was released."""
 FORMAT = len(MIGRATIONS)

@@ -1,18 +1,72 @@
-"""Holds and crossed thresholds as they are kept: read and written set-wise, whatever the number."""
+"""Holds and crossed thresholds as they are kept: read and written set-wise, whatever the number.
+
+Rows of holds are written behind the log, and a mark says how far they are; crossed thresholds are written with their
+entry.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
+from operator import itemgetter
 
 import apsw
 import msgspec
 
 from tallystick.ledger.packed import hold_entries
 from tallystick.ledger.packed.hold_entries import Crossed, KeptHold, Named, read_crossed, read_hold
-from tallystick.ledger.packed.segment import Damaged
-from tallystick.ledger.sqlite.file import rows
+from tallystick.ledger.packed.segment import Damaged, decoded
+from tallystick.ledger.sqlite.file import row, rows
 from tallystick.model import Crossing, Hold, HoldQuery
+
+MARK = "holds_through"
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """Up to which entry of the log the rows of holds tell what it says.
+
+    While some are written, in the order of their accounts and ids, the rows up to `owner` and `id` tell what it says up
+    to the entry `further`.
+    """
+
+    through: int
+    further: int
+    owner: int = 0
+    id: str = ""
+
+    @classmethod
+    def at(cls, entry: int) -> Mark:
+        """Return the mark of rows that all are as far."""
+        return cls(entry, entry)
+
+    @property
+    def is_at_rest(self) -> bool:
+        return self.through == self.further
+
+    def of(self, name: Named) -> int:
+        """Return how far the row of a hold is."""
+        return self.further if name <= (self.owner, self.id) else self.through
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Rows of holds, ready to be written: all bodies behind one another, and where each begins and what it is of."""
+
+    bodies: bytes
+    places: str
+
+
+def mark(db: apsw.Connection) -> Mark:
+    """Return how far the rows of holds are."""
+    (value,) = row(db, "SELECT value FROM meta WHERE name = ?", (MARK,))
+    return decoded(_mark, value, "how far the rows of holds are cannot be read")
+
+
+def move(db: apsw.Connection, mark: Mark) -> None:
+    """Note how far the rows of holds are now."""
+    db.execute("UPDATE meta SET value = ? WHERE name = ?", (_json(mark), MARK))
 
 
 def find(db: apsw.Connection, wanted: Iterable[Named]) -> dict[Named, KeptHold]:
@@ -34,12 +88,16 @@ def ending_after(db: apsw.Connection, now: int) -> Iterator[tuple[Named, KeptHol
         yield (account, id), read_hold(body)
 
 
-def page(db: apsw.Connection, owner: int, query: HoldQuery, now: int) -> list[Hold]:
-    """Return holds of an account in order, those that a query wants."""
-    statement = "SELECT body FROM hold WHERE account = ? AND id > ? ORDER BY id"
+def page(db: apsw.Connection, owner: int, query: HoldQuery, now: int, unwritten: Mapping[str, Hold]) -> list[Hold]:
+    """Return holds of an account in order, those that a query wants; `unwritten` are not what their rows say."""
+    after = query.after or ""
+    written = rows(db, "SELECT id, body FROM hold WHERE account = ? AND id > ? ORDER BY id", (owner, after))
+    others = ((id, None) for id in sorted(unwritten) if id > after)
     found: list[Hold] = []
-    for (body,) in rows(db, statement, (owner, query.after or "")):
-        hold = hold_entries.hold_of(read_hold(body), query.account)
+    for id, body in heapq.merge(others, written, key=itemgetter(0)):
+        if body is not None and id in unwritten:
+            continue
+        hold = unwritten[id] if body is None else hold_entries.hold_of(read_hold(body), query.account)
         if query.state in (None, hold.state_at(now)):
             found.append(hold)
         if len(found) == query.limit:
@@ -47,8 +105,8 @@ def page(db: apsw.Connection, owner: int, query: HoldQuery, now: int) -> list[Ho
     return found
 
 
-def store(db: apsw.Connection, holds: Mapping[Named, Hold]) -> None:
-    """Write holds, each in place of what was kept of it; the index by id stays as it is then."""
+def pack(holds: Mapping[Named, Hold]) -> Packed:
+    """Make rows of holds."""
     bodies = [_encoder.encode(hold_entries.kept(owner, hold)) for (owner, _), hold in holds.items()]
     starts = accumulate(map(len, bodies), initial=1)
     places = [
@@ -56,12 +114,17 @@ def store(db: apsw.Connection, holds: Mapping[Named, Hold]) -> None:
         for ((owner, id), hold), start, body in zip(holds.items(), starts, bodies, strict=False)
     ]
     # One text of all bodies is cut up: quoted inside another JSON text, each would be read and written once more.
+    return Packed(b"".join(bodies), _json(places))
+
+
+def store(db: apsw.Connection, packed: Packed) -> None:
+    """Write holds, each in place of what was kept of it; the index by id stays as it is then."""
     db.execute(
         """INSERT INTO hold
         SELECT value ->> 0, value ->> 1, value ->> 2, CAST(substr(?1, value ->> 3, value ->> 4) AS TEXT)
         FROM json_each(?2) WHERE true
         ON CONFLICT (account, id) DO UPDATE SET ends = excluded.ends, body = excluded.body""",
-        (b"".join(bodies), _json(places)),
+        (packed.bodies, packed.places),
     )
 
 
@@ -101,6 +164,7 @@ def _is_unended(hold: Hold) -> bool:
 
 
 _encoder = msgspec.json.Encoder()
+_mark = msgspec.json.Decoder(Mark)
 
 
 def _json(value: object) -> str:

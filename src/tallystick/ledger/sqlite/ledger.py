@@ -32,6 +32,7 @@ from tallystick.ledger.sqlite import (
     definitions,
     directory,
     file,
+    hold_reading,
     hold_tables,
     identity,
     keeper,
@@ -329,16 +330,18 @@ class SqliteLedger:
         known = self.catalog.accounts.get(account)
         if known is None:
             return None
+        # Memory first: what it does not have any more has a row by then.
         shown = self._tail.book.shown(known.number, id)
         return shown or await self._read(lambda db: self._hold(db, known, id))
 
     async def hold_accounts(self, id: str) -> Sequence[str]:
-        owners = await self._read(lambda db: hold_tables.owners(db, id))
+        owners = await self._read(lambda db: hold_reading.owners(db, self._tail, id))
         return sorted(account.name for account in self.catalog.accounts.values() if account.number in owners)
 
     async def holds(self, query: HoldQuery) -> Sequence[Hold]:
         now = self.now
-        return await self._of_account(query.account, lambda db, owner: hold_tables.page(db, owner, query, now))
+        ask = hold_reading.page
+        return await self._of_account(query.account, lambda db, owner: ask(db, self._now, owner, query, now))
 
     @property
     def now(self) -> int:
@@ -410,6 +413,7 @@ class SqliteLedger:
         self._replayer.stop()
         if uses := self._uses.due(key.id for key in self.catalog.keys.values()):
             self._writer.submit([Task(partial(key_use.store, uses))], Lane.URGENT)
+        self._keeper.finish()
         self._writer.close()
         self._keeper.join()
         self._replayer.join()
@@ -529,7 +533,7 @@ class SqliteLedger:
     def _verify(self, progress: Callable[[int, int], None]) -> Proof:
         db = self._connect_reader()
         try:
-            proof = verify.verify(db, lambda: self._tail.published, progress)
+            proof = verify.verify(db, self._now, progress)
             faults = [
                 Fault("limits", f"the counter of limit {id!r} is not what the log says")
                 for some in batched(self._counters.names, COUNTERS_AT_ONCE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,15 @@ from tallystick.envelope import Unreadable, event_of, read
 from tallystick.ledger.base import Fault
 from tallystick.ledger.packed import segment
 from tallystick.ledger.packed.entries import CatalogHeader, apply
-from tallystick.ledger.packed.hold_entries import AdmissionHeader, Crossed, HoldMade, KeptHold, Named, fold
+from tallystick.ledger.packed.hold_entries import (
+    AdmissionHeader,
+    Crossed,
+    HoldChange,
+    HoldMade,
+    KeptHold,
+    Named,
+    fold,
+)
 from tallystick.ledger.packed.limit_entries import LimitDeleted
 from tallystick.ledger.packed.living import Living
 from tallystick.ledger.packed.meter_entries import CorrectionHeader
@@ -36,7 +45,10 @@ FAULTS_MAX = 1000
 
 @dataclass(slots=True)
 class Replay:
-    """What the log says so far, and what did not agree with it."""
+    """What the log says so far, and what did not agree with it.
+
+    `before` tells how holds were before each change that an entry after `remembers_after` made.
+    """
 
     catalog: Catalog
     link: bytes = GENESIS
@@ -50,6 +62,8 @@ class Replay:
     living: Living = field(init=False)
     holds: dict[Named, KeptHold] = field(default_factory=dict)
     crossed: list[Crossed] = field(default_factory=list)
+    remembers_after: int = sys.maxsize
+    before: list[tuple[int, Named, KeptHold | None]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -59,6 +73,24 @@ class Replay:
         for name, resource in self.living.resources.items():
             if (name.account, name.space) == (account, space) and resource.newest > than:
                 yield resource
+
+    def change_hold(self, entry: int, change: HoldChange) -> None:
+        """Change a hold as an entry says; KeyError where it was never made."""
+        name = (change.owner, change.id)
+        if entry > self.remembers_after:
+            self.before.append((entry, name, self.holds.get(name)))
+        fold(self.holds, change)
+
+    def holds_at(self, entry_of: Callable[[Named], int]) -> dict[Named, KeptHold]:
+        """Return the holds as they were, each at an entry that is not before `remembers_after`."""
+        holds = dict(self.holds)
+        for entry, name, kept in reversed(self.before):
+            if entry > entry_of(name):
+                if kept is None:
+                    holds.pop(name, None)
+                else:
+                    holds[name] = kept
+        return holds
 
     def fault(self, where: str, detail: str) -> None:
         if len(self.faults) < FAULTS_MAX:
@@ -123,7 +155,7 @@ def replay_admission(replay: Replay, where: str, row: AdmissionRow) -> None:
         elif not isinstance(change, HoldMade) and (change.owner, change.id) not in replay.holds:
             replay.fault(where, f"changes the hold {change.id!r}, which was never made")
         else:
-            fold(replay.holds, change)
+            replay.change_hold(row.entry, change)
 
 
 def _replay_segment(

@@ -13,6 +13,7 @@ import numpy as np
 from tallystick import rollup, windows
 from tallystick.ledger.packed import hold_entries
 from tallystick.ledger.packed.entries import CatalogHeader, apply
+from tallystick.ledger.packed.hold_entries import Named
 from tallystick.ledger.packed.segment import (
     GENESIS,
     Columns,
@@ -24,11 +25,11 @@ from tallystick.ledger.packed.segment import (
     unpack_frame,
 )
 from tallystick.ledger.packed.series import SeriesIndex
-from tallystick.ledger.sqlite import hold_tables, identity, series_table
+from tallystick.ledger.sqlite import hold_tables, identity, series_table, unwritten
 from tallystick.ledger.sqlite.book import Book, held
 from tallystick.ledger.sqlite.file import CATALOG_ENTRIES, EVENTS, row, rows, secret
 from tallystick.ledger.sqlite.identity import Identities, newest_alike
-from tallystick.model import Catalog, Limit
+from tallystick.model import Catalog, Hold, HoldState, Limit
 from tallystick.rollup import Cells
 
 LARGE_CELLS = 500
@@ -138,6 +139,16 @@ class Tail:
     published: Published
     book: Book
 
+    def unwritten_holds(self) -> tuple[int, dict[Named, Hold]]:
+        """Return the holds that are not what their rows say, as of the entry that is returned with them."""
+        with self.book.lock:
+            return self.published.entry, self.book.unwritten.everything()
+
+    def unwritten_of(self, owner: int) -> tuple[int, dict[str, Hold]]:
+        """Return the same of one account, by id."""
+        with self.book.lock:
+            return self.published.entry, self.book.unwritten.of(owner)
+
     def moment(self, wanted: Sequence[Limit | None], now: int) -> tuple[Published, list[int]]:
         """Return what is published, and what was held of some limits at that very moment."""
         if not any(wanted):
@@ -181,16 +192,21 @@ def load(db: apsw.Connection, catalog: Catalog, heads_bytes_max: int, clock: int
     index = series_table.load(db)
     identities = _load_identities(db, catalog, sequence, heads_bytes_max)
     published = Published(sequence, recorded, identities, _load_overlay(db), catalog, entry)
-    return Tail(entry, last_link, catalog, index, published, _load_book(db, catalog, clock))
+    return Tail(entry, last_link, catalog, index, published, _load_book(db, catalog, clock, entry))
 
 
-def _load_book(db: apsw.Connection, catalog: Catalog, clock: int) -> Book:
-    """Read the holds that are open by the latest clock that a commit has seen, and what was noted of limits."""
+def _load_book(db: apsw.Connection, catalog: Catalog, clock: int, last_entry: int) -> Book:
+    """Read the holds that are open by the latest clock that a commit has seen, those whose rows are not written, and
+    what was noted of limits.
+    """
     (last,) = next(rows(db, "SELECT recorded FROM log ORDER BY entry DESC LIMIT 1"), (0,))
-    book = Book(max(clock, last))
     names = {account.number: account.name for account in catalog.accounts.values()}
-    found = hold_tables.ending_after(db, book.clock)
-    book.begin({name: hold_entries.hold_of(kept, names[name[0]]) for name, kept in found if name[0] in names})
+    book = Book(max(clock, last), unwritten=unwritten.load(db, names, last_entry))
+    written = hold_tables.ending_after(db, book.clock)
+    holds = {name: hold_entries.hold_of(kept, names[name[0]]) for name, kept in written if name[0] in names}
+    holds |= book.unwritten.everything()
+    is_open = {name for name, hold in holds.items() if name[0] in names and hold.state_at(book.clock) is HoldState.OPEN}
+    book.begin({name: hold for name, hold in holds.items() if name in is_open})
     for limit in catalog.limits:
         some = hold_tables.crossings(db, limit) if catalog.limits[limit].thresholds else ()
         book.crossed[limit] = frozenset((crossing.threshold, crossing.start) for crossing in some)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import apsw
@@ -13,6 +13,8 @@ from tallystick import rollup
 from tallystick.errors import LedgerError
 from tallystick.ledger.base import Proof
 from tallystick.ledger.packed import rollups, segment
+from tallystick.ledger.packed.hold_entries import KeptHold, Named
+from tallystick.ledger.packed.hold_entries import kept as kept_hold
 from tallystick.ledger.packed.meter_entries import CorrectionHeader
 from tallystick.ledger.packed.rollups import Grain
 from tallystick.ledger.packed.segment import Damaged, Header
@@ -20,10 +22,11 @@ from tallystick.ledger.packed.series import SeriesIndex
 from tallystick.ledger.sqlite import file, hold_tables, reading, resource_tables
 from tallystick.ledger.sqlite.definitions import base
 from tallystick.ledger.sqlite.file import EVENTS, row, rows
+from tallystick.ledger.sqlite.hold_tables import Mark
 from tallystick.ledger.sqlite.proving import Replay, replay_entry
 from tallystick.ledger.sqlite.series_table import load as load_series
-from tallystick.ledger.sqlite.tail import Published, quarter_cells
-from tallystick.model import Catalog
+from tallystick.ledger.sqlite.tail import Published, Tail, quarter_cells
+from tallystick.model import Catalog, Hold
 from tallystick.rollup import Cells, Ints
 
 TABLES = (
@@ -48,13 +51,17 @@ CATCH_UPS = 3
 Progress = Callable[[int, int], None]
 
 
-def verify(db: apsw.Connection, published: Callable[[], Published], progress: Progress) -> Proof:
+def verify(db: apsw.Connection, tail: Callable[[], Tail], progress: Progress) -> Proof:
     """Replay and compare, in short read transactions: the log only grows, so what was read stays as it is.
 
     Rollups and the identity index are compared at the end with the log as far as it was replayed.
     """
+
+    def published() -> Published:
+        return tail().published
+
     state = published()
-    replay = Replay(Catalog(0, {}))
+    replay = Replay(Catalog(0, {}), remembers_after=tail().book.unwritten.mark.through)
     try:
         progress(0, state.sequence)
         _check_pages(db, replay)
@@ -70,7 +77,7 @@ def verify(db: apsw.Connection, published: Callable[[], Published], progress: Pr
         for _ in range(CATCH_UPS):
             for logged in _log(db, replay.entries, published().entry):
                 replay_entry(db, replay, published(), secret, logged)
-        _check_living(db, replay, secret)
+        _check_living(db, replay, tail, secret)
         _check_series(db, replay)
         _check_rollups(db, replay, published)
         _check_counts(db, replay, published)
@@ -106,17 +113,27 @@ def _log(db: apsw.Connection, after: int, through: int) -> Iterator[tuple[Any, .
         at = some[-1][0]
 
 
-def _check_living(db: apsw.Connection, replay: Replay, secret: int) -> None:
+def _check_living(db: apsw.Connection, replay: Replay, tail: Callable[[], Tail], secret: int) -> None:
     """Compare holds, resources, spaces and what was counted once with the log as far as it goes at this moment."""
-    with db:
-        (last,) = row(db, "SELECT coalesce(max(entry), 0) FROM log")
-        for logged in _log(db, replay.entries, last):
-            replay_entry(db, replay, None, secret, logged)
-        kept = resource_tables.everything(db)
-        holds, crossed = hold_tables.everything(db)
-    for owner, id in [*holds, *(name for name in replay.holds if name not in holds)]:
-        if holds.get((owner, id)) != replay.holds.get((owner, id)):
-            replay.fault("holds", f"hold {id!r} of account {owner} is not what the log says")
+    while True:
+        entry, unwritten = tail().unwritten_holds()
+        with db:
+            (last,) = row(db, "SELECT coalesce(max(entry), 0) FROM log")
+            mark = hold_tables.mark(db)
+            # Commits came between the lines above, and rows of them were written, which memory's part lacks.
+            if entry < mark.further <= last:
+                continue
+            for logged in _log(db, replay.entries, last):
+                replay_entry(db, replay, None, secret, logged)
+            kept = resource_tables.everything(db)
+            holds, crossed = hold_tables.everything(db)
+        break
+    if replay.remembers_after <= mark.through <= mark.further <= last:
+        _check_holds(replay, mark, holds, entry, unwritten)
+    else:
+        replay.fault(
+            "holds", f"rows tell of log entries {mark.through} and {mark.further}, which is not what was written"
+        )
     if crossed != replay.crossed:
         replay.fault("holds", "the crossed thresholds are not what the log says")
     for what, have, due in (
@@ -128,6 +145,22 @@ def _check_living(db: apsw.Connection, replay: Replay, secret: int) -> None:
         for key in [*have, *(key for key in due if key not in have)]:
             if have.get(key) != due.get(key):
                 replay.fault("resources", f"{what} {', '.join(map(str, key))} is not what the log says")
+
+
+def _check_holds(
+    replay: Replay, mark: Mark, rows: Mapping[Named, KeptHold], entry: int, unwritten: Mapping[Named, Hold]
+) -> None:
+    """Compare rows with the log as far as they are, and what memory has beside them with what comes then."""
+    due = replay.holds_at(mark.of)
+    for owner, id in [*rows, *(name for name in due if name not in rows)]:
+        if rows.get((owner, id)) != due.get((owner, id)):
+            replay.fault("holds", f"hold {id!r} of account {owner} is not what the log says")
+    due = replay.holds_at(lambda _: entry)
+    changed = {name: None for at, name, _ in replay.before if mark.of(name) < at <= entry}
+    for owner, id in {**dict.fromkeys(unwritten), **changed}:
+        hold = unwritten.get((owner, id))
+        if hold is None or kept_hold(owner, hold) != due.get((owner, id)):
+            replay.fault("holds", f"hold {id!r} of account {owner} is in memory, and not what the log says")
 
 
 def _check_series(db: apsw.Connection, replay: Replay) -> None:
