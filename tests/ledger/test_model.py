@@ -207,6 +207,10 @@ class Housekeeping:
         if len(overlay.frozen) or overlay.active_cells:
             self._for(slices, lambda: self._keeper.fold(self._db))
 
+    def fold_holds(self, slices: int) -> None:
+        """Write rows of holds, ended by force likewise."""
+        self._for(slices, self._keeper.fold_holds)
+
     def keep_identities(self, slices: int) -> None:
         """Store identities that are in memory only, and merge stored runs where there are enough of them."""
         self._for(slices, self._keep_identities)
@@ -220,6 +224,8 @@ class Housekeeping:
         self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def close(self) -> None:
+        """Let go; what a ledger does when it closes is its own again."""
+        self._keeper._do = self._do  # type: ignore[method-assign]  # as it was
         self._db.close()
 
     def _for(self, slices: int, work: Callable[[], None]) -> None:

@@ -229,6 +229,10 @@ class Keeper(threading.Thread):
         """Write what waits of holds, behind all that was handed to the writer: the next start has little to read."""
         try:
             self.fold_holds(Lane.URGENT)
+            tail = self._tail()
+            if tail.book.unwritten.mark.through < tail.published.entry:
+                # That was the rest of what was begun before.
+                self.fold_holds(Lane.URGENT)
         except Problem as problem:
             log.warning("keeping_postponed", duty="fold_holds", error=str(problem))
 
