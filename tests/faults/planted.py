@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,18 @@ import numpy as np
 
 from tallystick import rollup
 from tallystick.ledger import verdicts
+from tallystick.ledger.packed.hold_entries import Named
 from tallystick.ledger.packed.segment import Damaged
-from tallystick.ledger.sqlite import commit, file, job, judging, keeper, order, screener, tail
+from tallystick.ledger.sqlite import commit, file, job, judging, keeper, order, screener, tail, unwritten
+from tallystick.ledger.sqlite.hold_tables import Mark
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.tail import Overlay
+from tallystick.ledger.sqlite.unwritten import Unwritten
 from tallystick.ledger.sqlite.writer import Writer
-from tallystick.model import Verdict
+from tallystick.model import Hold, Verdict
 from tallystick.rollup import Cells, Ints
 from tests.faults import checks
+from tests.faults.holding import held
 from tests.faults.hurry import hurry
 from tests.spoken import say
 
@@ -140,6 +144,21 @@ def float_sums() -> None:
     put(rollup, "_reduce", rounded)
 
 
+def holds_said_to_be_written_before_they_are() -> None:
+    """Move the mark of the rows of holds to its end with the first of them."""
+    slices = Unwritten.slices
+
+    def hasty(self: Unwritten, size: int) -> Iterator[tuple[dict[Named, Hold], Mark]]:
+        yield from ((holds, Mark.at(mark.further)) for holds, mark in list(slices(self, size)))
+
+    put(Unwritten, "slices", hasty)
+
+
+def holds_not_read_from_the_log_after_a_restart() -> None:
+    """Take the rows of holds for complete at a restart, which finds them behind the log."""
+    put(unwritten, "load", lambda db, names, last: Unwritten(Mark.at(last)))
+
+
 BUGS: dict[str, tuple[Callable[[], None], checks.Check]] = {
     "ack before commit": (ack_before_commit, checks.power_cuts),
     "identity claimed before the write": (identity_claimed_before_the_write, checks.failed_syncs),
@@ -150,6 +169,8 @@ BUGS: dict[str, tuple[Callable[[], None], checks.Check]] = {
     "truncate on a bad end": (truncate_on_a_bad_end, checks.rotten_end),
     "hits not confirmed": (hits_not_confirmed, checks.collisions),
     "float sums": (float_sums, checks.long_sums),
+    "holds said to be written before they are": (holds_said_to_be_written_before_they_are, held),
+    "holds not read from the log after a restart": (holds_not_read_from_the_log_after_a_restart, held),
 }
 CHECKS: dict[str, checks.Check] = {check.__name__: check for _, check in BUGS.values()}
 

@@ -20,6 +20,8 @@ FOUND_AS = {
     "truncate on a bad end": "acknowledged events are lost",
     "hits not confirmed": "acknowledged events are lost",
     "float sums": "instead of",
+    "holds said to be written before they are": "acknowledged holds are",
+    "holds not read from the log after a restart": "acknowledged holds are",
 }
 """What each bug does to its users, as a check words it: to be found by accident is not to be found."""
 

@@ -115,19 +115,15 @@ def _log(db: apsw.Connection, after: int, through: int) -> Iterator[tuple[Any, .
 
 def _check_living(db: apsw.Connection, replay: Replay, tail: Callable[[], Tail], secret: int) -> None:
     """Compare holds, resources, spaces and what was counted once with the log as far as it goes at this moment."""
-    while True:
-        entry, unwritten = tail().unwritten_holds()
-        with db:
-            (last,) = row(db, "SELECT coalesce(max(entry), 0) FROM log")
-            mark = hold_tables.mark(db)
-            # Commits came between the lines above, and rows of them were written, which memory's part lacks.
-            if entry < mark.further <= last:
-                continue
-            for logged in _log(db, replay.entries, last):
-                replay_entry(db, replay, None, secret, logged)
-            kept = resource_tables.everything(db)
-            holds, crossed = hold_tables.everything(db)
-        break
+    # Memory first: what it does not have any more has a row by then.
+    entry, unwritten = tail().unwritten_holds()
+    with db:
+        (last,) = row(db, "SELECT coalesce(max(entry), 0) FROM log")
+        for logged in _log(db, replay.entries, last):
+            replay_entry(db, replay, None, secret, logged)
+        kept = resource_tables.everything(db)
+        holds, crossed = hold_tables.everything(db)
+        mark = hold_tables.mark(db)
     if replay.remembers_after <= mark.through <= mark.further <= last:
         _check_holds(replay, mark, holds, entry, unwritten)
     else:
@@ -150,7 +146,7 @@ def _check_living(db: apsw.Connection, replay: Replay, tail: Callable[[], Tail],
 def _check_holds(
     replay: Replay, mark: Mark, rows: Mapping[Named, KeptHold], entry: int, unwritten: Mapping[Named, Hold]
 ) -> None:
-    """Compare rows with the log as far as they are, and what memory has beside them with what comes then."""
+    """Compare rows with the log as far as they are, and what memory had beside them with the log as of that entry."""
     due = replay.holds_at(mark.of)
     for owner, id in [*rows, *(name for name in due if name not in rows)]:
         if rows.get((owner, id)) != due.get((owner, id)):
