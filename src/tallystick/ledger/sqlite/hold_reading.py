@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import apsw
 
+from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite import hold_tables
+from tallystick.ledger.sqlite.file import row
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.model import Hold, HoldQuery
 
@@ -16,9 +18,13 @@ def page(db: apsw.Connection, tail: Callable[[], Tail], owner: int, query: HoldQ
     while True:
         entry, unwritten = tail().unwritten_of(owner)
         with db:
-            # Commits came between the two lines above, and their rows; what else they changed is not in memory's part.
-            if hold_tables.mark(db).further <= entry:
+            further = hold_tables.mark(db).further
+            if further <= entry:
                 return hold_tables.page(db, owner, query, now, unwritten)
+            # Commits came between the two lines above, and their rows; what else they changed is not in memory's part.
+            (last,) = row(db, "SELECT coalesce(max(entry), 0) FROM log")
+            if further > last:
+                raise Damaged(f"rows of holds tell of log entry {further}, and the last one is {last}")
 
 
 def owners(db: apsw.Connection, tail: Tail, id: str) -> set[int]:

@@ -47,7 +47,8 @@ FAULTS_MAX = 1000
 class Replay:
     """What the log says so far, and what did not agree with it.
 
-    `before` tells how holds were before each change that an entry after `remembers_after` made.
+    `before` tells how holds were before each change that an entry made which, when it was replayed, came after
+    `remembers_after`.
     """
 
     catalog: Catalog
@@ -81,16 +82,10 @@ class Replay:
             self.before.append((entry, name, self.holds.get(name)))
         fold(self.holds, change)
 
-    def holds_at(self, entry_of: Callable[[Named], int]) -> dict[Named, KeptHold]:
-        """Return the holds as they were, each at an entry that is not before `remembers_after`."""
-        holds = dict(self.holds)
-        for entry, name, kept in reversed(self.before):
-            if entry > entry_of(name):
-                if kept is None:
-                    holds.pop(name, None)
-                else:
-                    holds[name] = kept
-        return holds
+    def holds_at(self, entry_of: Callable[[Named], int]) -> Callable[[Named], KeptHold | None]:
+        """Return what gives holds as they were, each at an entry that `remembers_after` has not passed."""
+        since = {name: kept for entry, name, kept in reversed(self.before) if entry > entry_of(name)}
+        return lambda name: since[name] if name in since else self.holds.get(name)
 
     def fault(self, where: str, detail: str) -> None:
         if len(self.faults) < FAULTS_MAX:

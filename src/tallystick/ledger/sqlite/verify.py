@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -60,6 +60,11 @@ def verify(db: apsw.Connection, tail: Callable[[], Tail], progress: Progress) ->
     def published() -> Published:
         return tail().published
 
+    def replay_next(logged: Sequence[Any]) -> None:
+        # Asked anew each time: chunks of runs that were merged since are deleted after a while.
+        replay.remembers_after = tail().book.unwritten.mark.through
+        replay_entry(db, replay, published(), secret, logged)
+
     state = published()
     replay = Replay(Catalog(0, {}), remembers_after=tail().book.unwritten.mark.through)
     try:
@@ -69,14 +74,13 @@ def verify(db: apsw.Connection, tail: Callable[[], Tail], progress: Progress) ->
         replay.catalog = base(db)
         secret = file.secret(db)
         for logged in _log(db, replay.entries, state.entry):
-            # Asked anew each time: chunks of runs that were merged since are deleted after a while.
-            replay_entry(db, replay, published(), secret, logged)
+            replay_next(logged)
             progress(replay.events, state.sequence)
         if replay.events < state.sequence:
             replay.fault("log", f"holds {replay.events} events, of {state.sequence} that were acknowledged")
         for _ in range(CATCH_UPS):
             for logged in _log(db, replay.entries, published().entry):
-                replay_entry(db, replay, published(), secret, logged)
+                replay_next(logged)
         _check_living(db, replay, tail, secret)
         _check_series(db, replay)
         _check_rollups(db, replay, published)
@@ -148,15 +152,15 @@ def _check_holds(
 ) -> None:
     """Compare rows with the log as far as they are, and what memory had beside them with the log as of that entry."""
     due = replay.holds_at(mark.of)
-    for owner, id in [*rows, *(name for name in due if name not in rows)]:
-        if rows.get((owner, id)) != due.get((owner, id)):
-            replay.fault("holds", f"hold {id!r} of account {owner} is not what the log says")
+    for name in [*rows, *(name for name in replay.holds if name not in rows)]:
+        if rows.get(name) != due(name):
+            replay.fault("holds", f"hold {name[1]!r} of account {name[0]} is not what the log says")
     due = replay.holds_at(lambda _: entry)
-    changed = {name: None for at, name, _ in replay.before if mark.of(name) < at <= entry}
-    for owner, id in {**dict.fromkeys(unwritten), **changed}:
-        hold = unwritten.get((owner, id))
-        if hold is None or kept_hold(owner, hold) != due.get((owner, id)):
-            replay.fault("holds", f"hold {id!r} of account {owner} is in memory, and not what the log says")
+    changed = [name for at, name, _ in replay.before if mark.of(name) < at <= entry]
+    for name in dict.fromkeys([*unwritten, *changed]):
+        hold = unwritten.get(name)
+        if hold is None or kept_hold(name[0], hold) != due(name):
+            replay.fault("holds", f"hold {name[1]!r} of account {name[0]} is not in memory what the log says")
 
 
 def _check_series(db: apsw.Connection, replay: Replay) -> None:
