@@ -43,13 +43,13 @@ FOLD_EVENTS = 500_000
 FOLD_IDLE_S = 5.0
 FOLD_HOLDS = 4_096
 """Changes of holds whose rows are written together: holds that come and go meanwhile are written once. A start reads
-them from the log in some 20 ms, and memory has some 4 MB of them.
+them from the log in some 50 ms, and memory has some 3 MB of them.
 """
 FOLD_ENTRIES = 8_192
 """Entries of the log after which it is noted that rows of holds are up to date: a start looks through those behind."""
 SLICE_HOLDS, SLICES_MAX = 128, 8
-"""Rows of holds in a short commit, or more where these would be too many of them: in a row of eight urgent commits
-there is room for one, and each of them may have brought as many holds.
+"""Rows of holds in a short commit, or more where that would be too many commits: each has its turn only after some that
+are urgent and bring holds as well, and what waits must not grow with time.
 """
 SLICE_CELLS = 4_000
 SLICE_CHUNKS = 16
