@@ -20,7 +20,7 @@ from tallystick import rollup
 from tallystick.ledger import verdicts
 from tallystick.ledger.packed.hold_entries import Named
 from tallystick.ledger.packed.segment import Damaged
-from tallystick.ledger.sqlite import commit, file, job, judging, keeper, order, screener, tail, unwritten
+from tallystick.ledger.sqlite import commit, file, hold_tables, job, judging, keeper, order, screener, tail, unwritten
 from tallystick.ledger.sqlite.hold_tables import Mark
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.tail import Overlay
@@ -106,15 +106,20 @@ def retry_on_a_handle_that_failed() -> None:
 
 
 def truncate_on_a_bad_end() -> None:
-    """Drop the last entry of the log when it does not fit the one before, as logs that are only caches do."""
+    """Drop the last entry of the log when it does not fit the one before, as logs that are only caches do.
+
+    Rows of holds are said to be no further than what is left: a ledger whose rows are is refused.
+    """
     check = tail._check_end
 
     def cutting(db: apsw.Connection) -> tuple[int, bytes]:
         try:
             return check(db)
         except Damaged:
-            ((first,),) = db.execute("DELETE FROM log WHERE entry = (SELECT max(entry) FROM log) RETURNING first")
+            drop = "DELETE FROM log WHERE entry = (SELECT max(entry) FROM log) RETURNING entry, first"
+            ((entry, first),) = db.execute(drop)
             db.execute("DELETE FROM frame WHERE first >= ?", (first,))
+            hold_tables.move(db, Mark.at(entry - 1))
             return cutting(db)
 
     put(tail, "_check_end", cutting)
