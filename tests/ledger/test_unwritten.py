@@ -452,6 +452,22 @@ async def test_a_call_writes_one_row_of_the_log_and_what_came_and_went_since_one
     await scene.close()
 
 
+@asynchronous
+async def test_rows_of_holds_do_not_wait_for_a_long_fold_of_rollups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written between its slices, so that memory does not grow with it."""
+    scene = await busy(tmp_path)
+    await scene.use()
+    monkeypatch.setattr(keeper, "FOLD_HOLDS", 5)
+    # As if it were not stopped: one that is begins nothing by itself.
+    scene.ledger._keeper._closing.clear()
+    await asyncio.to_thread(scene.behind.fold, 1000)
+    assert scene.mark == Mark.at(scene.ledger._tail.entry)
+    assert await scene.faults() == ()
+    await scene.close()
+
+
 # What is found
 
 

@@ -352,6 +352,9 @@ class Keeper(threading.Thread):
 
         What was worked out from a tail holds only for it: once the writer has read the file again, it is dropped.
         """
+        if not self._folding_holds.locked() and self._holds_are_due():
+            # What this is a slice of may take minutes, and what waits of holds is in memory.
+            self._try(self.fold_holds)
 
         def guarded_change(db: apsw.Connection) -> None:
             if self._tail() is tail:
