@@ -76,7 +76,8 @@ class Turn:
             self._over[owner, hold.id] = None
         names = [(work.account, work.id) for work in calls] + [job.settles for job in jobs if job.settles is not None]
         wanted = [(self.deciding.owner(account), id) for account, id in names]
-        unknown = [name for name in wanted if name[0] and self.find(*name) is None]
+        closed = [name for name in wanted if name[0] and name[1] not in book.open.get(name[0], {})]
+        unknown = [name for name in closed if book.unwritten.find(*name) is None]
         if unknown:
             accounts = {account.number: account.name for account in self.tail.catalog.accounts.values()}
             for name, kept in hold_tables.find(self.db, unknown).items():
