@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from tallystick.body_waits import BodyWaits
 from tallystick.clock import Clock, system_clock
 from tallystick.ledger.base import Ledger
 from tallystick.ledger.open import open_ledger
@@ -23,7 +24,7 @@ class App:
     `counts` are what /metrics shows of requests and events, `receipts` the last of events that were not accepted, of
     this process and as long as it lives. `session_secret` signs the sessions of this process, which
     end with it; `page_sessions` are those of browsers, by digest. `calls` are the requests being answered,
-    `body_bytes` the bodies they hold in memory, `waits` the deadlines of those whose bodies are still to come.
+    `body_bytes` the bodies they hold in memory, `waits` those whose bodies are still to come.
     """
 
     settings: Settings
@@ -35,12 +36,13 @@ class App:
     page_sessions: dict[str, Any] = field(default_factory=dict, repr=False)
     calls: int = 0
     body_bytes: int = 0
-    waits: set[asyncio.Timeout] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    waits: BodyWaits = field(init=False)
     receipts: LastReceipts = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
+        self.waits = BodyWaits(settings.body_wait_s_max)
         self.receipts = LastReceipts(settings.receipts_max, settings.receipts_bytes_max, place=self.clock())
 
     @property

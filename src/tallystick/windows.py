@@ -129,7 +129,7 @@ def _offset(sign: str | None, hour: int, minute: int) -> int:
 
 def format_instant(instant: int) -> str:
     """Write an instant as RFC 3339 in UTC, with six digits of fraction unless it is a whole second."""
-    return (_NAIVE_EPOCH + timedelta(microseconds=instant)).isoformat() + "Z"
+    return (_NAIVE_EPOCH + timedelta(0, *divmod(instant, SECOND))).isoformat() + "Z"
 
 
 def format_local(instant: int, zone: str) -> str:
@@ -328,6 +328,11 @@ def _midnights(start: int, end: int, period: Period, anchor: int) -> Int64s:
 def quarter(instants: Int64s) -> Int64s:
     """Number the quarter hours since 0001-01-01T00:00:00Z."""
     return (instants - _ORIGIN) // QUARTER
+
+
+def quarter_of(instant: int) -> int:
+    """Number the quarter hour of one instant."""
+    return (instant - _ORIGIN) // QUARTER
 
 
 def quarter_start(quarters: Int64s) -> Int64s:

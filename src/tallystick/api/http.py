@@ -154,11 +154,13 @@ async def _sent(call: Call, sent_max: int, bytes_max: int, held: _Held) -> bytes
     if length.isdecimal() and int(length[:20]) > sent_max:
         raise too_large(bytes_max)
     parts: list[bytes] = []
-    while part := await _part(call):
+    while not call.body_done:
+        part = await _part(call)
         if held.bytes + len(part) > sent_max:
             raise too_large(bytes_max)
         held.take(len(part))
-        parts.append(part)
+        if part:
+            parts.append(part)
     return b"".join(parts) if len(parts) != 1 else parts[0]
 
 
@@ -218,40 +220,27 @@ def announces_body(headers: Mapping[str, str]) -> bool:
 
 async def _discard(call: Call, bytes_max: int) -> bool:
     dropped = 0
-    while part := await _part(call):
-        dropped += len(part)
+    while not call.body_done:
+        dropped += len(await _part(call))
         if dropped > bytes_max:
             return False
     return True
 
 
 async def _part(call: Call) -> bytes:
-    """Return the next part of the body; nothing once it was read."""
-    while not call.body_done:
-        message = await _next(call)
-        if message["type"] == "http.disconnect":
-            raise _cut_short(call, "The body ended before it was complete; send the request again.")
-        call.body_ended = not message.get("more_body", False)
-        part: bytes = message.get("body", b"")
-        call.body_read += len(part)
-        # Nothing can follow what was announced: asking for the end as well would be another turn of the loop.
-        call.body_done = call.body_ended or str(call.body_read) == call.headers.get("content-length")
-        if part:
-            return part
-    return b""
-
-
-async def _next(call: Call) -> MutableMapping[str, Any]:
-    waits = call.app.waits
-    wait = asyncio.timeout(call.app.settings.body_wait_s_max)
+    """Return the next part of the body, which may be empty, and note where it was the last."""
     try:
-        async with wait:
-            waits.add(wait)
-            return await call.receive()
+        message = await call.app.waits.within(call.receive())
     except TimeoutError:
         raise _cut_short(call, "The rest of the body did not arrive in time; send the request again.") from None
-    finally:
-        waits.discard(wait)
+    if message["type"] == "http.disconnect":
+        raise _cut_short(call, "The body ended before it was complete; send the request again.")
+    part: bytes = message.get("body", b"")
+    call.body_ended = not message.get("more_body", False)
+    call.body_read += len(part)
+    # Nothing can follow what was announced: asking for the end as well would be another turn of the loop.
+    call.body_done = call.body_ended or str(call.body_read) == call.headers.get("content-length")
+    return part
 
 
 def _cut_short(call: Call, detail: str) -> Problem:

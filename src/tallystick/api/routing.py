@@ -70,7 +70,9 @@ class Routing:
 
     def dialect_of(self, path: str) -> Dialect | None:
         """Return the dialect whose a path is, as it was sent, readable or not; None where errors are native."""
-        segments = tuple(unquote(part, errors="replace") for part in path.split("/")[1:])
+        segments = parts_of(path)
+        if "%" in path:
+            segments = tuple(unquote(part, errors="replace") for part in segments)
         for own, dialect in self._near_owned.get(segments[:HEAD], self._owned):
             if bound(own, segments[: len(own)]) is not None:
                 return dialect

@@ -119,8 +119,7 @@ async def _drain(app: App) -> None:
     telemetry.LOG.info("draining", calls=app.calls)
     if await _idle(app, app.settings.drain_s_max):
         return
-    for wait in app.waits:
-        wait.reschedule(0)
+    app.waits.end()
     await _idle(app, STOP_S_MAX)
 
 
