@@ -9,8 +9,8 @@ their events have to be looked at to tell which is the latest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +31,7 @@ BUCKET_BITS = 30
 """Bits of a bucket number inside a cell's key: quarter hours of ten thousand years fit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cells:
+class Cells(msgspec.Struct, frozen=True, eq=False):
     """Aggregates in columns, one row per key, ascending; a key is `series << 30 | bucket`."""
 
     key: Ints

@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apsw
 import numpy as np
+from msgspec.structs import replace
 
 from tallystick import rollup
 from tallystick.ledger import verdicts

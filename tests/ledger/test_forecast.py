@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystick.ledger.packed.few import FEW
 from tallystick.ledger.packed.series import Forecast, SeriesIndex, key_of
 from tallystick.ledger.sqlite import commit, job
-from tallystick.ledger.sqlite.job import FEW
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.writer import Lane, Task
 from tallystick.model import LabelSet

@@ -114,8 +114,7 @@ class Header(Digests, frozen=True, array_like=True):
     series: tuple[NewSeries, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """Events packed for the disk: how many, the digest of what was packed, and the compressed bytes."""
 
     count: int

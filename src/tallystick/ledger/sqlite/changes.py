@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import apsw
 import msgspec
+from msgspec import structs
 
 from tallystick.errors import Problem
 from tallystick.ledger.packed import segment
@@ -62,7 +63,7 @@ class CatalogWork(Generic[T]):
 
     def publish(self) -> None:
         tail = self.tail()
-        tail.published = replace(tail.published, catalog=tail.catalog, entry=tail.entry)
+        tail.published = structs.replace(tail.published, catalog=tail.catalog, entry=tail.entry)
         self.future.set_result(self._result)  # type: ignore[arg-type]  # write set it
 
     def fail(self, problem: Problem) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
 import apsw
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from tallystick.errors import Problem
 from tallystick.ledger.base import CatalogStale
@@ -23,7 +24,7 @@ from tallystick.ledger.sqlite import resource_tables, series_table
 from tallystick.ledger.sqlite.admitting import HoldWork, Turn
 from tallystick.ledger.sqlite.file import EVENTS
 from tallystick.ledger.sqlite.identity import MemoryRun
-from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_postings, set_results, tell
+from tallystick.ledger.sqlite.job import Job, Packed, Postings, pack, pack_few, pack_postings, set_results, tell
 from tallystick.ledger.sqlite.joining import share
 from tallystick.ledger.sqlite.judging import settle
 from tallystick.ledger.sqlite.label_sets import LabelSetBound
@@ -70,6 +71,11 @@ class Group:
         turn.begin(self.calls, [caller for job in current for caller in job.callers])
         for call in self.calls:
             turn.decide(call)
+        if current:
+            self._write_jobs(turn, current, db)
+        turn.write()
+
+    def _write_jobs(self, turn: Turn, current: Sequence[Job], db: apsw.Connection) -> None:
         settling = [caller for job in current for caller in self._settling(turn, job)]
         watched = turn.watch(current)
         live, living = self._judge(current, watched, db)
@@ -80,22 +86,20 @@ class Group:
             share(job)
         for job in settling:
             job.answer = turn.settle(job)
-        turn.write()
 
     def _settling(self, turn: Turn, job: Job) -> list[Job]:
         """Return the callers whose holds may be settled, and keep the events of others from being recorded."""
         settling: list[Job] = []
-        alive = np.ones(len(job.batch), np.bool_)
-        held = job.held
-        for at in sorted(held):
+        refused: list[int] = []
+        for at in sorted(job.held):
             caller = job.callers[at]
             caller.answer = turn.refuse(caller)
             if caller.answer is None:
                 settling.append(caller)
             else:
-                alive[at] = False
-        if len(settling) < len(held):
-            job.keep(alive[job.rows])
+                refused.append(at)
+        if refused:
+            job.keep(np.isin(job.rows, refused, invert=True))
         return settling
 
     def _judge(
@@ -112,7 +116,7 @@ class Group:
         tail, published = self._tail, self._tail.published
         packed, postings, made = self._pack(live)
         first, count = published.sequence + 1, len(packed.run)
-        firsts = (first + np.cumsum([0, *(frame.count for frame in packed.frames[:-1])])).tolist()
+        firsts = list(accumulate((frame.count for frame in packed.frames[:-1]), initial=first))
         header = Header(
             entry=tail.entry + 1,
             first=first,
@@ -137,6 +141,8 @@ class Group:
     def _pack(self, live: Sequence[Job]) -> tuple[Packed, Postings, Sequence[segment.NewSeries]]:
         """Return what the screening packed, as far as it holds for what is written now, and pack the rest."""
         made = [new for job in live for new in self._number(job)]
+        if (few := pack_few(live)) is not None:
+            return *few, made
         if len(live) == 1:
             job = live[0]
             return job.packed or pack(live), job.postings or pack_postings(live), made
@@ -219,13 +225,19 @@ class Group:
                 chained,
             ),
         )
+        if len(frames) == 1:
+            db.execute("INSERT INTO frame VALUES (?, ?)", (firsts[0], frames[0].body))
+        else:
+            self._insert_frames(db, firsts, frames)
+        if header.series:
+            series_table.store(db, header.series)
+        tail.entry, tail.link = header.entry, chained
+
+    def _insert_frames(self, db: apsw.Connection, firsts: Sequence[int], frames: Sequence[Frame]) -> None:
         lengths = [len(frame.body) for frame in frames]
-        starts = np.cumsum([1, *lengths[:-1]]).tolist()
+        starts = accumulate(lengths[:-1], initial=1)
         places = msgspec.json.encode(list(zip(firsts, starts, lengths, strict=True))).decode()
         db.execute(
             "INSERT INTO frame SELECT value ->> 0, substr(?1, value ->> 1, value ->> 2) FROM json_each(?2)",
             (b"".join(frame.body for frame in frames), places),
         )
-        if header.series:
-            series_table.store(db, header.series)
-        tail.entry, tail.link = header.entry, chained

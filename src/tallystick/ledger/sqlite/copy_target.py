@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import apsw
 import msgspec
 import numpy as np
+from msgspec import structs
 
 from tallystick.errors import LedgerDamaged, LedgerError, Problem
 from tallystick.ledger.packed import hold_entries, segment
@@ -202,7 +203,7 @@ class _Group:
             identities = identities.add(run)
         for cells in self._cells:
             overlay = overlay.add(cells)
-        self.tail.published = replace(
+        self.tail.published = structs.replace(
             published,
             sequence=self._sequence,
             recorded=self._recorded,

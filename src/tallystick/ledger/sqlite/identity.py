@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import apsw
+import msgspec
 import numpy as np
 import xxhash
+from msgspec.structs import replace
 
 from tallystick.ledger.packed.heads import Fingerprints, Heads
 from tallystick.ledger.packed.segment import Damaged
@@ -48,8 +50,7 @@ def fingerprints(secret: int, accounts: Sequence[str], sources: Sequence[str], i
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
+class Hits(msgspec.Struct, frozen=True, eq=False):
     """Kept events whose fingerprint equals that of a row asked for; a row may be here more than once."""
 
     row: Ints
@@ -62,8 +63,7 @@ class Hits:
         return Hits(np.concatenate([p.row for p in parts]), np.concatenate([p.sequence for p in parts]))
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryRun:
+class MemoryRun(msgspec.Struct, frozen=True, eq=False):
     """Identities of events first..last, sorted by fingerprint."""
 
     fingerprint: Fingerprints
@@ -133,8 +133,7 @@ class StoredRun:
             yield some, unpack_chunks(bodies, self)
 
 
-@dataclass(frozen=True, slots=True)
-class Identities:
+class Identities(msgspec.Struct, frozen=True, eq=False):
     """All runs at one moment. The first `frozen` of `memory` are being written to the file and stay as they are."""
 
     memory: tuple[MemoryRun, ...] = ()
@@ -217,6 +216,8 @@ def newest_alike(sizes: Sequence[int], large: int) -> int:
 
 def sorted_run(fingerprint: Fingerprints, sequence: Ints) -> MemoryRun:
     """Make a run of pairs in any order."""
+    if len(fingerprint) == 1:
+        return MemoryRun(fingerprint, sequence, int(sequence[0]))
     order = np.argsort(fingerprint, kind="stable")
     return MemoryRun(fingerprint[order], sequence[order], int(sequence.max()))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 import apsw
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +18,8 @@ from tallystick.errors import Problem
 from tallystick.holding import Answer
 from tallystick.ledger import verdicts
 from tallystick.ledger.base import CatalogStale
-from tallystick.ledger.packed import segment
+from tallystick.ledger.packed import few, segment
+from tallystick.ledger.packed.few import FEW
 from tallystick.ledger.packed.heads import Fingerprints
 from tallystick.ledger.packed.segment import Columns, Frame
 from tallystick.ledger.packed.series import Forecast, SeriesIndex, key_of
@@ -26,9 +27,6 @@ from tallystick.ledger.sqlite.identity import MemoryRun, sorted_run
 from tallystick.ledger.sqlite.tail import quarter_cells
 from tallystick.model import Account, Batch, Verdict
 from tallystick.rollup import Cells, Ints
-
-FEW = 16
-"""So few values are gone through one by one: numpy takes its time over them."""
 
 ONLY = np.zeros(1, np.int64)
 """The rows of a batch of one event; columns are replaced, and never changed."""
@@ -39,8 +37,7 @@ Strand = tuple[int, str]
 """An account's number and a meter: what label sets are counted by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Postings:
+class Postings(msgspec.Struct, frozen=True, eq=False):
     """A segment's columns, packed, and what they add to the rollups; they hold if the numbers in them do."""
 
     columns: bytes
@@ -48,8 +45,7 @@ class Postings:
     cells: Cells
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(msgspec.Struct, frozen=True, eq=False):
     """What a segment takes of its events, worked out before its place in the log is known.
 
     `run` has the fingerprints, ascending, and the events' places among themselves. `account_events` are the numbers of
@@ -130,7 +126,7 @@ class Job:
         numbers = {name: accounts[name].number if name in accounts else 0 for name in set(batch.account)}
         self.account = np.fromiter(map(numbers.__getitem__, batch.account), np.uint32, len(batch))
         alive: NDArray[np.bool_] = self.account != 0
-        for row in np.flatnonzero(~alive).tolist():
+        for row in np.flatnonzero(~alive).tolist() if 0 in numbers.values() else ():
             doomed = batch.doomed.get(row)
             self.verdicts[row] = doomed.verdict if doomed else verdicts.account_unknown(batch.account[row])
         return alive
@@ -235,6 +231,8 @@ def set_results(works: Sequence[Work]) -> None:
 
 def repeated(ascending: Fingerprints) -> frozenset[int]:
     """Return the fingerprints that are there more than once."""
+    if len(ascending) == 1:
+        return frozenset()
     return frozenset(ascending[1:][ascending[1:] == ascending[:-1]].tolist())
 
 
@@ -246,21 +244,38 @@ def run_of(jobs: Sequence[Job]) -> MemoryRun:
     return sorted_run(fingerprint, np.arange(len(fingerprint)))
 
 
+def pack_few(jobs: Sequence[Job]) -> tuple[Packed, Postings] | None:
+    """Do what `pack` and `pack_postings` do, one by one; None where events are many, packed already, or large."""
+    rows, packed = sum(len(job.rows) for job in jobs), any(job.packed is not None for job in jobs)
+    if packed or max(rows, sum(len(job.posting_set) for job in jobs)) > FEW:
+        return None
+    times, timed, counts, owners, postings = list[int](), list[bool](), list[int](), list[int](), list[few.Posting]()
+    for job in jobs:
+        assert job.numbering is not None, "its series have numbers"
+        own, events = job.batch.time[job.rows].tolist(), job.posting_event.tolist()
+        series, amounts = job.numbering.table[job.posting_set].tolist(), job.posting_amount.tolist()
+        times += own
+        timed += job.batch.timed[job.rows].tolist()
+        counts += [events.count(event) for event in range(len(own))]
+        owners += job.account.tolist()
+        postings += zip([own[event] for event in events], series, amounts, strict=True)
+    frame = few.pack_frame([raw for job in jobs for raw in job.raws], owners)
+    if frame is None:
+        return None
+    accounts = sorted(set(owners))
+    digest, body = few.pack_columns(times, timed, counts, postings)
+    return (
+        Packed((frame,), min(times), max(times), tuple(accounts), tuple(map(owners.count, accounts)), run_of(jobs)),
+        Postings(body, digest, few.quarter_cells(postings)),
+    )
+
+
 def pack(jobs: Sequence[Job]) -> Packed:
     """Pack the events of jobs; zstd and SHA-256 let go of the interpreter meanwhile."""
     time = np.concatenate([job.batch.time[job.rows] for job in jobs])
-    accounts, events = _counted(np.concatenate([job.account for job in jobs]))
+    distinct, counts = np.unique(np.concatenate([job.account for job in jobs]), return_counts=True)
+    accounts, events = tuple(distinct.tolist()), tuple(counts.tolist())
     return Packed(_frames(jobs), int(time.min()), int(time.max()), accounts, events, run_of(jobs))
-
-
-def _counted(accounts: NDArray[np.uint32]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the numbers of accounts, ascending, and how often each is there."""
-    if len(accounts) <= FEW:
-        counts = Counter(accounts.tolist())
-        numbers = tuple(sorted(counts))
-        return numbers, tuple(counts[number] for number in numbers)
-    distinct, times = np.unique(accounts, return_counts=True)
-    return tuple(distinct.tolist()), tuple(times.tolist())
 
 
 def _frames(jobs: Sequence[Job]) -> list[Frame]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import apsw
 import numpy as np
 import structlog
+from msgspec.structs import replace
 
 from tallystick import rollup
 from tallystick.errors import Problem

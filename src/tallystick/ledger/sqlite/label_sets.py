@@ -94,10 +94,11 @@ class LabelSetBound:
         What was counted of the others is forgotten: nobody counts what is used of them from here on.
         """
         index, accounts = tail.series, tail.catalog.accounts
-        unknown = Counter(strand for job in jobs for strand in _unknown(job, index, accounts))
-        if not self._is_near(index.widest + unknown.total(), index.values + unknown.total()):
+        new = [strand for job in jobs for strand in _unknown(job, index, accounts)]
+        if not self._is_near(index.widest + len(new), index.values + len(new)):
             self._used.clear()
             return Reach()
+        unknown = Counter(new)
         owners = {owner for job in jobs for owner in np.unique(job.account).tolist()}
         reach = Reach()
         for strand in product(owners, tail.catalog.meters):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 import apsw
+from msgspec import structs
 
 from tallystick.clock import Clock
 from tallystick.errors import Code, LedgerDamaged, Problem
@@ -437,7 +438,7 @@ class SqliteLedger:
         if lacking:
             with db:
                 changes.logged(db, tail, lacking, definitions.OWN_ACTOR, self._clock())
-            tail.published = replace(tail.published, catalog=tail.catalog, entry=tail.entry)
+            tail.published = structs.replace(tail.published, catalog=tail.catalog, entry=tail.entry)
 
     def _recover(self, db: apsw.Connection) -> None:
         self._bound.forget()
@@ -450,10 +451,17 @@ class SqliteLedger:
 
     def _combine(self, works: Sequence[Work]) -> Sequence[Work]:
         """Make one group of the jobs; changes to the catalog go before it, background work behind."""
-        jobs = [work for work in works if isinstance(work, Job)]
-        calls = [work for work in works if isinstance(work, HoldWork)]
-        first = [work for work in works if isinstance(work, CatalogWork)]
-        rest = [work for work in works if not isinstance(work, Job | HoldWork | CatalogWork)]
+        jobs, calls, first, rest = list[Job](), list[HoldWork](), list[Work](), list[Work]()
+        for work in works:
+            match work:
+                case Job():
+                    jobs.append(work)
+                case HoldWork():
+                    calls.append(work)
+                case CatalogWork():
+                    first.append(work)
+                case _:
+                    rest.append(work)
         group = Group(jobs, calls, self._tail, self._counters, self._bound, self._accepted, self._clock())
         return [*first, *([group] if jobs or calls else []), *rest]
 

@@ -14,6 +14,7 @@ import apsw
 import msgspec
 import numpy as np
 import structlog
+from msgspec import structs
 
 from tallystick.envelope import UPSERTED, event_of, read
 from tallystick.errors import Problem
@@ -243,7 +244,7 @@ class _Slice:
     def publish(self) -> None:
         published = self.tail.published
         cells = quarter_cells(self._columns) if self._columns is not None else ()
-        self.tail.published = replace(
+        self.tail.published = structs.replace(
             published,
             entry=self.tail.entry,
             catalog=self.tail.catalog,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import apsw
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from tallystick import rollup, windows
 from tallystick.ledger.packed import hold_entries
@@ -42,8 +43,7 @@ TOGETHER, SMALL_CELLS = 8, 64
 """Parts that are merged in one go where they have few cells, as those of single events have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
+class Overlay(msgspec.Struct, frozen=True, eq=False):
     """Cells (series × quarter hour) of log entries that may not be in the file's rollups yet.
 
     `frozen` are those up to the entry `frozen_through`, being folded account by account; `active` came after. Cells
@@ -109,8 +109,7 @@ class Overlay:
         return replace(self, frozen=())
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(msgspec.Struct, frozen=True, eq=False):
     """What every answer is made from beside the file; replaced as a whole after each commit, never changed."""
 
     sequence: int

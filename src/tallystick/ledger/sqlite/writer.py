@@ -30,7 +30,7 @@ URGENT_IN_A_ROW = 8
 LOOK_S, SMALL_BYTES = 0.1, 64 * 1024
 """How long a look at the disk holds for groups that are small: looking lets go of the interpreter."""
 UNTIDY_MAX = 16
-"""Groups after which memory is tidied though somebody waits."""
+"""Groups after which memory is tidied though they are small, or somebody waits."""
 
 
 class Lane(IntEnum):
@@ -173,7 +173,7 @@ class Writer(threading.Thread):
             with self._ready:
                 self._queued_bytes -= size
             untidy += 1
-            if untidy >= UNTIDY_MAX or not self._lanes[Lane.URGENT]:
+            if untidy >= UNTIDY_MAX or (size > SMALL_BYTES and not self._lanes[Lane.URGENT]):
                 self._tidy()
                 untidy = 0
         self._fail(self._lanes[Lane.BACKGROUND], unavailable("The ledger is closed."))
