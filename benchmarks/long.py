@@ -128,10 +128,12 @@ def merges() -> Iterator[list[tuple[float, float]]]:
 async def growing(folder: Path, bodies: Tenths, in_flight: int, rich: bool) -> Growth:
     """Fill a ledger while single events are probed; then ask for reports."""
     stop = asyncio.Event()
+    # Made before memory is looked at: some 10 MB that are not the ledger's.
+    probes = list(latency.singles(PROBES_MAX, rich))
     with merges() as merged:
         async with embedded.opened(folder, meters.RICH if rich else ()) as ledger:
             before = memory()
-            prober = asyncio.create_task(latency.probe(ledger, latency.singles(PROBES_MAX, rich), PROBE_EVERY_S, stop))
+            prober = asyncio.create_task(latency.probe(ledger, iter(probes), PROBE_EVERY_S, stop))
             await embedded.drain(ledger, bodies, in_flight)
             bodies.marks.append(time.perf_counter())
             grown = memory() - before
