@@ -10,12 +10,14 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache, lru_cache
+from typing import TypeVar
 
 import numpy as np
 import whenever
 from numpy.typing import NDArray
 
 Int64s = NDArray[np.int64]
+Instants = TypeVar("Instants", int, Int64s)
 
 SECOND = 1_000_000
 QUARTER = 900 * SECOND
@@ -325,14 +327,9 @@ def _midnights(start: int, end: int, period: Period, anchor: int) -> Int64s:
 # Buckets in UTC
 
 
-def quarter(instants: Int64s) -> Int64s:
-    """Number the quarter hours since 0001-01-01T00:00:00Z."""
+def quarter(instants: Instants) -> Instants:
+    """Number the quarter hours since 0001-01-01T00:00:00Z, of one instant or of many."""
     return (instants - _ORIGIN) // QUARTER
-
-
-def quarter_of(instant: int) -> int:
-    """Number the quarter hour of one instant."""
-    return (instant - _ORIGIN) // QUARTER
 
 
 def quarter_start(quarters: Int64s) -> Int64s:

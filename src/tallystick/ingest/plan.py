@@ -96,7 +96,7 @@ class Plan:
 
     def learn(self, head: Texts, texts: Texts, account: str, postings: Sequence[Posting]) -> Shape:
         """Remember what an event with these texts adds."""
-        label_sets = tuple(self._sets.of(account, p.meter, p.meter_version, p.labels) for p in postings)
+        label_sets = tuple(self._sets.of(account, posting) for posting in postings)
         shape = Shape(account, label_sets, *self._ways_of(postings))
         known = self._remember(head, texts, shape)
         if head[SUBJECT] is None and head[ACCOUNT] is not None:
@@ -112,7 +112,7 @@ class Plan:
         if alike is None:
             return None
         account = head[ACCOUNT]
-        label_sets = (self._sets.of(account, s.meter, s.meter_version, s.labels) for s in alike.label_sets)
+        label_sets = (self._sets.of(account, label_set) for label_set in alike.label_sets)
         shape = Shape(account, tuple(label_sets), alike.ways, alike.members)
         self._remember(head, texts, shape)
         return shape
@@ -181,8 +181,9 @@ class LabelSets:
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
         self._count = 0
 
-    def of(self, account: str, meter: str, meter_version: int, labels: Labels) -> LabelSet:
-        strand = (account, meter, meter_version)
+    def of(self, account: str, like: Posting | LabelSet) -> LabelSet:
+        """Return the label set of an account that a posting goes into, or that is like the one of another account."""
+        strand, labels = (account, like.meter, like.meter_version), like.labels
         made = self._made.get(strand, {}).get(labels)
         if made is None:
             if self._count >= 4 * SHAPES_MAX:

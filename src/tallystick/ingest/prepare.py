@@ -229,9 +229,7 @@ class _Work:
                 self.once[at] = once
             for posting in judged.postings:
                 postings.append((at, len(self.label_sets), posting.amount))
-                self.label_sets.append(
-                    self.sets.of(event.account, posting.meter, posting.meter_version, posting.labels)
-                )
+                self.label_sets.append(self.sets.of(event.account, posting))
         if postings:
             at, sets, amounts = np.array(postings, np.int64).T
             self.postings.append((at, sets, amounts))

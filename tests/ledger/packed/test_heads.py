@@ -47,8 +47,8 @@ def test_what_is_there_is_found(parts: list[list[int]], wanted: list[int]) -> No
     rows = heads.present(fingerprints(asked)).tolist()
     assert rows == [row for row, one in enumerate(sorted(asked)) if one in kept]
     for one in asked:
-        assert heads.has_one([one]) == (one in kept)
-    assert heads.has_one(asked) == bool(kept & set(asked))
+        assert heads.has_one(fingerprints([one]).tolist()) == (one in kept)
+    assert heads.has_one(fingerprints(asked).tolist()) == bool(kept & set(asked))
 
 
 def test_many_of_one_beginning() -> None:

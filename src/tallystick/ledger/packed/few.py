@@ -12,10 +12,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
-import zstandard
 
 from tallystick import windows
-from tallystick.ledger.packed.segment import FRAME_BYTES, Frame
+from tallystick.ledger.packed.segment import FRAME_BYTES, Frame, packer
 from tallystick.rollup import BUCKET_BITS, LOW_BITS, LOW_MASK, Cells, nothing
 
 FEW = 16
@@ -61,7 +60,7 @@ def quarter_cells(postings: Sequence[Posting]) -> Cells:
     found: dict[int, list[Posting]] = {}
     for posting in postings:
         time, series, _ = posting
-        found.setdefault(series << BUCKET_BITS | windows.quarter_of(time), []).append(posting)
+        found.setdefault(series << BUCKET_BITS | windows.quarter(time), []).append(posting)
     if not found:
         return nothing()
     return Cells(*np.array([_cell(key, found[key]) for key in sorted(found)], np.int64).T.copy())
@@ -78,7 +77,7 @@ def _cell(key: int, postings: Sequence[Posting]) -> tuple[int, ...]:
 
 def _packed(payload: bytes) -> tuple[bytes, bytes]:
     if not hasattr(_local, "zstd"):
-        _local.zstd = zstandard.ZstdCompressor(level=1, write_checksum=True)
+        _local.zstd = packer()
     return hashlib.sha256(payload).digest(), _local.zstd.compress(payload)
 
 

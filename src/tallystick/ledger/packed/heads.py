@@ -69,11 +69,12 @@ class Heads:
         return np.flatnonzero((at < ends) & (self._low.take(at, mode="clip") == low))
 
     def has_one(self, wanted: Iterable[int]) -> bool:
-        """Say whether one of a few upper halves is here."""
+        """Say whether the upper half of one of a few fingerprints is here."""
         starts = memoryview(self._starts)  # type: ignore[arg-type]  # numpy's stubs do not say that it is a buffer
         values = memoryview(self._low)  # type: ignore[arg-type]  # nor that this is one
         for one in wanted:
-            first, low = one >> HALF_BITS, one & HALF_MASK
+            above = one >> 2 * HALF_BITS
+            first, low = above >> HALF_BITS, above & HALF_MASK
             end = starts[first + 1]
             at = bisect_left(values, low, starts[first], end)
             if at < end and values[at] == low:

@@ -183,9 +183,14 @@ def hold_of(row: KeptHold, account: str) -> Hold:
     )
 
 
+def named(change: HoldChange) -> Named:
+    """Return which hold a change is about."""
+    return change.owner, change.id
+
+
 def fold(rows: MutableMapping[Named, KeptHold], change: HoldChange) -> None:
     """Change the rows as an entry of the log says; KeyError where it is about a hold that was never made."""
-    name = (change.owner, change.id)
+    name = named(change)
     match change:
         case HoldMade():
             rows[name] = KeptHold(change)

@@ -12,7 +12,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from tallystick import rollup, windows
-from tallystick.ledger.packed.segment import Damaged, zigzag
+from tallystick.ledger.packed.segment import Damaged, packer, zigzag
 from tallystick.rollup import INT_MAX, Cells, Ints
 
 COLUMNS = 8
@@ -60,7 +60,7 @@ def pack_runs(cells: Cells, starts: Sequence[int]) -> list[bytes]:
     planes = np.empty((COLUMNS, 8, len(cells)), np.uint8)
     for column, values in zip(planes, _differences(cells, starts), strict=True):
         column[:] = values.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8).T
-    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+    compressor = packer()
     ends = pairwise([*starts, len(cells)])
     return [compressor.compress(struct.pack("<I", b - a) + planes[:, :, a:b].tobytes()) for a, b in ends]
 

@@ -152,7 +152,7 @@ def pack_frames(
     """Pack events, in order, into frames of hardly more than so many bytes once packed, each and one event at least."""
     lengths = np.fromiter(sizes_of(raws), np.uint32, len(raws))
     bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
-    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+    compressor = packer()
 
     def payload(a: int, b: int) -> bytes:
         return b"".join((struct.pack("<I", b - a), lengths[a:b].tobytes(), accounts[a:b].tobytes(), *raws[a:b]))
@@ -307,9 +307,14 @@ def columns_digest(body: bytes) -> bytes:
     return hashlib.sha256(_decompress(body)).digest()
 
 
+def packer() -> zstandard.ZstdCompressor:
+    """Return what packs whatever is kept, for one thread: the same payload gives the same bytes."""
+    return zstandard.ZstdCompressor(level=1, write_checksum=True)
+
+
 def _compress(parts: Sequence[bytes]) -> bytes:
     """Compress parts of one payload, each by codes of its own: what is alike should stand in one part."""
-    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+    compressor = packer()
     if len(parts) == 1:
         return compressor.compress(parts[0])
     stream = compressor.compressobj(size=sum(map(len, parts)))

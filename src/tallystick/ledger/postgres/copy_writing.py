@@ -100,7 +100,7 @@ class StepWriter:
     def _fold_holds(self, changes: Sequence[hold_entries.HoldChange]) -> None:
         if not changes:
             return
-        known = [(each.owner, each.id) for each in changes if not isinstance(each, HoldMade)]
+        known = [hold_entries.named(each) for each in changes if not isinstance(each, HoldMade)]
         owners = [owner for owner, _ in known]
         # No hold ends before the first instant, so none but those that are named.
         found = hold_tables.find(self._db, owners, known, -(2**63)) if known else {}

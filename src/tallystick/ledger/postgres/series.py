@@ -10,15 +10,12 @@ import msgspec
 import numpy as np
 
 from tallystick.ledger.packed.segment import NewSeries
-from tallystick.ledger.packed.series import LabelReader, SeriesIndex
+from tallystick.ledger.packed.series import Key, LabelReader, SeriesIndex
 from tallystick.ledger.postgres import shards
 from tallystick.ledger.postgres.locks import Db
-from tallystick.model import Labels
 from tallystick.rollup import Ints
 
 DIGEST_BYTES = 16
-Key = tuple[int, str, int, Labels]
-"""What a series stands for: account number, meter, meter version, labels."""
 
 
 class SeriesCache(SeriesIndex):
@@ -32,7 +29,7 @@ class SeriesCache(SeriesIndex):
         super().__init__()
         self._changing = threading.Lock()
         self._through: dict[int, int] = {}
-        self._described: dict[int, tuple[int, str, int, Labels]] = {}
+        self._described: dict[int, Key] = {}
 
     def __len__(self) -> int:
         return len(self._described)
@@ -40,7 +37,7 @@ class SeriesCache(SeriesIndex):
     def add(self, new: NewSeries) -> None:
         self.learn([new])
 
-    def describe(self, number: int) -> tuple[int, str, int, Labels]:
+    def describe(self, number: int) -> Key:
         return self._described[number]
 
     def numbers_of(self, account: int) -> list[int]:

@@ -219,7 +219,7 @@ class _Group:
         self._append(db, ADMISSION, (None, len(header.changes), content.recorded, None, None, packed, None))
         of_holds = [each for each in content.changes if not isinstance(each, Crossed)]
         if of_holds:
-            known = [(each.owner, each.id) for each in of_holds if not isinstance(each, HoldMade)]
+            known = [hold_entries.named(each) for each in of_holds if not isinstance(each, HoldMade)]
             kept = hold_tables.find(db, known)
             for change in of_holds:
                 hold_entries.fold(kept, change)

@@ -329,10 +329,9 @@ def _likely(
     if len(wanted) > FEW:
         return memory, stored
     whole = wanted.tolist()
-    heads = [one >> 32 for one in whole]
     return (
         [run for run in memory if _has_one(run.fingerprint, whole)],
-        [run for run in stored if run.heads is None or run.heads.has_one(heads)],
+        [run for run in stored if run.heads is None or run.heads.has_one(whole)],
     )
 
 

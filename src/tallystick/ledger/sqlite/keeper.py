@@ -125,8 +125,7 @@ class Keeper(threading.Thread):
                 done = True
         if done:
             give_back()
-        if self._holds_are_due():
-            self._try(self.fold_holds)
+        self._fold_due_holds()
         self._try(self._drop_doomed, db)
         if self._looks % USES_EVERY_LOOKS == 0:
             self._try(self.store_key_uses)
@@ -179,6 +178,10 @@ class Keeper(threading.Thread):
         unwritten, entry = tail.book.unwritten, tail.published.entry
         is_behind = unwritten.changes >= FOLD_HOLDS or entry - unwritten.mark.further >= FOLD_ENTRIES
         return is_behind or not unwritten.mark.is_at_rest
+
+    def _fold_due_holds(self) -> None:
+        if not self._folding_holds.locked() and self._holds_are_due():
+            self._try(self.fold_holds)
 
     def gather(self, db: apsw.Connection) -> None:
         """Sum up in memory what many commits added to few cells."""
@@ -352,9 +355,8 @@ class Keeper(threading.Thread):
 
         What was worked out from a tail holds only for it: once the writer has read the file again, it is dropped.
         """
-        if not self._folding_holds.locked() and self._holds_are_due():
-            # What this is a slice of may take minutes, and what waits of holds is in memory.
-            self._try(self.fold_holds)
+        # What this is a slice of may take minutes, and what waits of holds is in memory.
+        self._fold_due_holds()
 
         def guarded_change(db: apsw.Connection) -> None:
             if self._tail() is tail:

@@ -341,8 +341,9 @@ class SqliteLedger:
 
     async def holds(self, query: HoldQuery) -> Sequence[Hold]:
         now = self.now
-        ask = hold_reading.page
-        return await self._of_account(query.account, lambda db, owner: ask(db, self._now, owner, query, now))
+        return await self._of_account(
+            query.account, lambda db, owner: hold_reading.page(db, self._now, owner, query, now)
+        )
 
     @property
     def now(self) -> int:

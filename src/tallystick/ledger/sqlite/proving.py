@@ -24,6 +24,7 @@ from tallystick.ledger.packed.hold_entries import (
     KeptHold,
     Named,
     fold,
+    named,
 )
 from tallystick.ledger.packed.limit_entries import LimitDeleted
 from tallystick.ledger.packed.living import Living
@@ -77,7 +78,7 @@ class Replay:
 
     def change_hold(self, entry: int, change: HoldChange) -> None:
         """Change a hold as an entry says; KeyError where it was never made."""
-        name = (change.owner, change.id)
+        name = named(change)
         if entry > self.remembers_after:
             self.before.append((entry, name, self.holds.get(name)))
         fold(self.holds, change)
@@ -147,7 +148,7 @@ def replay_admission(replay: Replay, where: str, row: AdmissionRow) -> None:
     for change in header.changes:
         if isinstance(change, Crossed):
             replay.crossed.append(change)
-        elif not isinstance(change, HoldMade) and (change.owner, change.id) not in replay.holds:
+        elif not isinstance(change, HoldMade) and named(change) not in replay.holds:
             replay.fault(where, f"changes the hold {change.id!r}, which was never made")
         else:
             replay.change_hold(row.entry, change)

@@ -203,9 +203,8 @@ def _load_book(db: apsw.Connection, catalog: Catalog, clock: int, last_entry: in
     book = Book(max(clock, last), unwritten=unwritten.load(db, names, last_entry))
     written = hold_tables.ending_after(db, book.clock)
     holds = {name: hold_entries.hold_of(kept, names[name[0]]) for name, kept in written if name[0] in names}
-    holds |= book.unwritten.everything()
-    known = {name: hold for name, hold in holds.items() if name[0] in names}
-    book.begin({name: hold for name, hold in known.items() if hold.state_at(book.clock) is HoldState.OPEN})
+    holds |= {name: hold for name, hold in book.unwritten.everything().items() if name[0] in names}
+    book.begin({name: hold for name, hold in holds.items() if hold.state_at(book.clock) is HoldState.OPEN})
     for limit in catalog.limits:
         some = hold_tables.crossings(db, limit) if catalog.limits[limit].thresholds else ()
         book.crossed[limit] = frozenset((crossing.threshold, crossing.start) for crossing in some)

@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from tallystick.ledger.packed import hold_entries
-from tallystick.ledger.packed.hold_entries import AdmissionHeader, Crossed, HoldChange, HoldMade, Named
+from tallystick.ledger.packed.hold_entries import AdmissionHeader, Crossed, HoldChange, HoldMade, Named, named
 from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite import hold_tables
 from tallystick.ledger.sqlite.file import ADMISSION, rows
@@ -107,8 +107,3 @@ def _changes(db: apsw.Connection, after: int) -> Iterator[tuple[int, HoldChange]
         for change in msgspec.msgpack.decode(header, type=AdmissionHeader).changes:
             if not isinstance(change, Crossed):
                 yield entry, change
-
-
-def named(change: HoldChange) -> Named:
-    """Return which hold a change is about."""
-    return change.owner, change.id
