@@ -152,9 +152,14 @@ class _Part:
         return await beside(self._prepare) if self.is_bulk else self._prepare()
 
     def _prepare(self) -> Prepared:
-        raws = _chosen(self.items.raws, self.rows)
-        return preparer(self.settings, self.is_bulk).prepare(
-            raws, plain=self.items.plain, caller=self.caller, catalog=self.ledger.catalog, now=self.now
+        pause = precedence.give_way if self.is_bulk else (lambda: None)
+        return preparer(self.settings).prepare(
+            _chosen(self.items.raws, self.rows),
+            plain=self.items.plain,
+            caller=self.caller,
+            catalog=self.ledger.catalog,
+            now=self.now,
+            pause=pause,
         )
 
     async def keep(self, prepared: Prepared) -> _Kept:
@@ -189,18 +194,17 @@ async def beside(work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_bulk, work)
 
 
-_preparers: dict[tuple[int, bool], tuple[Settings, Preparer]] = {}
+_preparers: dict[int, tuple[Settings, Preparer]] = {}
 """By the identity of settings, of which there is one set for a process: comparing them takes longer than an event."""
 
 
-def preparer(settings: Settings, is_bulk: bool) -> Preparer:
-    """Return what remembers shapes, one for the loop and one for the bulk thread."""
-    found = _preparers.get((id(settings), is_bulk))
+def preparer(settings: Settings) -> Preparer:
+    """Return what remembers shapes, for the loop and the thread of bulk: what one of them learned the other knows."""
+    found = _preparers.get(id(settings))
     if found is None:
         if len(_preparers) >= PREPARERS_MAX:
             _preparers.clear()
-        made = Preparer(settings, precedence.give_way) if is_bulk else Preparer(settings)
-        found = _preparers[id(settings), is_bulk] = settings, made
+        found = _preparers[id(settings)] = settings, Preparer(settings)
     return found[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
@@ -67,7 +68,10 @@ class Form:
 
 
 class Plan:
-    """The shapes of one kind of caller's events under one catalog; it learns them as they come."""
+    """The shapes of one kind of caller's events under one catalog; it learns them as they come, from any thread.
+
+    Looking changes nothing, and whatever learns goes one after another.
+    """
 
     def __init__(self, form: Form, catalog: Catalog, sets: LabelSets) -> None:
         self.form = form
@@ -81,6 +85,7 @@ class Plan:
         self._words: dict[Any, Any] = {}
         self._fed: dict[tuple[int, ...], tuple[tuple[int, ...], frozenset[str]]] = {}
         self._shapes = 0
+        self._learning = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -96,11 +101,12 @@ class Plan:
 
     def learn(self, head: Texts, texts: Texts, account: str, postings: Sequence[Posting]) -> Shape:
         """Remember what an event with these texts adds."""
-        label_sets = tuple(self._sets.of(account, posting) for posting in postings)
-        shape = Shape(account, label_sets, *self._ways_of(postings))
-        known = self._remember(head, texts, shape)
-        if head[SUBJECT] is None and head[ACCOUNT] is not None:
-            self._of_any[self._only(_of_any(head)), known] = shape
+        with self._learning:
+            label_sets = tuple(self._sets.of(account, posting) for posting in postings)
+            shape = Shape(account, label_sets, *self._ways_of(postings))
+            known = self._remember(head, texts, shape)
+            if head[SUBJECT] is None and head[ACCOUNT] is not None:
+                self._of_any[self._only(_of_any(head)), known] = shape
         return shape
 
     def learn_alike(self, head: Texts, texts: Texts) -> Shape | None:
@@ -112,9 +118,10 @@ class Plan:
         if alike is None:
             return None
         account = head[ACCOUNT]
-        label_sets = (self._sets.of(account, label_set) for label_set in alike.label_sets)
-        shape = Shape(account, tuple(label_sets), alike.ways, alike.members)
-        self._remember(head, texts, shape)
+        with self._learning:
+            label_sets = (self._sets.of(account, label_set) for label_set in alike.label_sets)
+            shape = Shape(account, tuple(label_sets), alike.ways, alike.members)
+            self._remember(head, texts, shape)
         return shape
 
     def _remember(self, head: Texts, texts: Texts, shape: Shape) -> Texts:
@@ -124,7 +131,7 @@ class Plan:
                 known.clear()
             self._shapes = 0
         only = self._only(texts)
-        self._known[head][only] = shape
+        self._known.setdefault(head, {})[only] = shape
         self._shapes += 1
         return only
 
@@ -163,14 +170,11 @@ class _Known(dict[Texts, dict[Texts, Shape]]):
     """Shapes by the texts around data, then by those in it."""
 
     def __missing__(self, head: Texts) -> dict[Texts, Shape]:
-        if len(self) >= SHAPES_MAX:
-            self.clear()
-        made = self[head] = {}
-        return made
+        return {}
 
 
 class LabelSets:
-    """One LabelSet object per label set, so that a ledger can know it again by identity.
+    """One LabelSet object per label set, so that a ledger can know it again by identity; for any thread.
 
     Labels that are alike are one object, and so is each pair of them: an account may have ten thousand label sets.
     """
@@ -180,18 +184,20 @@ class LabelSets:
         self._labels: dict[Labels, Labels] = {}
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
         self._count = 0
+        self._making = threading.Lock()
 
     def of(self, account: str, like: Posting | LabelSet) -> LabelSet:
         """Return the label set of an account that a posting goes into, or that is like the one of another account."""
         strand, labels = (account, like.meter, like.meter_version), like.labels
-        made = self._made.get(strand, {}).get(labels)
-        if made is None:
-            if self._count >= 4 * SHAPES_MAX:
-                self._forget()
-            only = self._only(labels)
-            made = self._made.setdefault(strand, {})[only] = LabelSet(*strand, only)
-            self._count += 1
-        return made
+        with self._making:
+            made = self._made.get(strand, {}).get(labels)
+            if made is None:
+                if self._count >= 4 * SHAPES_MAX:
+                    self._forget()
+                only = self._only(labels)
+                made = self._made.setdefault(strand, {})[only] = LabelSet(*strand, only)
+                self._count += 1
+            return made
 
     def _forget(self) -> None:
         for known in (self._made, self._labels, self._pairs):

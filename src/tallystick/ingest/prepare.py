@@ -7,6 +7,7 @@ columns. Whatever is not in the plainest form goes to validate.py by itself, so 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -53,20 +54,30 @@ class Prepared(msgspec.Struct, frozen=True, eq=False):
 
 
 class Preparer:
-    """Prepares parts of batches; keeps what it learned of shapes between them. Not for several threads at once.
+    """Prepares parts of batches, for any thread; keeps what it learned of shapes between them."""
 
-    `pause` is called between the pieces of a part.
-    """
-
-    def __init__(self, settings: Settings, pause: Callable[[], None] = lambda: None) -> None:
-        self._settings, self._pause = settings, pause
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._form: tuple[Catalog, Form] | None = None
         self._plans: dict[tuple[str | None, bool], Plan] = {}
         self._calls = 0
         self._sets = LabelSets()
+        self._planning = threading.Lock()
 
-    def prepare(self, raws: Sequence[bytes], *, plain: bool, caller: Caller, catalog: Catalog, now: int) -> Prepared:
-        """Judge events, given as they were sent, and put those that pass into columns."""
+    def prepare(
+        self,
+        raws: Sequence[bytes],
+        *,
+        plain: bool,
+        caller: Caller,
+        catalog: Catalog,
+        now: int,
+        pause: Callable[[], None] = lambda: None,
+    ) -> Prepared:
+        """Judge events, given as they were sent, and put those that pass into columns.
+
+        `pause` is called between the pieces of many.
+        """
         single = None
         if len(raws) == 1:
             single = Single.read(self._plan(catalog, caller.account, plain), raws[0], self._settings)
@@ -79,24 +90,28 @@ class Preparer:
         if len(raws) <= FEW:
             work.one_by_one(range(len(raws)))
         else:
-            work.by_shape(self._plan(catalog, caller.account, plain), self._pause)
+            work.by_shape(self._plan(catalog, caller.account, plain), pause)
         return work.finish()
 
     def _plan(self, catalog: Catalog, account: str | None, plain: bool) -> Plan:
+        with self._planning:
+            self._tidy()
+            # Not by its version: two ledgers of one process may give the same one to what is not the same.
+            if self._form is None or (self._form[0].meters, self._form[0].rates) != (catalog.meters, catalog.rates):
+                self._plans.clear()
+                self._form = (catalog, make_form(catalog))
+            key = (account, plain)
+            if key not in self._plans:
+                self._plans[key] = Plan(self._form[1], catalog, self._sets)
+            return self._plans[key]
+
+    def _tidy(self) -> None:
         self._calls += 1
         # Looking takes longer the more there is, so it is done more seldom then.
         if self._calls >= CALLS_PER_LOOK + len(self._plans):
             self._calls = 0
             if sum(plan.size for plan in self._plans.values()) > TEXTS_MAX:
                 self._plans.clear()
-        # Not by its version: two ledgers of one process may give the same one to what is not the same.
-        if self._form is None or (self._form[0].meters, self._form[0].rates) != (catalog.meters, catalog.rates):
-            self._plans.clear()
-            self._form = (catalog, make_form(catalog))
-        key = (account, plain)
-        if key not in self._plans:
-            self._plans[key] = Plan(self._form[1], catalog, self._sets)
-        return self._plans[key]
 
 
 _data_of = attrgetter("data")

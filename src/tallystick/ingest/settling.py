@@ -57,7 +57,7 @@ async def _settle(
 ) -> tuple[Answer, bool]:
     """Prepare the event and hand it to the ledger, again if the meters changed meanwhile."""
     while True:
-        prepared = preparer(settings, is_bulk=False).prepare(
+        prepared = preparer(settings).prepare(
             items.raws, plain=items.plain, caller=speaker, catalog=ledger.catalog, now=now
         )
         if prepared.refused:

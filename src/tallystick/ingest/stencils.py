@@ -7,6 +7,7 @@ wherever else the same texts may have stood, and so have one shape.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -23,12 +24,16 @@ ID, SOURCE, TIME, *NUMBERS = MARKS
 
 
 class Stencils(Generic[S]):
-    """Shapes by stencil; for a while after most of a piece was not known its events are taken for unique ones."""
+    """Shapes by stencil; for a while after most of a piece was not known its events are taken for unique ones.
+
+    For any thread.
+    """
 
     def __init__(self) -> None:
         self._known: dict[bytes, S] = {}
         self._bytes = 0
         self._skip = self._skipped = 0
+        self._learning = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -49,11 +54,12 @@ class Stencils(Generic[S]):
         return found
 
     def learn(self, stencil: bytes, shape: S) -> None:
-        if self._bytes >= BYTES_MAX:
-            self._known.clear()
-            self._bytes = 0
-        self._known[stencil] = shape
-        self._bytes += len(stencil)
+        with self._learning:
+            if self._bytes >= BYTES_MAX:
+                self._known.clear()
+                self._bytes = 0
+            self._known[stencil] = shape
+            self._bytes += len(stencil)
 
 
 def stencils_of(
