@@ -11,9 +11,16 @@ from tallystick import precedence
 from tallystick.precedence import Precedence
 
 
+def bulk_order() -> Precedence:
+    """Return one in which this thread works on bulk."""
+    order = Precedence()
+    order.join_bulk()
+    return order
+
+
 def test_bulk_goes_on_at_once_when_nothing_small_is_under_way() -> None:
     """Without small requests it costs nothing."""
-    order = Precedence()
+    order = bulk_order()
     with order.small():
         pass
     started = time.perf_counter()
@@ -28,6 +35,7 @@ def test_bulk_waits_until_the_last_small_request_is_done(monkeypatch: pytest.Mon
     order, done = Precedence(), threading.Event()
 
     def wait() -> None:
+        order.join_bulk()
         order.give_way()
         done.set()
 
@@ -44,7 +52,7 @@ def test_small_requests_that_never_cease_do_not_stop_bulk(monkeypatch: pytest.Mo
     """A wait is bounded, and after it a thread works for a while before it waits again."""
     monkeypatch.setattr(precedence, "GIVE_WAY_S", 0.05)
     monkeypatch.setattr(precedence, "TURN", 1_000)
-    order = Precedence()
+    order = bulk_order()
     with order.small():
         started = time.perf_counter()
         for _ in range(100):
@@ -59,6 +67,7 @@ def test_each_thread_of_bulk_has_a_turn_of_its_own(monkeypatch: pytest.MonkeyPat
     order, waited = Precedence(), list[float]()
 
     def wait() -> None:
+        order.join_bulk()
         started = time.perf_counter()
         order.give_way()
         waited.append(time.perf_counter() - started)
@@ -74,7 +83,15 @@ def test_each_thread_of_bulk_has_a_turn_of_its_own(monkeypatch: pytest.MonkeyPat
 def test_a_small_request_that_fails_is_no_longer_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error must not leave bulk waiting at each piece for ever."""
     monkeypatch.setattr(precedence, "GIVE_WAY_S", 60)
-    order = Precedence()
+    order = bulk_order()
     with pytest.raises(ValueError), order.small():
         raise ValueError
     order.give_way()
+
+
+def test_what_is_not_bulk_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What bulk and small requests both do asks in passing, whichever of them does it; so does the writer."""
+    monkeypatch.setattr(precedence, "GIVE_WAY_S", 60)
+    order = Precedence()
+    with order.small():
+        order.give_way()

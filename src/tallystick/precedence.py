@@ -18,10 +18,11 @@ slow it to a fifth, and do not stop it.
 """
 
 
-class _Turn(threading.local):
-    """Until when the thread works without waiting."""
+class _Thread(threading.local):
+    """Whether the thread works on bulk, and until when it does so without waiting."""
 
-    ends = 0.0
+    is_bulk = False
+    turn_ends = 0.0
 
 
 class Precedence:
@@ -32,7 +33,7 @@ class Precedence:
         self._under_way = 0
         self._clear = threading.Event()
         self._clear.set()
-        self._turn = _Turn()
+        self._thread = _Thread()
 
     def small(self) -> Precedence:
         """Say, with what this returns, that a small request is under way; for any thread, also across the steps of a
@@ -59,13 +60,21 @@ class Precedence:
         """Say whether a small request is under way."""
         return not self._clear.is_set()
 
+    def join_bulk(self) -> None:
+        """Say that the calling thread works on bulk from now on."""
+        self._thread.is_bulk = True
+
     def give_way(self) -> None:
-        """Wait while small requests are under way, GIVE_WAY_S at most: called by bulk, between its pieces."""
-        if self._clear.is_set() or (began := perf_counter()) < self._turn.ends:
+        """In a thread of bulk, wait while small requests are under way, GIVE_WAY_S at most; in others do nothing.
+
+        Called wherever much is done, about once per millisecond of the processor's time, and never while holding a lock
+        that small requests need.
+        """
+        if self._clear.is_set() or not self._thread.is_bulk or (began := perf_counter()) < self._thread.turn_ends:
             return
         self._clear.wait(GIVE_WAY_S)
         ended = perf_counter()
-        self._turn.ends = ended + TURN * (ended - began)
+        self._thread.turn_ends = ended + TURN * (ended - began)
 
 
 precedence = Precedence()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.test_root import tallystick_command
 from tests.cli.test_usage import event
+from tests.ledger.older import change_series
 from tests.server import OPERATOR, serving
 
 
@@ -99,8 +100,7 @@ def test_a_backup_that_is_not_what_was_written_restores_nothing(tmp_path: Path) 
     data = filled(tmp_path)
     assert tallystick_command("backup", str(tmp_path / "copy"), "--data", str(data)).returncode == 0
     shutil.copy(tmp_path / "copy", tmp_path / "changed")
-    with closing(apsw.Connection(str(tmp_path / "changed"))) as db:
-        db.execute("UPDATE series SET labels = '[]' WHERE number = 1")
+    change_series(tmp_path / "changed")
     done = tallystick_command("restore", str(tmp_path / "changed"), "--data", str(tmp_path / "back"))
     assert (done.returncode, "FAULT" in done.stdout) == (1, True)
     assert "nothing was restored" in done.stderr

@@ -10,17 +10,16 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import IO
 
-import apsw
 import pytest
 
 from tallystick.cli import report as report_module
 from tallystick.cli.report import report
 from tallystick.dialects import NAMES, phonexia, vblaze
 from tests.cli.test_root import tallystick_command
+from tests.ledger.older import change_series
 from tests.server import OPERATOR, Server, serving
 
 USAGE = ["usage", "--from", "2026-11-01T00:00:00Z", "--to", "2026-11-03T00:00:00Z", "--group-by", "account,language"]
@@ -288,8 +287,7 @@ def test_verify_ends_with_1_when_it_finds_a_fault_and_when_nothing_can_be_read(f
         (tmp_path / name).mkdir()
         (tmp_path / name / "ledger.db").write_bytes(changed)
         if name == "series":
-            with closing(apsw.Connection(str(tmp_path / name / "ledger.db"))) as db:
-                db.execute("UPDATE series SET labels = '[]' WHERE number = 1")
+            change_series(tmp_path / name / "ledger.db")
         done = tallystick_command("verify", "--data", str(tmp_path / name))
         assert done.returncode == 1
         assert said in done.stdout + done.stderr

@@ -76,7 +76,7 @@ def read_whole(raws: Sequence[bytes], preparer: Preparer, monkeypatch: pytest.Mo
 def test_what_differs_in_id_source_time_and_quantity_is_read_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the comparison above compares nothing."""
     preparer = Preparer(SETTINGS)
-    raws = [event(f"e-{n}", f"/worker/{n % 7}", duration=n / 8, model="m") for n in range(1, 500)]
+    raws = [event(f"e-{n}", f"/worker/{n % 7}", duration=n / 8, model="m") for n in range(1, 150)]
     assert read_whole(raws, preparer, monkeypatch) == len(raws)
     assert read_whole(raws, preparer, monkeypatch) == 0
 

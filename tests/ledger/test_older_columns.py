@@ -18,6 +18,7 @@ from tallystick.ledger.sqlite import file
 from tallystick.windows import INSTANT_MIN
 from tests.ledger.build import Desk, asynchronous, lines, listed, query, tokens
 from tests.ledger.define import meter, put
+from tests.ledger.older import make_older
 from tests.postgres import run
 
 EVENTS = segment.PLACED_POSTINGS_MIN
@@ -63,9 +64,7 @@ def altered(desk: Desk, kind: str, form: int) -> None:
     if kind == "postgres":
         run(str(desk.url), f"UPDATE ledger SET value = '{form}' WHERE name = 'format'")
         return
-    db = apsw.Connection(str(Path(desk.url) / file.FILE_NAME))
-    db.execute(f"DELETE FROM meta WHERE name = 'holds_through'; PRAGMA user_version = {form}")
-    db.close()
+    make_older(Path(desk.url), form)
 
 
 def form_of(desk: Desk, kind: str) -> int:

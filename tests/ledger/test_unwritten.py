@@ -31,6 +31,7 @@ from tallystick.ledger.sqlite.writer import Lane, Task
 from tallystick.model import Account, Deletion, Hold, HoldMode, HoldQuery, HoldState
 from tests.ledger.build import Desk, asynchronous
 from tests.ledger.define import meter, put, work
+from tests.ledger.older import make_older
 from tests.ledger.test_model import Housekeeping
 
 SEEDS = max(2, int(os.environ.get("TALLYSTICK_TEST_SCRIPTS", "8")) // 4)
@@ -600,9 +601,7 @@ async def test_a_file_whose_rows_were_written_with_each_commit_is_read(
     """All its rows are up to date; from then on it has the new format, which earlier versions refuse."""
     scene = await busy(tmp_path)
     await scene.close()
-    db = apsw.Connection(str(scene.folder / file.FILE_NAME))
-    db.execute("DELETE FROM meta WHERE name = 'holds_through'; PRAGMA user_version = 5")
-    db.close()
+    make_older(scene.folder, 5)
     await scene._go_on(scene.folder)
     assert scene.mark == Mark.at(scene.ledger._tail.entry)
     await scene.check()
@@ -612,6 +611,8 @@ async def test_a_file_whose_rows_were_written_with_each_commit_is_read(
     await scene.check()
     assert await scene.faults() == ()
     await scene.close()
+    since = file.FORMAT
     monkeypatch.setattr(file, "FORMAT", 5)
-    with pytest.raises(LedgerError, match=r"has format 6; this version reads up to 5\. Install a newer tallystick"):
+    said = rf"has format {since}; this version reads up to 5\. Install a newer tallystick"
+    with pytest.raises(LedgerError, match=said):
         await Scene.opened(scene.desk)

@@ -152,14 +152,9 @@ class _Part:
         return await beside(self._prepare) if self.is_bulk else self._prepare()
 
     def _prepare(self) -> Prepared:
-        pause = precedence.give_way if self.is_bulk else (lambda: None)
+        raws = _chosen(self.items.raws, self.rows)
         return preparer(self.settings).prepare(
-            _chosen(self.items.raws, self.rows),
-            plain=self.items.plain,
-            caller=self.caller,
-            catalog=self.ledger.catalog,
-            now=self.now,
-            pause=pause,
+            raws, plain=self.items.plain, caller=self.caller, catalog=self.ledger.catalog, now=self.now
         )
 
     async def keep(self, prepared: Prepared) -> _Kept:
@@ -185,7 +180,7 @@ class _Part:
         return _Kept(verdicts, places[prepared.batch.metered])
 
 
-_bulk = ThreadPoolExecutor(1, "tallystick-bulk")
+_bulk = ThreadPoolExecutor(1, "tallystick-bulk", precedence.join_bulk)
 """One thread for all large requests: their order is kept, and the loop answers others meanwhile."""
 
 

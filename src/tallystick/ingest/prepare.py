@@ -26,13 +26,14 @@ from tallystick.ingest.single import Single
 from tallystick.ingest.stencils import stencils_of
 from tallystick.ingest.validate import ACCOUNT_NAME, but_for_meters, validate
 from tallystick.model import Batch, Caller, Catalog, Change, Checked, Doomed, LabelSet, Verdict
+from tallystick.precedence import precedence
 from tallystick.raws import sizes_of
 from tallystick.settings import Settings
 
 TEXTS_MAX = 150_000
 """Texts and shapes remembered for all callers together, looked at every CALLS_PER_LOOK parts, or more seldom."""
 CALLS_PER_LOOK = 32
-PIECE_BYTES = 128 * 1024
+PIECE_BYTES = 32 * 1024
 """How much is decoded at a stretch: what it takes in memory stays near the processor."""
 FEW = 2
 """So few events are judged one by one: columns cost something for each that they have."""
@@ -64,20 +65,8 @@ class Preparer:
         self._sets = LabelSets()
         self._planning = threading.Lock()
 
-    def prepare(
-        self,
-        raws: Sequence[bytes],
-        *,
-        plain: bool,
-        caller: Caller,
-        catalog: Catalog,
-        now: int,
-        pause: Callable[[], None] = lambda: None,
-    ) -> Prepared:
-        """Judge events, given as they were sent, and put those that pass into columns.
-
-        `pause` is called between the pieces of many.
-        """
+    def prepare(self, raws: Sequence[bytes], *, plain: bool, caller: Caller, catalog: Catalog, now: int) -> Prepared:
+        """Judge events, given as they were sent, and put those that pass into columns."""
         single = None
         if len(raws) == 1:
             single = Single.read(self._plan(catalog, caller.account, plain), raws[0], self._settings)
@@ -90,7 +79,7 @@ class Preparer:
         if len(raws) <= FEW:
             work.one_by_one(range(len(raws)))
         else:
-            work.by_shape(self._plan(catalog, caller.account, plain), pause)
+            work.by_shape(self._plan(catalog, caller.account, plain))
         return work.finish()
 
     def _plan(self, catalog: Catalog, account: str | None, plain: bool) -> Plan:
@@ -217,6 +206,7 @@ class _Work:
         self.doomed: dict[int, Doomed] = {}
 
     def validate(self, at: int) -> Checked | Verdict:
+        precedence.give_way()
         return validate(
             self.raws[at],
             plain=self.plain,
@@ -266,20 +256,22 @@ class _Work:
         self.account[at], self.source[at], self.id[at] = event.account, event.source, event.id
         self.time[at], self.timed[at] = event.time, event.timed
 
-    def by_shape(self, plan: Plan, pause: Callable[[], None]) -> None:
+    def by_shape(self, plan: Plan) -> None:
         """Judge events by their shapes, and by themselves where something is not plain."""
         read = _Columns(plan.form.quantity_of)
         slow: set[int] = set()
         sizes = np.fromiter(sizes_of(self.raws), np.int64, len(self.raws))
         slow.update(np.flatnonzero(sizes > self.settings.event_bytes_max).tolist())
         for start, end in _pieces(sizes, PIECE_BYTES):
-            pause()
+            precedence.give_way()
             self._read(plan, start, list(self.raws[start:end]), read, slow)
         self.source, self.id = read.source, read.id
         self.account = [shape.account if shape is not None else "" for shape in read.shapes]
-        pause()
+        precedence.give_way()
         self._times(read.timed, read.times, slow)
+        precedence.give_way()
         self._amounts(plan, read, slow)
+        precedence.give_way()
         if slow:
             self.one_by_one(sorted(slow))
 
@@ -339,6 +331,7 @@ class _Work:
         (known,) = plan.shapes([head], [texts])
         if known is not None:
             return known
+        precedence.give_way()
         if self.caller.account is None and ACCOUNT_NAME.fullmatch(head[ACCOUNT] or ""):
             alike = plan.learn_alike(head, texts)
             if alike is not None:
@@ -369,6 +362,7 @@ class _Work:
         exact = np.ones(len(rows), np.bool_)
         ways = np.array(fed, np.int64)[feed] if fed else feed
         for number in set(fed):
+            precedence.give_way()
             chosen = np.flatnonzero(ways == number)
             way = plan.ways[number]
             numbers = read.numbers(way.member).take(rows[chosen]) if way.member is not None else None

@@ -31,6 +31,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from tallystick.ledger.packed import places
+from tallystick.precedence import precedence
 from tallystick.raws import sizes_of
 from tallystick.rollup import Ints
 
@@ -163,6 +164,7 @@ def pack_frames(
         cuts = _cuts(bounds, 0, _fitting(bounds, cuts[:2], [tried], packed_bytes - FRAME_SPREAD))
     frames: list[Frame] = []
     while True:
+        precedence.give_way()
         payloads = [payload(a, b) for a, b in pairwise(cuts)]
         bodies = _compress_all(compressor, payloads)
         frames += [
@@ -205,12 +207,13 @@ def unpack_frame(body: bytes) -> FrameEvents:
 
 def unpack_events(body: bytes, places: Sequence[int] | None) -> FrameEvents:
     """Unpack the events at some places of a frame (ascending; None = all); raises Damaged if it cannot."""
-    return _events_of(_decompress(body), places)
+    return _events_of(unpack(body), places)
 
 
 def unpack_frames(bodies: Sequence[bytes], places: Sequence[Sequence[int]]) -> Iterator[FrameEvents]:
     """Unpack the events at some places of each of some frames; raises Damaged as `unpack_events` does."""
     for start in range(0, len(bodies), FRAMES_TOGETHER):
+        precedence.give_way()
         some = slice(start, start + FRAMES_TOGETHER)
         yield from map(_events_of, _decompress_all(bodies[some]), places[some])
 
@@ -242,7 +245,7 @@ def _frame_ends(payload: bytes) -> tuple[int, Sequence[int]]:
 
 def frame_digest(body: bytes) -> bytes:
     """Return the digest of a frame's content, as the header has it."""
-    return hashlib.sha256(_decompress(body)).digest()
+    return hashlib.sha256(unpack(body)).digest()
 
 
 def pack_columns(columns: Columns) -> tuple[bytes, bytes]:
@@ -273,7 +276,7 @@ def _few(columns: Columns) -> bytes:
 
 def unpack_columns(body: bytes) -> Columns:
     """Unpack columns; raises Damaged when the bytes are not columns'."""
-    payload = _decompress(body)
+    payload = unpack(body)
     if not payload.startswith(places.MARK):
         return _unpack_few(payload)
     try:
@@ -304,7 +307,7 @@ def _unpack_few(payload: bytes) -> Columns:
 
 def columns_digest(body: bytes) -> bytes:
     """Return the digest of packed columns, as the header has it."""
-    return hashlib.sha256(_decompress(body)).digest()
+    return hashlib.sha256(unpack(body)).digest()
 
 
 def packer() -> zstandard.ZstdCompressor:
@@ -331,7 +334,8 @@ def _compress_all(compressor: zstandard.ZstdCompressor, payloads: Sequence[Any])
     return [packed[at].tobytes() for at in range(len(packed))]
 
 
-def _decompress(body: bytes) -> bytes:
+def unpack(body: bytes) -> bytes:
+    """Return what `packer` packed; raises Damaged when the bytes are not such."""
     if not hasattr(_local, "zstd"):
         _local.zstd = zstandard.ZstdDecompressor()
     try:
@@ -342,7 +346,7 @@ def _decompress(body: bytes) -> bytes:
 
 def _decompress_all(bodies: Sequence[bytes]) -> list[bytes]:
     if len(bodies) == 1:
-        return [_decompress(bodies[0])]
+        return [unpack(bodies[0])]
     try:
         payloads: Any = zstandard.ZstdDecompressor().multi_decompress_to_buffer(list(bodies))
     except (zstandard.ZstdError, ValueError, MemoryError) as error:

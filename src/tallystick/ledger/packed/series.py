@@ -11,6 +11,7 @@ import numpy as np
 
 from tallystick.ledger.packed.segment import NewSeries
 from tallystick.model import VALUE, Account, Labels, LabelSet
+from tallystick.precedence import precedence
 from tallystick.rollup import Ints
 
 Sought = tuple[
@@ -29,7 +30,7 @@ Key = tuple[int, str, int, Labels]
 
 NO_NUMBERS: Mapping[Labels, int] = {}
 MEMO_MAX = 200_000
-_labels = msgspec.json.Decoder(Labels)
+_labels, _packed_labels = msgspec.json.Decoder(Labels), msgspec.msgpack.Decoder(Labels)
 TABLE_SPARSE_MAX = 16
 """Up to so many numbers for each series that is read, a group is looked up in a table instead of searched."""
 
@@ -75,18 +76,22 @@ def without_value(labels: Labels) -> Labels:
 
 
 class LabelReader:
-    """Reads label sets as they are kept, JSON: those that are alike become one object, and so does each pair."""
+    """Reads label sets as they are kept: those that are alike become one object, and so does each pair."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Labels] = {}
+        self._known: dict[str | bytes, Labels] = {}
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
 
     def read(self, text: str) -> Labels:
-        """Return the label set that a text says; raises MsgspecError where it says none."""
-        known = self._known.get(text)
-        if known is None:
-            pairs = self._pairs
-            known = self._known[text] = tuple([pairs.setdefault(pair, pair) for pair in _labels.decode(text)])
+        """Return the label set that JSON says; raises MsgspecError where it says none."""
+        return self._known.get(text) or self._learn(text, _labels.decode(text))
+
+    def read_packed(self, packed: bytes) -> Labels:
+        """Return the label set that MessagePack says; raises MsgspecError where it says none."""
+        return self._known.get(packed) or self._learn(packed, _packed_labels.decode(packed))
+
+    def _learn(self, said: str | bytes, labels: Labels) -> Labels:
+        known = self._known[said] = tuple([self._pairs.setdefault(pair, pair) for pair in labels])
         return known
 
 
@@ -139,16 +144,31 @@ class SeriesIndex:
     def add(self, new: NewSeries) -> None:
         if new.number != len(self.accounts):
             raise ValueError(f"series {new.number} follows {len(self.accounts) - 1}")
+        self._describe(new)
+        self._file(new)
+
+    def _describe(self, new: NewSeries) -> None:
+        """Note what the next number stands for."""
         self._versions.append(new.meter_version)
         self._labels.append(new.labels)
         self.meters.append(new.meter)
         self.accounts.append(new.account)
-        self._file(new)
 
     def _file(self, new: NewSeries) -> None:
         """Have a series found by what it stands for."""
-        # No tuple for each: there may be hundreds of thousands.
-        self._numbers.setdefault((new.account, new.meter, new.meter_version), {})[new.labels] = new.number
+        self._numbered(new.account, new.meter, new.meter_version)[new.labels] = new.number
+        self._string(new)
+
+    def _numbered(self, account: int, meter: str, version: int) -> dict[Labels, int]:
+        """Return the numbers by label set; there may be hundreds of thousands, so none has a tuple of its own."""
+        key = account, meter, version
+        known = self._numbers.get(key)
+        if known is None:
+            known = self._numbers[key] = {}
+        return known
+
+    def _string(self, new: NewSeries) -> None:
+        """Add a series to its strand."""
         strand = self.strands.get((new.account, new.meter))
         if strand is None:
             strand = self.strands[new.account, new.meter] = Strand()
@@ -174,6 +194,7 @@ class SeriesIndex:
         numbers = list(map(self._memo.get, label_sets))
         for at, number in enumerate(numbers):
             if number is None:
+                precedence.give_way()
                 numbers[at] = found = self._number(label_sets[at], accounts)
                 if found:
                     self._remember(label_sets[at], found)
@@ -190,18 +211,20 @@ class SeriesIndex:
 
     def numbers(self, label_sets: Sequence[LabelSet], accounts: Mapping[str, Account]) -> tuple[Ints, list[NewSeries]]:
         """Return the numbers of label sets, and those that were given just now; the caller keeps these in the file."""
-        made = []
-        numbers = []
+        made: list[NewSeries] = []
+        numbers: list[int] = []
         for label_set in label_sets:
-            number = self._number(label_set, accounts)
-            if not number:
-                number = len(self.accounts)
-                account = accounts[label_set.account].number
+            account, following = accounts[label_set.account].number, len(self.accounts)
+            numbered = self._numbered(account, label_set.meter, label_set.meter_version)
+            # One look at the labels, for whether they are there and for putting them there: they are hashed each time.
+            number = numbered.setdefault(label_set.labels, following)
+            if number == following:
                 new = NewSeries(number, account, label_set.meter, label_set.meter_version, label_set.labels)
-                self.add(new)
+                self._describe(new)
+                self._string(new)
                 made.append(new)
-            self._remember(label_set, number)
             numbers.append(number)
+            self._remember(label_set, number)
         return np.array(numbers, np.int64), made
 
 

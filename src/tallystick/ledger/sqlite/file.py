@@ -101,6 +101,8 @@ MIGRATIONS = (
     INSERT INTO meta
     SELECT 'holds_through', json_array(last, last, 0, '') FROM (SELECT coalesce(max(entry), 0) last FROM log);
     """,
+    # Series that are new with one entry are one row from here on; `series` keeps what was written before.
+    "CREATE TABLE series_part (first INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;",
 )
 """Statements that take the file from format i to i + 1; a new file is at format 0. Never edit one that was released."""
 FORMAT = len(MIGRATIONS)

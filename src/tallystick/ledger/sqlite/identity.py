@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from tallystick.ledger.packed.heads import Fingerprints, Heads
 from tallystick.ledger.packed.segment import Damaged
 from tallystick.ledger.sqlite.file import row, rows
+from tallystick.precedence import precedence
 from tallystick.rollup import Ints
 
 CHUNK = 4096
@@ -127,6 +128,7 @@ class StoredRun:
         for start in range(0, len(chunks), together):
             some = chunks[start : start + together]
             ids = (np.int64(self.number) << CHUNK_BITS) | some
+            precedence.give_way()
             bodies = [body for (body,) in rows(db, statement, (apsw.carray(ids),))]
             if len(bodies) != len(some):
                 raise Damaged(f"identity run {self.number}: chunks are missing")
@@ -147,7 +149,14 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
     def probe(self, wanted: Fingerprints, db: apsw.Connection) -> Hits:
         """Return what is kept under `wanted` (ascending)."""
         memory, stored = _likely(self.memory, self.stored, wanted)
-        return Hits.join([*(run.probe(wanted) for run in memory), *(run.probe(wanted, db) for run in stored)])
+        found = []
+        for run in memory:
+            precedence.give_way()
+            found.append(run.probe(wanted))
+        for kept in stored:
+            precedence.give_way()
+            found.append(kept.probe(wanted, db))
+        return Hits.join(found)
 
     def may_have(self, wanted: Fingerprints) -> bool:
         """Say whether anything may be kept under some fingerprints, as far as memory can tell."""

@@ -26,6 +26,7 @@ from tallystick.ledger.packed.series import Forecast, SeriesIndex, key_of
 from tallystick.ledger.sqlite.identity import MemoryRun, sorted_run
 from tallystick.ledger.sqlite.tail import quarter_cells
 from tallystick.model import Account, Batch, Verdict
+from tallystick.precedence import precedence
 from tallystick.rollup import Cells, Ints
 
 ONLY = np.zeros(1, np.int64)
@@ -152,10 +153,12 @@ class Job:
         to do if they do.
         """
         self.packed = pack([self])
+        precedence.give_way()
         numbering = self.number(index, accounts)
         if numbering.unknown:
             keys = [key_of(self.batch.label_sets[at], accounts) for at in numbering.unknown]
             numbering.table[numbering.unknown] = forecast.numbers(index, keys, self.future.done)
+        precedence.give_way()
         self.postings = pack_postings([self])
 
     def number(self, index: SeriesIndex, accounts: Mapping[str, Account]) -> Numbering:
@@ -294,7 +297,9 @@ def _frames(jobs: Sequence[Job]) -> list[Frame]:
 def pack_postings(jobs: Sequence[Job]) -> Postings:
     """Pack the columns of jobs whose series all have numbers."""
     columns = _columns(jobs)
+    precedence.give_way()
     digest, body = segment.pack_columns(columns)
+    precedence.give_way()
     return Postings(body, digest, quarter_cells(columns))
 
 

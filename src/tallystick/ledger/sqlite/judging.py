@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ from tallystick.ledger.sqlite.identity import Hits, sorted_run
 from tallystick.ledger.sqlite.job import Job, run_of
 from tallystick.ledger.sqlite.tail import Published
 from tallystick.model import Verdict
+from tallystick.precedence import precedence
 from tallystick.rollup import Ints
 
 FRAMES_READ_TOGETHER = 128
@@ -46,18 +47,16 @@ class Known:
 NOTHING_KNOWN = Known(Hits.join(()), {})
 
 
-def look_up(
-    jobs: Sequence[Job], published: Published, secret: int, db: apsw.Connection, pause: Callable[[], None]
-) -> list[Known]:
+def look_up(jobs: Sequence[Job], published: Published, secret: int, db: apsw.Connection) -> list[Known]:
     """Ask for all identities of some jobs at once: what is kept lies far apart, and is read once for all of them.
 
-    After it the writer need only look at commits newer than `published`. `pause` is called between the steps.
+    After it the writer need only look at commits newer than `published`.
     """
-    fingerprint(jobs, published, secret, pause)
+    fingerprint(jobs, published, secret)
     together = run_of(jobs)
     found = published.identities.probe(together.fingerprint, db)
     asked, sequence = together.sequence[found.row], found.sequence
-    kept = kept_events(db, sequence, pause) if len(sequence) else {}
+    kept = kept_events(db, sequence) if len(sequence) else {}
     known, first = [], 0
     for job in jobs:
         own = (asked >= first) & (asked < first + len(job.batch))
@@ -66,12 +65,10 @@ def look_up(
     return known
 
 
-def fingerprint(
-    jobs: Sequence[Job], published: Published, secret: int, pause: Callable[[], None] = lambda: None
-) -> None:
+def fingerprint(jobs: Sequence[Job], published: Published, secret: int) -> None:
     """Note the fingerprints of jobs, which are about to be looked for among what is `published`."""
     for job in jobs:
-        pause()
+        precedence.give_way()
         batch = job.batch
         job.fingerprint = identity.fingerprints(secret, batch.account, batch.source, batch.id)
         job.run = sorted_run(job.fingerprint, np.arange(len(batch)))
@@ -84,21 +81,17 @@ def screen(
     published: Published,
     index: SeriesIndex,
     forecast: Forecast,
-    pause: Callable[[], None],
 ) -> None:
-    """Judge what is known, so that the writer need only look at newer commits; pack the rest.
-
-    `pause` is called between the steps.
-    """
+    """Judge what is known, so that the writer need only look at newer commits; pack the rest."""
     batch, accounts = job.batch, published.catalog.accounts
     job.accounts_deleted = published.catalog.accounts_deleted
-    pause()
+    precedence.give_way()
     alive = job.resolve(accounts)
     if len(known.hits.row):
         _judge_hits(job, known.hits, known.kept, alive)
     if not alive.all():
         job.keep(alive)
-    pause()
+    precedence.give_way()
     # What is doomed stays in its place until all that comes before it is known, so there is nothing to pack yet. What
     # was joined is screened in the loop, which has better things to do.
     if len(job.rows) > FEW and not batch.doomed and not job.parts:
@@ -134,13 +127,13 @@ def judge(job: Job, row: int, kept: Kept) -> Verdict | None:
     return verdicts.CONFLICT
 
 
-def kept_events(db: apsw.Connection, sequences: Ints, pause: Callable[[], None] = lambda: None) -> dict[int, Kept]:
-    """Read kept events by sequence, frame by frame; `pause` is called between the steps."""
+def kept_events(db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
+    """Read kept events by sequence, frame by frame."""
     kept: dict[int, Kept] = {}
     wanted = np.unique(sequences)
     statement = "SELECT DISTINCT (SELECT max(first) FROM frame WHERE first <= s.value) AS f FROM carray(?) s ORDER BY f"
     for start in range(0, len(wanted), FRAMES_READ_TOGETHER):
-        pause()
+        precedence.give_way()
         some = np.ascontiguousarray(wanted[start : start + FRAMES_READ_TOGETHER])
         firsts = np.array([first for (first,) in rows(db, statement, (apsw.carray(some),))], np.int64)
         frames = "SELECT body FROM frame WHERE first IN carray(?) ORDER BY first"

@@ -101,6 +101,7 @@ class Keeper(threading.Thread):
         self._closing.set()
 
     def run(self) -> None:
+        precedence.join_bulk()
         db: apsw.Connection | None = None
         while not self._closing.wait(LOOK_EVERY_S):
             try:
@@ -283,6 +284,7 @@ class Keeper(threading.Thread):
             if heads is not None:
                 heads.add(part.fingerprint)
             for chunk in identity.pack_chunks(part, first):
+                precedence.give_way()
                 chunks.append(chunk)
                 if len(chunks) % SLICE_CHUNKS == 0:
                     self._do(tail, partial(_insert_chunks, number, len(chunks) - SLICE_CHUNKS, chunks[-SLICE_CHUNKS:]))

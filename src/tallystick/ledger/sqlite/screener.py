@@ -44,7 +44,6 @@ class Screener(threading.Thread):
     ) -> None:
         super().__init__(name=f"tallystick-screener-{lane.name.lower()}", daemon=True)
         self._lane = lane
-        self._pause = precedence.give_way if lane is Lane.BULK else (lambda: None)
         self._connect = connect
         self._writer = writer
         self._tail = tail
@@ -90,7 +89,7 @@ class Screener(threading.Thread):
         fingerprint([job], published, self._secret)
         if published.identities.may_have(job.fingerprint):
             return False
-        screen(job, NOTHING_KNOWN, published, tail.series, self._forecast, self._pause)
+        screen(job, NOTHING_KNOWN, published, tail.series, self._forecast)
         return True
 
     def close(self) -> None:
@@ -101,6 +100,8 @@ class Screener(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        if self._lane is Lane.BULK:
+            precedence.join_bulk()
         db: apsw.Connection | None = None
         while jobs := self._take():
             known: dict[int, Known] = {}
@@ -137,7 +138,7 @@ class Screener(threading.Thread):
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), TOGETHER_MAX[self._lane]))]
 
     def _look_up(self, jobs: Sequence[Job], db: apsw.Connection) -> list[Known]:
-        return look_up(jobs, self._tail().published, self._secret, db, self._pause)
+        return look_up(jobs, self._tail().published, self._secret, db)
 
     def _look_up_together(self, jobs: Sequence[Job], db: apsw.Connection) -> dict[int, Known]:
         """Return what is known of each job; nothing where a part is damaged: whose it is comes out one by one."""
@@ -158,7 +159,7 @@ class Screener(threading.Thread):
             work.future.result()
             tail = self._tail()
             published = tail.published
-        screen(job, known, published, tail.series, self._forecast, self._pause)
+        screen(job, known, published, tail.series, self._forecast)
 
     def _refuse(self, job: Job, problem: Problem | CatalogStale) -> None:
         self._writer.unreserve(job.bytes)

@@ -14,6 +14,7 @@ from tallystick.ledger.packed import segment
 from tallystick.ledger.packed.meter_entries import CorrectionHeader
 from tallystick.ledger.packed.segment import GENESIS, Damaged, Digests
 from tallystick.ledger.sqlite.file import CORRECTED, EVENTS, rows
+from tallystick.precedence import precedence
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Scrub:
         """Check the next entries, about `bytes_max` of the file, at least one; start over behind the last."""
         read = 0
         for entry, kind, first, count, header, columns, link in self._next(db):
+            precedence.give_way()
             read += len(header) + len(columns or b"")
             self._entry, self._link = entry, segment.link(self._link, header)
             if self._link != link:
@@ -101,6 +103,7 @@ def _check(db: apsw.Connection, first: int, count: int, said: Digests, columns: 
             return size, "its postings are not what was written"
         statement = "SELECT first, body FROM frame WHERE first >= ? AND first < ?"
         for at, body in rows(db, statement, (first, first + count)):
+            precedence.give_way()
             size += len(body)
             if segment.frame_digest(body) != digests.pop(at, None):
                 return size, f"the frame of event {at} is not what was written"

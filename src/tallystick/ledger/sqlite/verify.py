@@ -34,6 +34,7 @@ TABLES = (
     "log",
     "frame",
     "series",
+    "series_part",
     "identity_run",
     "identity_chunk",
     "rollup",

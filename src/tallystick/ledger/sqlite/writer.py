@@ -219,9 +219,11 @@ class Writer(threading.Thread):
             return self._refuse(works, error)
         started = time.perf_counter()
         try:
-            combined = self._combine(works)
-            for work in combined:
-                work.write(db)
+            # Whoever is small would wait for the rest of this, so bulk that is on its way stops for it, too.
+            with precedence.small():
+                combined = self._combine(works)
+                for work in combined:
+                    work.write(db)
             db.execute("COMMIT")
         except (apsw.Error, OSError, MemoryError, Damaged) as error:
             return self._refuse(works, error)
