@@ -47,6 +47,8 @@ LETTER_OF_PARAMETER = {
     "notext": "*",
 }
 LETTERS = frozenset(LETTER_OF_PARAMETER.values())
+LabelPaths = tuple[tuple[str, str], ...]
+"""Names of labels, and the paths in the event that lead to them."""
 
 
 def meter(event: Event, catalog: Catalog, *, text_length_max: int = 256) -> tuple[Posting, ...] | Verdict:
@@ -61,9 +63,10 @@ def meter(event: Event, catalog: Catalog, *, text_length_max: int = 256) -> tupl
     if refused is not None:
         return refused
     postings: list[Posting] = []
+    read: dict[LabelPaths, Labels | Verdict] = {}
     for each in catalog.meters.values():
         if event.type in each.events:
-            posting = _posting(event, each, catalog, text_length_max)
+            posting = _posting(event, each, catalog, read, text_length_max)
             if isinstance(posting, Verdict):
                 return posting
             postings += posting
@@ -109,11 +112,16 @@ def _reserved(event: Event) -> Verdict | None:
     return None
 
 
-def _posting(event: Event, meter: Meter, catalog: Catalog, text_length_max: int) -> tuple[Posting, ...] | Verdict:
+def _posting(
+    event: Event, meter: Meter, catalog: Catalog, read: dict[LabelPaths, Labels | Verdict], text_length_max: int
+) -> tuple[Posting, ...] | Verdict:
+    """Return what an event adds to a meter; `read` has its labels, for meters that have the same ones."""
     once = _once(event, meter)
     if not _holds(event, meter) or (meter.once_per and once is None):
         return ()
-    labels = _labels(event, meter, text_length_max)
+    labels = read.get(meter.labels)
+    if labels is None:
+        labels = read[meter.labels] = _labels(event, meter.labels, text_length_max)
     if isinstance(labels, Verdict):
         return labels
     if meter.aggregation == "unique":
@@ -191,9 +199,9 @@ def _found(event: Event, path: str) -> Any:
 # Labels
 
 
-def _labels(event: Event, meter: Meter, text_length_max: int) -> Labels | Verdict:
+def _labels(event: Event, paths: LabelPaths, text_length_max: int) -> Labels | Verdict:
     labels: list[tuple[str, str]] = []
-    for name, path in meter.labels:
+    for name, path in paths:
         value = _member(event, path)
         if value is None:
             continue

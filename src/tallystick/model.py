@@ -606,6 +606,11 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         """The events that feed a meter or a resource, some of them more than once."""
         return np.concatenate((self.posting_event, np.array([*self.changes], np.int64)))
 
+    @property
+    def all_metered(self) -> frozenset[int]:
+        """The events of which `is_metered` says that they are."""
+        return frozenset(self.metered.tolist()) | {at for at, doomed in self.doomed.items() if doomed.metered}
+
     def missing(self, accounts: Mapping[str, Account]) -> list[str]:
         """Return the accounts of events that do not exist, in the order in which they come; doomed ones need none."""
         names = self.account

@@ -32,6 +32,10 @@ INLINE_BYTES = 64 * 1024
 """Up to here a request is prepared on the loop, in about a millisecond; larger ones on a thread of their own."""
 PART_BYTES = 1024 * 1024
 """How much of a request is handed to the ledger at a time: so much that threads seldom wait for each other over it."""
+PARTS_FEW, PARTS_TOGETHER = 4, 16
+"""Parts of a request that are handed over one by one, as soon as each is prepared; of more, so many at once: the ledger
+asks for what it knows of all of them together, and what is known lies far apart.
+"""
 
 
 async def accept(
@@ -56,15 +60,21 @@ async def accept(
     with nullcontext() if is_bulk else precedence.small():
         items = await beside(take_apart) if is_bulk else take_apart()
         intake = Intake(items, dict(items.bad), np.zeros(len(items.raws), np.bool_))
+        ready: list[tuple[_Part, Prepared]] = []
         keeping: list[Awaitable[_Kept]] = []
-        for rows in _split(items, _readable(items), PART_BYTES):
+        parts = [*_split(items, _readable(items), PART_BYTES)]
+        together = PARTS_TOGETHER if len(parts) > PARTS_FEW else 1
+        for rows in parts:
             part = _Part(items, rows, caller, ledger, settings, now, is_bulk)
             prepared = await part.prepare()
             if dry_run:
                 intake.add(part.checked(prepared))
                 continue
-            keep = part.keep(prepared)
-            keeping.append(asyncio.ensure_future(keep) if is_bulk else keep)
+            ready.append((part, prepared))
+            if is_bulk and len(ready) == together:
+                keeping += [asyncio.ensure_future(each.keep(its)) for each, its in ready]
+                ready.clear()
+        keeping += [each.keep(its) for each, its in ready]
         for outcome in await asyncio.gather(*keeping, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome

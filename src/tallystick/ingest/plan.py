@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -173,6 +173,18 @@ class _Known(dict[Texts, dict[Texts, Shape]]):
         return {}
 
 
+Strand = tuple[str, str, int]
+"""An account, a meter and its version: what label sets are kept apart by, beside their labels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """The label sets that have the same labels."""
+
+    labels: Labels
+    made: dict[Strand, LabelSet] = field(default_factory=dict)
+
+
 class LabelSets:
     """One LabelSet object per label set, so that a ledger can know it again by identity; for any thread.
 
@@ -180,37 +192,37 @@ class LabelSets:
     """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, str, int], dict[Labels, LabelSet]] = {}
-        self._labels: dict[Labels, Labels] = {}
+        self._same: dict[Labels, _Same] = {}
+        self._strands: dict[Strand, Strand] = {}
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
         self._count = 0
         self._making = threading.Lock()
 
     def of(self, account: str, like: Posting | LabelSet) -> LabelSet:
         """Return the label set of an account that a posting goes into, or that is like the one of another account."""
-        strand, labels = (account, like.meter, like.meter_version), like.labels
         with self._making:
-            made = self._made.get(strand, {}).get(labels)
+            # One look at the labels, for all that is known of them: they are hashed each time.
+            same = self._same.get(like.labels) or self._met(like.labels)
+            strand = account, like.meter, like.meter_version
+            made = same.made.get(strand)
             if made is None:
                 if self._count >= 4 * SHAPES_MAX:
                     self._forget()
-                only = self._only(labels)
-                made = self._made.setdefault(strand, {})[only] = LabelSet(*strand, only)
+                strand = self._strands.setdefault(strand, strand)
+                made = same.made[strand] = LabelSet(*strand, same.labels)
                 self._count += 1
             return made
 
+    def _met(self, labels: Labels) -> _Same:
+        """Note labels that are seen for the first time."""
+        only = tuple([self._pairs.setdefault(pair, pair) for pair in labels])
+        same = self._same[only] = _Same(only)
+        return same
+
     def _forget(self) -> None:
-        for known in (self._made, self._labels, self._pairs):
+        for known in (self._same, self._strands, self._pairs):
             known.clear()
         self._count = 0
-
-    def _only(self, labels: Labels) -> Labels:
-        """Return the one object that stands for these labels."""
-        known = self._labels.get(labels)
-        if known is None:
-            known = tuple(self._pairs.setdefault(pair, pair) for pair in labels)
-            self._labels[known] = known
-        return known
 
 
 def make_form(catalog: Catalog) -> Form:

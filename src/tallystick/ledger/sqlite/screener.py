@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import takewhile
 
 import apsw
@@ -19,6 +20,7 @@ from tallystick.ledger.sqlite.identity import FEW
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.joining import join, runs_of
 from tallystick.ledger.sqlite.judging import NOTHING_KNOWN, Known, fingerprint, look_up, screen
+from tallystick.ledger.sqlite.second_reader import SecondReader
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.ledger.sqlite.writer import Lane, Work, Writer, unavailable
 from tallystick.precedence import precedence
@@ -53,6 +55,7 @@ class Screener(threading.Thread):
         self._ready = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._closing = self._busy = False
+        self._second = SecondReader(connect)
 
     def submit(self, jobs: Sequence[Job], calls: Sequence[Work] = ()) -> None:
         """Take jobs in, in order; for the thread of their callers. `calls` need no screening and go on at once."""
@@ -127,6 +130,7 @@ class Screener(threading.Thread):
                     self._writer.submit([job], self._lane)
         if db is not None:
             db.close()
+        self._second.close()
 
     def _take(self) -> list[Job]:
         """Wait for jobs, and take what there is; nothing once it is closed."""
@@ -138,7 +142,7 @@ class Screener(threading.Thread):
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), TOGETHER_MAX[self._lane]))]
 
     def _look_up(self, jobs: Sequence[Job], db: apsw.Connection) -> list[Known]:
-        return look_up(jobs, self._tail().published, self._secret, db)
+        return look_up(jobs, self._tail().published, self._secret, db, partial(self._second.kept_events, db))
 
     def _look_up_together(self, jobs: Sequence[Job], db: apsw.Connection) -> dict[int, Known]:
         """Return what is known of each job; nothing where a part is damaged: whose it is comes out one by one."""
