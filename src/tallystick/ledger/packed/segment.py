@@ -79,7 +79,7 @@ def decoded(decoder: Decoder[Found], packed: bytes | str, what: str) -> Found:
         raise Damaged(f"{what}: {error}") from error
 
 
-class NewSeries(msgspec.Struct, frozen=True, array_like=True):
+class NewSeries(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A series met for the first time: its number and what it stands for."""
 
     number: int

@@ -179,7 +179,8 @@ class SeriesIndex:
             strand.sets.add(without_value(new.labels))
         if strand.sets:
             self.values = max(self.values, strand.values)
-        self.widest = max(self.widest, strand.width)
+        if (width := strand.width) > self.widest:
+            self.widest = width
 
     def describe(self, number: int) -> Key:
         """Return what a series stands for."""
