@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from tallystick import precedence
 from tallystick.precedence import Precedence
+
+
+@pytest.fixture
+def interval() -> Iterator[None]:
+    """Leave the interpreter as it was."""
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("interval")
+def test_turns_are_short_only_while_small_requests_are_beside_what_computes_for_long() -> None:
+    """Neither alone is worth handing the interpreter over all the time."""
+    order, turns = Precedence(), []
+
+    def look() -> None:
+        turns.append(round(sys.getswitchinterval(), 6))
+
+    order.govern()
+    look()
+    with order.small():
+        look()
+        with order.computing():
+            look()
+            with order.computing():
+                look()
+            look()
+        look()
+    with order.computing():
+        look()
+        with pytest.raises(ValueError), order.small():
+            look()
+            raise ValueError
+        look()
+    usual, short = precedence.TURN_S, precedence.SHORT_TURN_S
+    assert turns == [usual, usual, short, short, short, usual, usual, short, usual]
+
+
+@pytest.mark.usefixtures("interval")
+def test_turns_are_let_alone_where_nobody_asked() -> None:
+    """A program that embeds the ledger has an interpreter of its own."""
+    sys.setswitchinterval(0.003)
+    order = Precedence()
+    with order.small(), order.computing():
+        assert sys.getswitchinterval() == pytest.approx(0.003)
 
 
 def bulk_order() -> Precedence:

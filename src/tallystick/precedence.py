@@ -6,7 +6,10 @@ small request would have to win that race at each of its steps; so bulk stops be
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from time import perf_counter
 from types import TracebackType
 
@@ -18,6 +21,10 @@ slow it to a fifth, and do not stop it.
 """
 
 
+TURN_S, SHORT_TURN_S = 0.001, 0.0001
+"""How long a thread keeps the interpreter while another wants it: usually, and where a small request would wait."""
+
+
 class _Thread(threading.local):
     """Whether the thread works on bulk, and until when it does so without waiting."""
 
@@ -25,35 +32,71 @@ class _Thread(threading.local):
     turn_ends = 0.0
 
 
-class Precedence:
-    """Small requests under way, and bulk that waits for them; one for the process, because the interpreter is one."""
+class _Count:
+    """How many of a kind are at work; `changed` is called when the first begins and when the last ends."""
 
-    def __init__(self) -> None:
-        self._changing = threading.Lock()
-        self._under_way = 0
-        self._clear = threading.Event()
-        self._clear.set()
-        self._thread = _Thread()
-
-    def small(self) -> Precedence:
-        """Say, with what this returns, that a small request is under way; for any thread, also across the steps of a
-        coroutine.
-        """
-        return self
+    def __init__(self, changing: threading.Lock, changed: Callable[[], None]) -> None:
+        self._changing = changing
+        self._changed = changed
+        self.count = 0
 
     def __enter__(self) -> None:
         with self._changing:
-            self._under_way += 1
-            if self._under_way == 1:
-                self._clear.clear()
+            self.count += 1
+            if self.count == 1:
+                self._changed()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._changing:
-            self._under_way -= 1
-            if not self._under_way:
-                self._clear.set()
+            self.count -= 1
+            if not self.count:
+                self._changed()
+
+
+class Precedence:
+    """Small requests under way, and bulk that waits for them; one for the process, because the interpreter is one.
+
+    Turns with the interpreter are short only while small requests are under way beside what computes for long: handing
+    it over takes about as long as a short turn, but a small request would wait for a long one at each of its steps.
+    """
+
+    def __init__(self) -> None:
+        # One lock for both: how long turns are depends on both.
+        changing = threading.Lock()
+        self._small = _Count(changing, self._small_changed)
+        self._computing = _Count(changing, self._set_turns)
+        self._clear = threading.Event()
+        self._clear.set()
+        self._thread = _Thread()
+        self._governs = False
+
+    def govern(self) -> None:
+        """Set how long turns are from now on, in a process of its own."""
+        self._governs = True
+        self._set_turns()
+
+    def small(self) -> AbstractContextManager[None]:
+        """Say, with what this returns, that a small request is under way; for any thread, also across the steps of a
+        coroutine.
+        """
+        return self._small
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Say likewise that something computes for long."""
+        return self._computing
+
+    def _small_changed(self) -> None:
+        if self._small.count:
+            self._clear.clear()
+        else:
+            self._clear.set()
+        self._set_turns()
+
+    def _set_turns(self) -> None:
+        if self._governs:
+            sys.setswitchinterval(SHORT_TURN_S if self._small.count and self._computing.count else TURN_S)
 
     @property
     def is_claimed(self) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import sys
 
-SWITCH_INTERVAL_S = 0.0001
-"""How long a thread keeps the interpreter while another wants it."""
+from tallystick.precedence import precedence
+
 GARBAGE_THRESHOLDS = (5_000, 5, 1_000)
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD, ARENA_MAX = -3, -1, -2, -8
 """The numbers by which mallopt(3) knows its parameters."""
@@ -21,9 +20,7 @@ interpreter lets one of them at a time ask for any.
 
 def settle() -> None:
     """Set this process up for serving; what was imported so far is never looked at as garbage again."""
-    # A commit thread that wakes from its fsync must get the interpreter at once, though requests are being decoded
-    # beside it: with Python's five milliseconds, every wait of a commit would be paid for by all who wait for it.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    precedence.govern()
     # Almost nothing here is garbage that refers to itself, and looking for it stops every thread.
     gc.collect()
     gc.freeze()

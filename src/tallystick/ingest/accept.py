@@ -196,7 +196,8 @@ _bulk = ThreadPoolExecutor(1, "tallystick-bulk", precedence.join_bulk)
 
 async def beside(work: Callable[[], T]) -> T:
     """Do what bulk needs on the thread of large requests: a thread more would only have them wait for each other."""
-    return await asyncio.get_running_loop().run_in_executor(_bulk, work)
+    with precedence.computing():
+        return await asyncio.get_running_loop().run_in_executor(_bulk, work)
 
 
 _preparers: dict[int, tuple[Settings, Preparer]] = {}

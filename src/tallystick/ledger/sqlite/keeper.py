@@ -109,7 +109,8 @@ class Keeper(threading.Thread):
             except (apsw.Error, OSError) as problem:
                 log.warning("keeping_postponed", error=str(problem))
                 continue
-            self.look(db)
+            with precedence.computing():
+                self.look(db)
         if db is not None:
             db.close()
 

@@ -483,7 +483,8 @@ class SqliteLedger:
     async def _read(self, ask: Callable[[apsw.Connection], T]) -> T:
         self._check_open()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: ask(self._reader()))
+            with precedence.computing():
+                return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: ask(self._reader()))
         except Damaged as damage:
             raise Problem(
                 Code.UNPROVEN, f"The answer touches a part that is damaged ({damage}). Run verify.", retry_after_s=60

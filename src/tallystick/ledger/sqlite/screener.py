@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import takewhile
 
@@ -107,30 +108,36 @@ class Screener(threading.Thread):
             precedence.join_bulk()
         db: apsw.Connection | None = None
         while jobs := self._take():
-            known: dict[int, Known] = {}
-            for at, job in enumerate(jobs):
-                try:
-                    # Inside: a connection that cannot be had costs a job, never the thread.
-                    db = db or self._connect()
-                    if at == 0 and len(jobs) > 1:
-                        known = self._look_up_together(jobs, db)
-                    self._screen(job, known.get(at) or self._look_up([job], db)[0])
-                except (Problem, CatalogStale) as problem:
-                    self._refuse(job, problem)
-                except Damaged as damage:
-                    detail = f"A kept event that this one must be compared with is damaged ({damage}). Run verify."
-                    self._refuse(job, Problem(Code.UNPROVEN, detail, retry_after_s=60))
-                except (apsw.Error, OSError) as error:
-                    log.error("screening_failed", error=str(error))
-                    self._refuse(job, unavailable("The ledger could not be read. Send it again."))
-                except Exception:
-                    log.exception("screening_failed")
-                    self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
-                else:
-                    self._writer.submit([job], self._lane)
+            with precedence.computing() if self._lane is Lane.BULK else nullcontext():
+                db = self._work(jobs, db)
         if db is not None:
             db.close()
         self._second.close()
+
+    def _work(self, jobs: Sequence[Job], db: apsw.Connection | None) -> apsw.Connection | None:
+        """Look jobs up together, and hand each to the writer; returns the connection, if it could be had."""
+        known: dict[int, Known] = {}
+        for at, job in enumerate(jobs):
+            try:
+                # Inside: a connection that cannot be had costs a job, never the thread.
+                db = db or self._connect()
+                if at == 0 and len(jobs) > 1:
+                    known = self._look_up_together(jobs, db)
+                self._screen(job, known.get(at) or self._look_up([job], db)[0])
+            except (Problem, CatalogStale) as problem:
+                self._refuse(job, problem)
+            except Damaged as damage:
+                detail = f"A kept event that this one must be compared with is damaged ({damage}). Run verify."
+                self._refuse(job, Problem(Code.UNPROVEN, detail, retry_after_s=60))
+            except (apsw.Error, OSError) as error:
+                log.error("screening_failed", error=str(error))
+                self._refuse(job, unavailable("The ledger could not be read. Send it again."))
+            except Exception:
+                log.exception("screening_failed")
+                self._refuse(job, Problem(Code.INTERNAL, "Something went wrong in the ledger; nothing was kept."))
+            else:
+                self._writer.submit([job], self._lane)
+        return db
 
     def _take(self) -> list[Job]:
         """Wait for jobs, and take what there is; nothing once it is closed."""
