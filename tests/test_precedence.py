@@ -45,7 +45,7 @@ def test_turns_are_short_only_while_small_requests_are_beside_what_computes_for_
             look()
             raise ValueError
         look()
-    usual, short = precedence.TURN_S, precedence.SHORT_TURN_S
+    usual, short = precedence.LONG_TURN_S, precedence.SHORT_TURN_S
     assert turns == [usual, usual, short, short, short, usual, usual, short, usual]
 
 

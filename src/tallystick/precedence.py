@@ -19,9 +19,7 @@ TURN = 0.25
 """How long a thread of bulk then works without waiting, as a share of what it waited: small requests that never cease
 slow it to a fifth, and do not stop it.
 """
-
-
-TURN_S, SHORT_TURN_S = 0.001, 0.0001
+LONG_TURN_S, SHORT_TURN_S = 0.001, 0.0001
 """How long a thread keeps the interpreter while another wants it: usually, and where a small request would wait."""
 
 
@@ -96,7 +94,7 @@ class Precedence:
 
     def _set_turns(self) -> None:
         if self._governs:
-            sys.setswitchinterval(SHORT_TURN_S if self._small.count and self._computing.count else TURN_S)
+            sys.setswitchinterval(SHORT_TURN_S if self._small.count and self._computing.count else LONG_TURN_S)
 
     @property
     def is_claimed(self) -> bool:

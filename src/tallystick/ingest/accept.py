@@ -64,17 +64,16 @@ async def accept(
         keeping: list[Awaitable[_Kept]] = []
         parts = [*_split(items, _readable(items), PART_BYTES)]
         together = PARTS_TOGETHER if len(parts) > PARTS_FEW else 1
-        for rows in parts:
+        for number, rows in enumerate(parts, start=1):
             part = _Part(items, rows, caller, ledger, settings, now, is_bulk)
             prepared = await part.prepare()
             if dry_run:
                 intake.add(part.checked(prepared))
                 continue
             ready.append((part, prepared))
-            if is_bulk and len(ready) == together:
+            if len(ready) == together or number == len(parts):
                 keeping += [asyncio.ensure_future(each.keep(its)) for each, its in ready]
                 ready.clear()
-        keeping += [each.keep(its) for each, its in ready]
         for outcome in await asyncio.gather(*keeping, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome

@@ -20,7 +20,7 @@ from tallystick.ledger.sqlite.changes import CatalogWork, create_accounts
 from tallystick.ledger.sqlite.identity import FEW
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.joining import join, runs_of
-from tallystick.ledger.sqlite.judging import NOTHING_KNOWN, Known, fingerprint, look_up, screen
+from tallystick.ledger.sqlite.judging import NOTHING_KNOWN, Known, fingerprint, kept_events, look_up, screen
 from tallystick.ledger.sqlite.second_reader import SecondReader
 from tallystick.ledger.sqlite.tail import Tail
 from tallystick.ledger.sqlite.writer import Lane, Work, Writer, unavailable
@@ -56,7 +56,8 @@ class Screener(threading.Thread):
         self._ready = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._closing = self._busy = False
-        self._second = SecondReader(connect)
+        # Only for bulk: it gives way to small requests, and must not when it works for them.
+        self._second = SecondReader(connect) if lane is Lane.BULK else None
 
     def submit(self, jobs: Sequence[Job], calls: Sequence[Work] = ()) -> None:
         """Take jobs in, in order; for the thread of their callers. `calls` need no screening and go on at once."""
@@ -112,7 +113,8 @@ class Screener(threading.Thread):
                 db = self._work(jobs, db)
         if db is not None:
             db.close()
-        self._second.close()
+        if self._second is not None:
+            self._second.close()
 
     def _work(self, jobs: Sequence[Job], db: apsw.Connection | None) -> apsw.Connection | None:
         """Look jobs up together, and hand each to the writer; returns the connection, if it could be had."""
@@ -149,7 +151,8 @@ class Screener(threading.Thread):
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), TOGETHER_MAX[self._lane]))]
 
     def _look_up(self, jobs: Sequence[Job], db: apsw.Connection) -> list[Known]:
-        return look_up(jobs, self._tail().published, self._secret, db, partial(self._second.kept_events, db))
+        read = kept_events if self._second is None else self._second.kept_events
+        return look_up(jobs, self._tail().published, self._secret, db, partial(read, db))
 
     def _look_up_together(self, jobs: Sequence[Job], db: apsw.Connection) -> dict[int, Known]:
         """Return what is known of each job; nothing where a part is damaged: whose it is comes out one by one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +21,7 @@ class SecondReader:
 
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
-        self._own = threading.local()
+        self._db: apsw.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "tallystick-second-reader", precedence.join_bulk)
 
     def kept_events(self, db: apsw.Connection, sequences: Ints) -> dict[int, Kept]:
@@ -37,15 +36,11 @@ class SecondReader:
         return kept
 
     def close(self) -> None:
-        """End the thread, and its connection with it."""
-        self._thread.submit(self._disconnect)
+        """End the thread and close its connection, if it was needed."""
         self._thread.shutdown()
+        if self._db is not None:
+            self._db.close()
 
     def _read(self, sequences: Ints) -> dict[int, Kept]:
-        if not hasattr(self._own, "db"):
-            self._own.db = self._connect()
-        return kept_events(self._own.db, sequences)
-
-    def _disconnect(self) -> None:
-        if hasattr(self._own, "db"):
-            self._own.db.close()
+        self._db = self._db or self._connect()
+        return kept_events(self._db, sequences)
