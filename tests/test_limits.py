@@ -128,12 +128,12 @@ amounts = st.integers(0, 200)
 def test_what_is_shown_and_what_is_decided_are_one_arithmetic(
     amount: int | None, extra: int, used: int, held: int, wanted: int, policy: Policy
 ) -> None:
-    """An amount fits if with what is taken it is within the capacity; the flag is about the least amount there is."""
+    """An amount fits if it is nothing, or with what is taken within the capacity; the flag is about the least there is."""
     made = limit(amount, policy=policy, grants=(grant(extra, "2026-11-01T00:00:00Z"),))
     balance, capacity = Balance(used, held), (amount or 0) + extra
     decision = limits.decide(made, balance, wanted, NOW)
     shown = limits.standing(made, balance, NOW)
-    assert decision.fits == (policy is Policy.ALLOW or used + held + wanted <= capacity)
+    assert decision.fits == (policy is Policy.ALLOW or wanted == 0 or used + held + wanted <= capacity)
     assert shown.has_remaining == limits.decide(made, balance, 1, NOW).fits
     assert shown.has_remaining == (policy is Policy.ALLOW or not used + held >= capacity)
     after = limits.standing(made, Balance(used, held + wanted) if decision.fits else balance, NOW)
