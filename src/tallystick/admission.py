@@ -48,8 +48,7 @@ def hold_of(asked: Asked, catalog: Catalog, now: int, *, text_length_max: int) -
             Code.FIELD_VALUE, "/meter", f"There is no such meter; there are {', '.join(sorted(catalog.meters))}."
         )
     quantity = _quantity(asked, meter)
-    labels = tuple(sorted(asked.labels.items()))
-    fed = _fed(meter, labels, catalog, text_length_max)
+    labels, fed = _fed(meter, tuple(sorted(asked.labels.items())), catalog, text_length_max)
     work = _Work(catalog, now, meter, dict(fed), quantity, asked.count)
     lines = tuple(work.line(catalog.meters[name]) for name, _ in fed)
     own = work.own()
@@ -81,21 +80,23 @@ def quantity_at(hold: Hold, meter: Meter | None, quantity: Decimal) -> int:
 
 
 _Fed = tuple[tuple[str, Labels], ...]
-_remembered: dict[tuple[str, Labels, int], tuple[Mapping[str, Meter], _Fed]] = {}
+_remembered: dict[tuple[str, Labels, int], tuple[Mapping[str, Meter], Labels, _Fed]] = {}
 """Which meters the work of a kind feeds, with the labels that they see of it, by the meters that were in force."""
 
 
-def _fed(meter: Meter, labels: Labels, catalog: Catalog, text_length_max: int) -> _Fed:
-    """Return the meters that the work feeds by name, with their labels; most holds are of a few kinds."""
+def _fed(meter: Meter, labels: Labels, catalog: Catalog, text_length_max: int) -> tuple[Labels, _Fed]:
+    """Return the meters that the work feeds by name, with their labels; most holds are of a few kinds, and those of one
+    kind share their labels.
+    """
     found = _remembered.get((meter.name, labels, text_length_max))
     if found is None or found[0] is not catalog.meters:
         family = _Family(meter, [each for each in catalog.meters.values() if each.events & meter.events])
         family.take(dict(labels), text_length_max)
         if len(_remembered) >= KINDS_MAX:
             _remembered.clear()
-        found = catalog.meters, tuple((each.name, family.labels_of(each)) for each in family.fed())
+        found = catalog.meters, labels, tuple((each.name, family.labels_of(each)) for each in family.fed())
         _remembered[meter.name, labels, text_length_max] = found
-    return found[1]
+    return found[1], found[2]
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ class Outcome(StrEnum):
     BUSY = "busy"  # another call about it is being decided; safe to repeat
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What a hold takes, or would take, of a limit; `fits` says whether it can.
 
     `amount` is at the limit's scale, None where the hold does not tell. `balance` is that after it was taken, or as it
@@ -54,7 +54,7 @@ Claimed = tuple[Limit, Balance, tuple[int, int]]
 """A limit that counts for a hold, its balance, and its present period."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A ledger's answer to a call about a hold, at the instant `now` of its decision.
 
     `claims` are the limits that count for it, by id; a settlement asks for none. `verdict` is that on the event of a
@@ -75,9 +75,9 @@ class Answer(msgspec.Struct, frozen=True):
 
 def line_of(limit: Limit, hold: Hold) -> HoldLine | None:
     """Return what a hold sets aside of the meter of a limit, where the limit counts it."""
-    meter = limit.meter
+    meter, is_filtered = limit.meter, limit.where
     for line in hold.lines:
-        if line.meter == meter and counts(limit, meter, line.labels):
+        if line.meter == meter and (not is_filtered or counts(limit, meter, line.labels)):
             return line
     return None
 
@@ -116,19 +116,21 @@ def admit(hold: Hold, balances: Sequence[Claimed], now: int) -> Answer:
 
 def grown(hold: Hold, quantity: int, balances: Sequence[Claimed], now: int, was: Hold | None = None) -> Answer:
     """Say whether a hold can hold `quantity`, all or nothing; balances are without what it holds already, as `was`."""
-    amounts = [amount_of(limit, hold, quantity) for limit, _, _ in balances]
-    fits = [_fits(limit, balance, amount, now) for (limit, balance, _), amount in zip(balances, amounts, strict=True)]
-    done = False not in fits
-    claims = tuple(
-        [
-            Claim(limit, amount, fit, _after(limit, balance, amount, was, done), now, period)
-            for (limit, balance, period), amount, fit in zip(balances, amounts, fits, strict=True)
-        ]
-    )
+    taken, done = [], True
+    for limit, balance, _ in balances:
+        amount = amount_of(limit, hold, quantity)
+        # Work of which nobody knows how much it is needs something to be left.
+        fit = limits.fits(limit, balance, 1 if amount is None else amount, now)
+        taken.append((amount, fit))
+        done = done and fit
+    claims = []
+    for (limit, balance, period), (amount, fit) in zip(balances, taken, strict=True):
+        more = (amount or 0) if done else 0 if was is None else held_of(limit, was)
+        claims.append(Claim(limit, amount, fit, Balance(balance.used, balance.held + more), now, period))
     if not done:
-        return Answer(Outcome.REFUSED, now, was, claims)
+        return Answer(Outcome.REFUSED, now, was, tuple(claims))
     made = hold if hold.quantity == quantity else replace(hold, quantity=quantity)
-    return Answer(Outcome.CREATED, now, made, claims)
+    return Answer(Outcome.CREATED, now, made, tuple(claims))
 
 
 def as_it_is(hold: Hold, balances: Sequence[Claimed], now: int) -> tuple[Claim, ...]:
@@ -155,21 +157,14 @@ def settled(hold: Hold, source: str, event: str, amounts: Mapping[str, int], now
 
 
 def _is_exceeded(hold: Hold, amounts: Mapping[str, int]) -> bool:
-    return any(
-        amounts.get(line.meter, 0) > _ceiling(line.quantity * hold.quantity, hold.asked)
-        for line in hold.lines
-        if line.quantity is not None
-    )
-
-
-def _fits(limit: Limit, balance: Balance, amount: int | None, now: int) -> bool:
-    # Work of which nobody knows how much it is needs something to be left.
-    return limits.fits(limit, balance, 1 if amount is None else amount, now)
-
-
-def _after(limit: Limit, balance: Balance, amount: int | None, was: Hold | None, done: bool) -> Balance:
-    before = 0 if was is None else held_of(limit, was)
-    return Balance(balance.used, balance.held + ((amount or 0) if done else before))
+    for line in hold.lines:
+        if line.quantity is not None:
+            held = line.quantity
+            if hold.quantity != hold.asked:
+                held = _ceiling(held * hold.quantity, hold.asked)
+            if amounts.get(line.meter, 0) > held:
+                return True
+    return False
 
 
 def _most(limit: Limit, hold: Hold, balance: Balance, now: int) -> int:

@@ -31,14 +31,14 @@ FIXED = ("unit", "scale", "aggregation")
 """What a meter keeps for as long as there are limits on its quantity."""
 
 
-class Balance(msgspec.Struct, frozen=True):
+class Balance(msgspec.Struct, frozen=True, gc=False):
     """What is taken of a limit: used in the period, and held for work that is under way."""
 
     used: int = 0
     held: int = 0
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """How a limit stands at an instant; amounts are integers at the limit's scale.
 
     `start` and `end` are the period, `resets_at` is its end, None where it never ends. `capacity` holds until
@@ -65,7 +65,7 @@ class Standing(msgspec.Struct, frozen=True):
         return self.used + self.held
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """Whether an amount fits, what remains then (where it does not: what remains as it is), and until when."""
 
     fits: bool

@@ -253,7 +253,7 @@ class HoldState(StrEnum):
     CHECKED = "checked"
 
 
-class HoldLine(msgspec.Struct, frozen=True, array_like=True):
+class HoldLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a hold, if it holds all that was asked for, sets aside of one meter for a label set.
 
     `quantity` is an integer at `scale`, None where the hold does not tell it. `count` is a number of events;
@@ -268,7 +268,7 @@ class HoldLine(msgspec.Struct, frozen=True, array_like=True):
     is_counted: bool = False
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What ended a hold: the event that was recorded, by its identity, and when.
 
     `expired` = the hold had expired before, `exceeded` = the event has more than was held.
@@ -281,7 +281,7 @@ class Settlement(msgspec.Struct, frozen=True):
     exceeded: bool = False
 
 
-class Hold(msgspec.Struct, frozen=True):
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """Capacity of an account set aside before the work; identity = (account, id), for ever.
 
     `asked` is what was asked for and `quantity` what is held, of `meter`, at its scale. `ttl` is in microseconds.

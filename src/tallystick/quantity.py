@@ -22,6 +22,7 @@ SECONDS_OF_PART = {"W": 604_800, "D": 86_400, "H": 3_600, "M": 60, "S": 1}
 
 GUARD_DIGITS = 15
 GUARD = Decimal(1).scaleb(-GUARD_DIGITS)
+AT_GUARD = int(10**GUARD_DIGITS)
 GUARDED = Context(prec=60, rounding=ROUND_05UP)
 
 
@@ -102,10 +103,14 @@ def out_of_range(quantity: Decimal, pointer: str) -> Verdict | None:
     return None
 
 
-def rounded(quantity: Decimal, rounding: Rounding, scale: int) -> int:
+def rounded(quantity: Decimal | int, rounding: Rounding, scale: int) -> int:
     """Round a quantity in range to a multiple of `rounding.to`, at least its minimum, as an integer at `scale`."""
-    # ROUND_05UP keeps enough of the digits past the guard for the rounding that follows to come out as if from all.
-    guarded = int(GUARDED.quantize(quantity, GUARD).scaleb(GUARD_DIGITS, GUARDED))
+    whole = int(quantity)
+    if quantity == whole:
+        guarded = whole * AT_GUARD
+    else:
+        # ROUND_05UP keeps enough of the digits past the guard for the rounding that follows to come out as if from all.
+        guarded = int(GUARDED.quantize(quantity, GUARD).scaleb(GUARD_DIGITS, GUARDED))
     step = _at_guard(rounding.to)
     floor, rest = divmod(guarded, step)
     if rest and _goes_up(rounding.mode, floor, rest, step):

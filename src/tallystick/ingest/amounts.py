@@ -68,7 +68,7 @@ class Way:
         """Return the amount of one event by the text of its number; nothing where that needs a closer look."""
         if not PLAIN.fullmatch(number):
             return None
-        quantity = Decimal(number.decode())
+        quantity: Decimal | int = int(number) if number.isdigit() else Decimal(number.decode())
         if self.rates is not None:
             at = bisect_right(self.rates, time, key=attrgetter("start"))
             if at == 0:
@@ -77,7 +77,7 @@ class Way:
         if self.rounding is not None:
             amount = rounded(quantity, self.rounding, self.scale)
         else:
-            whole = quantity.scaleb(self.scale, EXACT)
+            whole = EXACT.scaleb(quantity, self.scale)
             amount = int(whole)
             if amount != whole:
                 return None

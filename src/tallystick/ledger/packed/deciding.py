@@ -75,6 +75,7 @@ class Deciding:
     changes: list[Admitting] = field(default_factory=list)
     changed: dict[Named, Hold] = field(default_factory=dict)
     _settling: dict[Named, tuple[str, str]] = field(default_factory=dict)
+    _counters: dict[str, Counter] = field(default_factory=dict)
 
     def decide(self, account: str, id: str, call: Call) -> Answer | None:
         """Answer one call; None = the catalog that it went by is not in force any more."""
@@ -208,10 +209,17 @@ class Deciding:
     def _balances(self, owner: int, hold: Hold, without: Hold | None = None) -> list[Claimed]:
         found = []
         for limit in concerned(hold, self.books.limits_of(hold.account)):
-            counter = self.books.counter(owner, limit)
+            counter = self._counter(owner, limit)
             own = 0 if without is None else held_of(limit, without)
             found.append((limit, Balance(counter.used, counter.held - own), counter.period))
         return found
+
+    def _counter(self, owner: int, limit: Limit) -> Counter:
+        # Neither the instant nor what is defined changes within a transaction.
+        counter = self._counters.get(limit.id)
+        if counter is None:
+            counter = self._counters[limit.id] = self.books.counter(owner, limit)
+        return counter
 
     def _told(self, outcome: Outcome, owner: int, hold: Hold) -> Answer:
         return Answer(outcome, self.now, hold, holding.as_it_is(hold, self._balances(owner, hold), self.now))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 import msgspec
+from msgspec.structs import astuple
 
 from tallystick.ledger.packed.segment import decoded
 from tallystick.model import Crossing, Hold, HoldLine, HoldMode, Labels, Settlement
@@ -17,7 +18,7 @@ Named = tuple[int, str]
 """A hold by the number of its account and its id."""
 
 
-class HoldMade(msgspec.Struct, frozen=True, tag="hold_made", array_like=True):
+class HoldMade(msgspec.Struct, frozen=True, tag="hold_made", array_like=True, gc=False):
     """Capacity was set aside."""
 
     owner: int
@@ -35,7 +36,7 @@ class HoldMade(msgspec.Struct, frozen=True, tag="hold_made", array_like=True):
     lines: tuple[HoldLine, ...]
 
 
-class HoldRenewed(msgspec.Struct, frozen=True, tag="hold_renewed", array_like=True):
+class HoldRenewed(msgspec.Struct, frozen=True, tag="hold_renewed", array_like=True, gc=False):
     """A hold got another deadline, and perhaps another quantity."""
 
     owner: int
@@ -44,7 +45,7 @@ class HoldRenewed(msgspec.Struct, frozen=True, tag="hold_renewed", array_like=Tr
     quantity: int
 
 
-class HoldReleased(msgspec.Struct, frozen=True, tag="hold_released", array_like=True):
+class HoldReleased(msgspec.Struct, frozen=True, tag="hold_released", array_like=True, gc=False):
     """A hold holds nothing any more."""
 
     owner: int
@@ -52,7 +53,7 @@ class HoldReleased(msgspec.Struct, frozen=True, tag="hold_released", array_like=
     at: int
 
 
-class HoldSettled(msgspec.Struct, frozen=True, tag="hold_settled", array_like=True):
+class HoldSettled(msgspec.Struct, frozen=True, tag="hold_settled", array_like=True, gc=False):
     """An event that is in the log ended a hold."""
 
     owner: int
@@ -64,7 +65,7 @@ class HoldSettled(msgspec.Struct, frozen=True, tag="hold_settled", array_like=Tr
     exceeded: bool
 
 
-class Crossed(msgspec.Struct, frozen=True, tag="crossed", array_like=True):
+class Crossed(msgspec.Struct, frozen=True, tag="crossed", array_like=True, gc=False):
     """Use reached a threshold of a limit, for the first time in a period."""
 
     owner: int
@@ -77,11 +78,14 @@ class Crossed(msgspec.Struct, frozen=True, tag="crossed", array_like=True):
     scale: int
 
 
+AS_MADE = len(HoldMade.__struct_fields__)
+"""So many fields a hold begins with that its making tells, in this order, but for whose it is."""
+
 HoldChange = HoldMade | HoldRenewed | HoldReleased | HoldSettled
 Admitting = HoldChange | Crossed
 
 
-class AdmissionHeader(msgspec.Struct, frozen=True, array_like=True):
+class AdmissionHeader(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the chain covers of an entry about admission: all of it."""
 
     entry: int
@@ -89,7 +93,7 @@ class AdmissionHeader(msgspec.Struct, frozen=True, array_like=True):
     changes: tuple[Admitting, ...]
 
 
-class KeptHold(msgspec.Struct, frozen=True, array_like=True):
+class KeptHold(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A hold as its row has it: as if it had been made with its present deadline and quantity, and how it ended."""
 
     made: HoldMade
@@ -99,34 +103,12 @@ class KeptHold(msgspec.Struct, frozen=True, array_like=True):
 
 def made(owner: int, hold: Hold) -> HoldMade:
     """Return the change that makes a hold."""
-    return HoldMade(
-        owner,
-        hold.id,
-        hold.meter,
-        hold.labels,
-        hold.scale,
-        hold.asked,
-        hold.quantity,
-        hold.count,
-        hold.ttl,
-        hold.mode,
-        hold.created,
-        hold.deadline,
-        hold.lines,
-    )
+    return HoldMade(owner, *astuple(hold)[1:AS_MADE])
 
 
 def settled(owner: int, hold: Hold, settlement: Settlement) -> HoldSettled:
     """Return the change that settles a hold."""
-    return HoldSettled(
-        owner,
-        hold.id,
-        settlement.at,
-        settlement.source,
-        settlement.event,
-        settlement.expired,
-        settlement.exceeded,
-    )
+    return HoldSettled(owner, hold.id, *astuple(settlement))
 
 
 def crossed(owner: int, crossing: Crossing) -> Crossed:
@@ -163,24 +145,7 @@ def kept(owner: int, hold: Hold) -> KeptHold:
 
 def hold_of(row: KeptHold, account: str) -> Hold:
     """Return the hold of a row."""
-    origin = row.made
-    return Hold(
-        account,
-        origin.id,
-        origin.meter,
-        origin.labels,
-        origin.scale,
-        origin.asked,
-        origin.quantity,
-        origin.count,
-        origin.ttl,
-        origin.mode,
-        origin.created,
-        origin.deadline,
-        origin.lines,
-        row.released,
-        row.settlement,
-    )
+    return Hold(account, *(*astuple(row.made)[1:], row.released, row.settlement))
 
 
 def named(change: HoldChange) -> Named:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tallystick.ledger.base import CatalogStale
 from tallystick.ledger.packed import hold_entries, segment
-from tallystick.ledger.packed.counters import Counter
+from tallystick.ledger.packed.counters import Counter, Counters
 from tallystick.ledger.packed.deciding import Deciding
 from tallystick.ledger.packed.hold_entries import AdmissionHeader, Admitting, Crossed, Named
 from tallystick.ledger.postgres import hold_tables, log, reading, shards
@@ -65,105 +65,40 @@ def append(db: Db, changes: Sequence[Admitting], recorded: int, number: int) -> 
 
 
 @dataclass(slots=True, eq=False)
-class Turn:
-    """One transaction's part in admission, for accounts whose heads it has locked; `now` is not before any of them."""
+class RowBooks:
+    """What decisions go by: rows of the accounts whose heads are locked.
+
+    It knows no Turn: a circle of both would outlive every transaction, with all its holds, until garbage is looked for.
+    """
 
     db: Db
     catalog: Catalog
     series: SeriesCache
     owners: Sequence[int]
     now: int
-    deciding: Deciding = field(init=False)
-    _kept: KeptCounters = field(init=False)
-    _known: dict[Named, Hold] = field(default_factory=dict)
-    _is_open: dict[Named, bool] = field(default_factory=dict)
-    _over: list[Named] = field(default_factory=list)
+    counters: Counters
+    known: dict[Named, Hold] = field(default_factory=dict)
+    changed: dict[Named, Hold] = field(default_factory=dict)
+    is_open: dict[Named, bool] = field(default_factory=dict)
     _crossed: dict[str, frozenset[tuple[int, int]]] | None = None
     _limits: Book = field(default_factory=Book)
 
-    def __post_init__(self) -> None:
-        self._kept = hold_tables.load(self.db, self.owners, self.catalog)
-        self.deciding = Deciding(self, self._kept.counters, self.catalog, self.now)
-
-    def begin(self, calls: Sequence[HoldWork], jobs: Sequence[Job]) -> None:
-        """Read the holds that are asked about, and let those expire that are due."""
-        names = [(work.account, work.id) for work in calls] + [job.settles for job in jobs if job.settles is not None]
-        accounts = {account.number: account.name for account in self.catalog.accounts.values()}
-        wanted = [(self.deciding.owner(account), id) for account, id in names]
-        for name, found in hold_tables.find(self.db, self.owners, wanted, self.now).items():
-            hold = self._known[name] = hold_entries.hold_of(found.hold, accounts[name[0]])
-            if found.is_counted and hold.deadline <= self.now:
-                self._kept.counters.hold(name[0], hold, None)
-                self._over.append(name)
-
-    def decide(self, work: HoldWork) -> None:
-        """Answer one call."""
-        work.answer = self.deciding.decide(work.account, work.id, work.call)
-        if work.answer is None:
-            work.fail(CatalogStale())
-
-    def refuse(self, job: Job) -> bool:
-        """Keep the event of a settlement that cannot be from being recorded; false where it may be."""
-        assert job.settles is not None
-        job.answer = self.deciding.refuse(job.settles, job.batch)
-        if job.answer is not None and len(job.rows):
-            job.keep(np.zeros(len(job.rows), np.bool_))
-        return job.answer is not None
-
-    def settle(self, job: Job) -> None:
-        """End the hold of a settlement whose event was judged, unless that was refused."""
-        assert job.settles is not None
-        job.answer = self.deciding.settle(job.settles, job.batch, job.verdicts.get(0))
-
-    def watch(self, jobs: Iterable[Job]) -> Mapping[str, Sequence[Counter]]:
-        """Return the counters of limits that have thresholds or refuse events, by the accounts of jobs."""
-        if not self.watched():
-            return {}
-        return self.deciding.watch(name for job in jobs for name in job.batch.account)
-
-    def count(self, jobs: Sequence[Job], watched: Mapping[str, Sequence[Counter]]) -> None:
-        """Count the postings of jobs, and note the thresholds that they reach."""
-        present = sorted({int(number) for job in jobs for number in np.unique(job.account).tolist()})
-        self.deciding.count(jobs, present, watched)
-
-    # The end of it
-
-    def write(self) -> tuple[int, int] | None:
-        """Write what changed: counters, a row per hold, and an entry of its account's log.
-
-        Returns the account and the number of one of these entries.
-        """
-        hold_tables.save(self.db, self._kept)
-        changed = self.deciding.changed
-        if changed:
-            hold_tables.store(self.db, changed, self._is_open)
-        over = [name for name in self._over if name not in changed]
-        if over:
-            hold_tables.let_go(self.db, over)
-        if over or self.deciding.changes:
-            log.move_clocks(self.db, self.owners, self.now)
-        if not self.deciding.changes:
-            return None
-        ((number,),) = self.db.execute("SELECT nextval('entry_number')").fetchall()
-        return append(self.db, self.deciding.changes, self.now, number), number
-
-    # What decisions go by
-
     def find(self, owner: int, id: str) -> Hold | None:
-        return self._known.get((owner, id))
+        return self.known.get((owner, id))
 
     def put(self, owner: int, hold: Hold, *, is_open: bool) -> None:
-        self._is_open[owner, hold.id] = is_open
+        self.changed[owner, hold.id] = hold
+        self.is_open[owner, hold.id] = is_open
 
     def counter(self, owner: int, limit: Limit) -> Counter:
-        return self._kept.counters.of(
+        return self.counters.of(
             limit, owner, self.now, self.catalog, self._counted, lambda: self._open(owner, limit.account)
         )
 
     def _open(self, owner: int, account: str) -> Iterable[Hold]:
         """Return the holds of an account that are open now, with what this transaction made of them."""
         found = {kept.made.id: hold_entries.hold_of(kept, account) for kept in hold_tables.counted(self.db, owner)}
-        found |= {id: hold for (of, id), hold in self.deciding.changed.items() if of == owner}
+        found |= {id: hold for (of, id), hold in self.changed.items() if of == owner}
         return [hold for hold in found.values() if hold.state_at(self.now) is HoldState.OPEN]
 
     def _counted(self, query: UsageQuery) -> UsageTable:
@@ -197,3 +132,86 @@ class Turn:
     def note_crossed(self, limit: str, noted: frozenset[tuple[int, int]]) -> None:
         assert self._crossed is not None, "what was noted before was asked for"
         self._crossed[limit] = noted
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One transaction's part in admission, for accounts whose heads it has locked; `now` is not before any of them."""
+
+    db: Db
+    catalog: Catalog
+    series: SeriesCache
+    owners: Sequence[int]
+    now: int
+    deciding: Deciding = field(init=False)
+    _kept: KeptCounters = field(init=False)
+    _books: RowBooks = field(init=False)
+    _over: list[Named] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._kept = hold_tables.load(self.db, self.owners, self.catalog)
+        counters = self._kept.counters
+        self._books = RowBooks(self.db, self.catalog, self.series, self.owners, self.now, counters)
+        self.deciding = Deciding(self._books, counters, self.catalog, self.now)
+
+    def begin(self, calls: Sequence[HoldWork], jobs: Sequence[Job]) -> None:
+        """Read the holds that are asked about, and let those expire that are due."""
+        names = [(work.account, work.id) for work in calls] + [job.settles for job in jobs if job.settles is not None]
+        accounts = {account.number: account.name for account in self.catalog.accounts.values()}
+        wanted = [(self.deciding.owner(account), id) for account, id in names]
+        for name, found in hold_tables.find(self.db, self.owners, wanted, self.now).items():
+            hold = self._books.known[name] = hold_entries.hold_of(found.hold, accounts[name[0]])
+            if found.is_counted and hold.deadline <= self.now:
+                self._kept.counters.hold(name[0], hold, None)
+                self._over.append(name)
+
+    def decide(self, work: HoldWork) -> None:
+        """Answer one call."""
+        work.answer = self.deciding.decide(work.account, work.id, work.call)
+        if work.answer is None:
+            work.fail(CatalogStale())
+
+    def refuse(self, job: Job) -> bool:
+        """Keep the event of a settlement that cannot be from being recorded; false where it may be."""
+        assert job.settles is not None
+        job.answer = self.deciding.refuse(job.settles, job.batch)
+        if job.answer is not None and len(job.rows):
+            job.keep(np.zeros(len(job.rows), np.bool_))
+        return job.answer is not None
+
+    def settle(self, job: Job) -> None:
+        """End the hold of a settlement whose event was judged, unless that was refused."""
+        assert job.settles is not None
+        job.answer = self.deciding.settle(job.settles, job.batch, job.verdicts.get(0))
+
+    def watch(self, jobs: Iterable[Job]) -> Mapping[str, Sequence[Counter]]:
+        """Return the counters of limits that have thresholds or refuse events, by the accounts of jobs."""
+        if not self._books.watched():
+            return {}
+        return self.deciding.watch(name for job in jobs for name in job.batch.account)
+
+    def count(self, jobs: Sequence[Job], watched: Mapping[str, Sequence[Counter]]) -> None:
+        """Count the postings of jobs, and note the thresholds that they reach."""
+        present = sorted({int(number) for job in jobs for number in np.unique(job.account).tolist()})
+        self.deciding.count(jobs, present, watched)
+
+    # The end of it
+
+    def write(self) -> tuple[int, int] | None:
+        """Write what changed: counters, a row per hold, and an entry of its account's log.
+
+        Returns the account and the number of one of these entries.
+        """
+        hold_tables.save(self.db, self._kept)
+        changed = self.deciding.changed
+        if changed:
+            hold_tables.store(self.db, changed, self._books.is_open)
+        over = [name for name in self._over if name not in changed]
+        if over:
+            hold_tables.let_go(self.db, over)
+        if over or self.deciding.changes:
+            log.move_clocks(self.db, self.owners, self.now)
+        if not self.deciding.changes:
+            return None
+        ((number,),) = self.db.execute("SELECT nextval('entry_number')").fetchall()
+        return append(self.db, self.deciding.changes, self.now, number), number

@@ -50,6 +50,57 @@ class HoldWork:
 
 
 @dataclass(slots=True, eq=False)
+class FileBooks:
+    """What decisions go by: memory, and of the file what was looked up beforehand.
+
+    It knows no Turn: a circle of both would outlive every transaction, with all its holds, until garbage is looked for.
+    """
+
+    tail: Tail
+    counters: Counters
+    db: apsw.Connection
+    now: int
+    known: dict[Named, Hold] = field(default_factory=dict)
+
+    def look_up(self, wanted: Sequence[Named]) -> None:
+        """Have those of some holds at hand that there are."""
+        book = self.tail.book
+        self.known = {name: hold for name in wanted if (hold := book.find(*name))}
+        if unknown := [name for name in wanted if name not in self.known]:
+            accounts = {account.number: account.name for account in self.tail.catalog.accounts.values()}
+            for name, kept in hold_tables.find(self.db, unknown).items():
+                self.known[name] = hold_entries.hold_of(kept, accounts[name[0]])
+
+    def find(self, owner: int, id: str) -> Hold | None:
+        return self.known.get((owner, id))
+
+    def put(self, owner: int, hold: Hold, *, is_open: bool) -> None:
+        if is_open:
+            self.tail.book.put(owner, hold)
+        else:
+            self.tail.book.drop(owner, hold.id)
+
+    def counter(self, owner: int, limit: Limit) -> Counter:
+        open_ones = self.tail.book.open.get(owner, {})
+        return self.counters.of(limit, owner, self.now, self.tail.catalog, self._counted, open_ones.values)
+
+    def _counted(self, query: UsageQuery) -> UsageTable:
+        return reading.counted(self.db, self.tail, query)
+
+    def limits_of(self, account: str) -> Sequence[Limit]:
+        return self.tail.book.limits_of(account, self.tail.catalog)
+
+    def watched(self) -> Mapping[str, Sequence[Limit]]:
+        return self.tail.book.watched(self.tail.catalog)
+
+    def crossed(self, owner: int, limit: str) -> frozenset[tuple[int, int]]:
+        return self.tail.book.crossed.get(limit, frozenset())
+
+    def note_crossed(self, limit: str, noted: frozenset[tuple[int, int]]) -> None:
+        self.tail.book.crossed[limit] = noted
+
+
+@dataclass(slots=True, eq=False)
 class Turn:
     """One transaction's part in admission, at the instant `now`; for the writer thread.
 
@@ -62,26 +113,22 @@ class Turn:
     db: apsw.Connection
     now: int
     deciding: Deciding = field(init=False)
-    _known: dict[Named, Hold] = field(default_factory=dict)
+    _books: FileBooks = field(init=False)
     _over: dict[Named, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.deciding = Deciding(self, self.counters, self.tail.catalog, self.now)
+        self._books = FileBooks(self.tail, self.counters, self.db, self.now)
+        self.deciding = Deciding(self._books, self.counters, self.tail.catalog, self.now)
 
     def begin(self, calls: Sequence[HoldWork], jobs: Sequence[Job]) -> None:
-        """Let holds expire that are due, and read those from the file that are asked about and not in memory."""
-        book = self.tail.book
-        for owner, hold in book.overdue(self.now):
+        """Let holds expire that are due, and have those at hand that are asked about."""
+        for owner, hold in self.tail.book.overdue(self.now):
             self.counters.hold(owner, hold, None)
             self._over[owner, hold.id] = None
-        names = [(work.account, work.id) for work in calls] + [job.settles for job in jobs if job.settles is not None]
-        wanted = [(self.deciding.owner(account), id) for account, id in names]
-        closed = [name for name in wanted if name[0] and name[1] not in book.open.get(name[0], {})]
-        unknown = [name for name in closed if book.unwritten.find(*name) is None]
-        if unknown:
-            accounts = {account.number: account.name for account in self.tail.catalog.accounts.values()}
-            for name, kept in hold_tables.find(self.db, unknown).items():
-                self._known[name] = hold_entries.hold_of(kept, accounts[name[0]])
+        names = [(work.account, work.id) for work in calls]
+        names += [job.settles for job in jobs if job.settles is not None]
+        owner_of = self.deciding.owner
+        self._books.look_up([(owner, id) for account, id in names if (owner := owner_of(account))])
 
     def decide(self, work: HoldWork) -> None:
         """Answer one call."""
@@ -101,7 +148,7 @@ class Turn:
 
     def watch(self, jobs: Iterable[Job]) -> Mapping[str, Sequence[Counter]]:
         """Return the counters of limits that have thresholds or refuse events, by the accounts of jobs."""
-        if not self.watched():
+        if not self._books.watched():
             return {}
         return self.deciding.watch(name for job in jobs for name in job.batch.account)
 
@@ -135,34 +182,3 @@ class Turn:
             seen[name] = hold if hold.state_at(self.now) is HoldState.OPEN else None
         self.tail.book.show(seen)
         self.tail.book.unwritten.add(self.deciding.changed, len(self.deciding.changes))
-
-    # What decisions go by
-
-    def find(self, owner: int, id: str) -> Hold | None:
-        book = self.tail.book
-        return book.open.get(owner, {}).get(id) or book.unwritten.find(owner, id) or self._known.get((owner, id))
-
-    def put(self, owner: int, hold: Hold, *, is_open: bool) -> None:
-        if is_open:
-            self.tail.book.put(owner, hold)
-        else:
-            self.tail.book.drop(owner, hold.id)
-
-    def counter(self, owner: int, limit: Limit) -> Counter:
-        open_ones = self.tail.book.open.get(owner, {})
-        return self.counters.of(limit, owner, self.now, self.tail.catalog, self._counted, open_ones.values)
-
-    def _counted(self, query: UsageQuery) -> UsageTable:
-        return reading.counted(self.db, self.tail, query)
-
-    def limits_of(self, account: str) -> Sequence[Limit]:
-        return self.tail.book.limits_of(account, self.tail.catalog)
-
-    def watched(self) -> Mapping[str, Sequence[Limit]]:
-        return self.tail.book.watched(self.tail.catalog)
-
-    def crossed(self, owner: int, limit: str) -> frozenset[tuple[int, int]]:
-        return self.tail.book.crossed.get(limit, frozenset())
-
-    def note_crossed(self, limit: str, noted: frozenset[tuple[int, int]]) -> None:
-        self.tail.book.crossed[limit] = noted

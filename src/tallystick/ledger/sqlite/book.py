@@ -46,6 +46,11 @@ class Book:
         self.open.setdefault(owner, {})[hold.id] = hold
         heapq.heappush(self.deadlines, (hold.deadline, owner, hold.id))
 
+    def find(self, owner: int, id: str) -> Hold | None:
+        """Return a hold that is open or not what its row says; for the writer."""
+        of_owner = self.open.get(owner)
+        return (of_owner and of_owner.get(id)) or self.unwritten.find(owner, id)
+
     def drop(self, owner: int, id: str) -> None:
         """Hold nothing any more of a hold that has ended."""
         self.open.get(owner, {}).pop(id, None)

@@ -162,7 +162,7 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
         """Say whether anything may be kept under some fingerprints, as far as memory can tell."""
         if len(wanted) <= FEW:
             return any(_likely(self.memory, self.stored, wanted))
-        return any(len(_present(run.fingerprint, wanted)) for run in self.memory) or any(
+        return any(_has_any(run.fingerprint, wanted) for run in self.memory) or any(
             run.heads is None or len(run.heads.present(wanted)) for run in self.stored
         )
 
@@ -354,6 +354,11 @@ def _has_one(ascending: Fingerprints, wanted: Iterable[int]) -> bool:
 
 
 _SIDES: Sequence[Literal["left", "right"]] = ("left", "right")
+
+
+def _has_any(ascending: Fingerprints, wanted: Fingerprints) -> bool:
+    # What is above all of them is compared with the last.
+    return bool((ascending.take(ascending.searchsorted(wanted), mode="clip") == wanted).any())
 
 
 def _present(ascending: Fingerprints, wanted: Fingerprints) -> Ints:

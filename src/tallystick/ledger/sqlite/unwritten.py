@@ -18,6 +18,7 @@ from tallystick.model import Hold
 
 Holds = dict[int, dict[str, Hold]]
 """By the number of their account and their id."""
+NONE: Mapping[str, Hold] = {}
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class Unwritten:
 
     def find(self, owner: int, id: str) -> Hold | None:
         """Return a hold if it is not what its row says."""
-        return self.active.get(owner, {}).get(id) or self.frozen.get(owner, {}).get(id)
+        return self.active.get(owner, NONE).get(id) or self.frozen.get(owner, NONE).get(id)
 
     def of(self, owner: int) -> dict[str, Hold]:
         """Return those of an account, by id."""
