@@ -128,7 +128,7 @@ amounts = st.integers(0, 200)
 def test_what_is_shown_and_what_is_decided_are_one_arithmetic(
     amount: int | None, extra: int, used: int, held: int, wanted: int, policy: Policy
 ) -> None:
-    """An amount fits if it is nothing, or within the capacity with what is taken; the flag is about the least there is."""
+    """An amount fits if it is nothing, or is within the capacity with what is taken; the flag is about the least."""
     made = limit(amount, policy=policy, grants=(grant(extra, "2026-11-01T00:00:00Z"),))
     balance, capacity = Balance(used, held), (amount or 0) + extra
     decision = limits.decide(made, balance, wanted, NOW)
