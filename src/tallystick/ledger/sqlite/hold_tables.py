@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from operator import itemgetter
 
 import apsw
@@ -107,12 +106,15 @@ def page(db: apsw.Connection, owner: int, query: HoldQuery, now: int, unwritten:
 
 def pack(holds: Mapping[Named, Hold]) -> Packed:
     """Make rows of holds."""
-    bodies = [_encoder.encode(hold_entries.kept(owner, hold)) for (owner, _), hold in holds.items()]
-    starts = accumulate(map(len, bodies), initial=1)
-    places = [
-        (owner, id, hold.deadline if _is_unended(hold) else None, start, len(body))
-        for ((owner, id), hold), start, body in zip(holds.items(), starts, bodies, strict=False)
-    ]
+    bodies: list[bytes] = []
+    places: list[tuple[int, str, int | None, int, int]] = []
+    start = 1
+    for (owner, id), hold in holds.items():
+        body = _encoder.encode(hold_entries.kept(owner, hold))
+        is_ended = hold.settlement is not None or hold.released is not None
+        places.append((owner, id, None if is_ended else hold.deadline, start, len(body)))
+        bodies.append(body)
+        start += len(body)
     # One text of all bodies is cut up: quoted inside another JSON text, each would be read and written once more.
     return Packed(b"".join(bodies), _json(places))
 
@@ -157,10 +159,6 @@ def everything(db: apsw.Connection) -> tuple[dict[Named, KeptHold], list[Crossed
             raise Damaged(f"hold {id!r} of account {account} is kept in the wrong place")
         holds[account, id] = kept
     return holds, [read_crossed(body) for (body,) in rows(db, "SELECT body FROM crossing ORDER BY id")]
-
-
-def _is_unended(hold: Hold) -> bool:
-    return hold.settlement is None and hold.released is None
 
 
 _encoder = msgspec.json.Encoder()
