@@ -20,8 +20,8 @@ from tallystick.model import Batch, Catalog, Hold, LabelSet, Limit, Total, Usage
 from tallystick.rollup import Ints
 from tallystick.windows import INSTANT_MAX
 
-FEW = 16
-"""So few postings are counted one by one: columns cost something for each that they have."""
+FEW = 64
+"""So few postings of a limit are counted one by one: columns cost something for each that they have."""
 
 Definition = tuple[Any, ...]
 EPOCH = 2
@@ -68,11 +68,9 @@ class Counter:
 
     def add(self, times: Sequence[int], amounts: Sequence[int]) -> None:
         """Count postings that the limit counts."""
-        for time, amount in zip(times, amounts, strict=True):
-            if self.start <= time < self.end:
-                self.used += limits.used_of(self.limit, Total(1, amount))
-            elif time >= self.end:
-                self.has_later = True
+        inside = [amount for time, amount in zip(times, amounts, strict=True) if self.start <= time < self.end]
+        self.used += limits.used_of(self.limit, Total(len(inside), sum(inside)))
+        self.has_later = self.has_later or max(times) >= self.end
 
     def add_many(self, times: Ints, amounts: Ints) -> None:
         """Count any number of postings."""
@@ -130,21 +128,18 @@ class Counters:
 
     def add(self, job: Posted, catalog: Catalog) -> None:
         """Count the postings of a batch that are about to be kept."""
-        times = job.batch.time[job.rows]
-        if len(job.posting_set) <= FEW:
-            for event, at, amount in zip(
-                job.posting_event.tolist(), job.posting_set.tolist(), job.posting_amount.tolist(), strict=True
-            ):
-                for counter in self._counting(job.batch.label_sets[at], catalog):
-                    counter.add((int(times[event]),), (amount,))
-            return
         of_counter: dict[Counter, list[int]] = {}
         for at in job.used_sets().tolist():
             for counter in self._counting(job.batch.label_sets[at], catalog):
                 of_counter.setdefault(counter, []).append(at)
+        times = job.batch.time[job.rows] if of_counter else job.rows
         for counter, sets in of_counter.items():
             counted = np.isin(job.posting_set, np.array(sets, np.int64))
-            counter.add_many(times[job.posting_event[counted]], job.posting_amount[counted])
+            event, amount = job.posting_event[counted], job.posting_amount[counted]
+            if len(event) <= FEW:
+                counter.add(times[event].tolist(), amount.tolist())
+            else:
+                counter.add_many(times[event], amount)
 
     @property
     def names(self) -> list[tuple[int, str]]:

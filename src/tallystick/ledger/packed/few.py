@@ -17,7 +17,7 @@ from tallystick import windows
 from tallystick.ledger.packed.segment import FRAME_BYTES, Frame, packer
 from tallystick.rollup import BUCKET_BITS, LOW_BITS, LOW_MASK, Cells, nothing
 
-FEW = 16
+FEW = 64
 """So few events and postings are gone through one by one."""
 
 Posting = tuple[int, int, int]

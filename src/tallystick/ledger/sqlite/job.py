@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -259,16 +260,18 @@ def pack_few(jobs: Sequence[Job]) -> tuple[Packed, Postings] | None:
         series, amounts = job.numbering.table[job.posting_set].tolist(), job.posting_amount.tolist()
         times += own
         timed += job.batch.timed[job.rows].tolist()
-        counts += [events.count(event) for event in range(len(own))]
+        fed = Counter(events)
+        counts += [fed[event] for event in range(len(own))]
         owners += job.account.tolist()
         postings += zip([own[event] for event in events], series, amounts, strict=True)
     frame = few.pack_frame([raw for job in jobs for raw in job.raws], owners)
     if frame is None:
         return None
-    accounts = sorted(set(owners))
+    of_account = Counter(owners)
+    accounts = tuple(sorted(of_account))
     digest, body = few.pack_columns(times, timed, counts, postings)
     return (
-        Packed((frame,), min(times), max(times), tuple(accounts), tuple(map(owners.count, accounts)), run_of(jobs)),
+        Packed((frame,), min(times), max(times), accounts, tuple(map(of_account.__getitem__, accounts)), run_of(jobs)),
         Postings(body, digest, few.quarter_cells(postings)),
     )
 
