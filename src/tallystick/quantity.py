@@ -22,7 +22,8 @@ SECONDS_OF_PART = {"W": 604_800, "D": 86_400, "H": 3_600, "M": 60, "S": 1}
 
 GUARD_DIGITS = 15
 GUARD = Decimal(1).scaleb(-GUARD_DIGITS)
-AT_GUARD = int(10**GUARD_DIGITS)
+UNITS = tuple(int(10 ** (GUARD_DIGITS - scale)) for scale in range(GUARD_DIGITS + 1))
+"""What the last digit of each scale is at the guard."""
 GUARDED = Context(prec=60, rounding=ROUND_05UP)
 
 
@@ -107,7 +108,7 @@ def rounded(quantity: Decimal | int, rounding: Rounding, scale: int) -> int:
     """Round a quantity in range to a multiple of `rounding.to`, at least its minimum, as an integer at `scale`."""
     whole = int(quantity)
     if quantity == whole:
-        guarded = whole * AT_GUARD
+        guarded = whole * UNITS[0]
     else:
         # ROUND_05UP keeps enough of the digits past the guard for the rounding that follows to come out as if from all.
         guarded = int(GUARDED.quantize(quantity, GUARD).scaleb(GUARD_DIGITS, GUARDED))
@@ -116,7 +117,7 @@ def rounded(quantity: Decimal | int, rounding: Rounding, scale: int) -> int:
     if rest and _goes_up(rounding.mode, floor, rest, step):
         floor += 1
     amount = max(floor * step, _at_guard(rounding.minimum))
-    return amount // int(10 ** (GUARD_DIGITS - scale))
+    return amount // UNITS[scale]
 
 
 def _goes_up(mode: str, floor: int, rest: int, step: int) -> bool:

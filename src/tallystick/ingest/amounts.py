@@ -66,9 +66,12 @@ class Way:
 
     def amount(self, number: bytes, time: int) -> int | None:
         """Return the amount of one event by the text of its number; nothing where that needs a closer look."""
-        if not PLAIN.fullmatch(number):
+        if number.isdigit() and len(number) <= QUANTITY_DIGITS:
+            quantity: Decimal | int = int(number)
+        elif PLAIN.fullmatch(number):
+            quantity = Decimal(number.decode())
+        else:
             return None
-        quantity: Decimal | int = int(number) if number.isdigit() else Decimal(number.decode())
         if self.rates is not None:
             at = bisect_right(self.rates, time, key=attrgetter("start"))
             if at == 0:

@@ -129,13 +129,16 @@ class Counters:
     def add(self, job: Posted, catalog: Catalog) -> None:
         """Count the postings of a batch that are about to be kept."""
         of_counter: dict[Counter, list[int]] = {}
-        for at in job.used_sets().tolist():
+        used = job.used_sets().tolist()
+        for at in used:
             for counter in self._counting(job.batch.label_sets[at], catalog):
                 of_counter.setdefault(counter, []).append(at)
         times = job.batch.time[job.rows] if of_counter else job.rows
         for counter, sets in of_counter.items():
-            counted = np.isin(job.posting_set, np.array(sets, np.int64))
-            event, amount = job.posting_event[counted], job.posting_amount[counted]
+            event, amount = job.posting_event, job.posting_amount
+            if len(sets) < len(used):
+                counted = np.isin(job.posting_set, np.array(sets, np.int64))
+                event, amount = event[counted], amount[counted]
             if len(event) <= FEW:
                 counter.add(times[event].tolist(), amount.tolist())
             else:
