@@ -21,6 +21,7 @@ from tallystick.model import RATE_SCALE, Catalog, Hold, HoldLine, HoldMode, Labe
 from tallystick.quantity import AMOUNT_MAX, out_of_range, rounded, scaled
 
 KINDS_MAX = 10_000
+ONE = Fraction(1)
 UPWARD = Context(prec=50, rounding=ROUND_CEILING)
 
 
@@ -193,7 +194,7 @@ class _Work:
 
     def _rate(self, meter: Meter, labels: Labels) -> Fraction:
         if meter.rate is None:
-            return Fraction(1)
+            return ONE
         multiplier = multiplier_of(self.catalog, meter.rate, labels, self.now)
         if multiplier is None:
             name = meter.rate.label
@@ -229,7 +230,8 @@ def _amount(meter: Meter, quantity: Fraction | Decimal, count: int) -> int:
 def _at_scale(meter: Meter, quantity: Fraction | Decimal) -> int:
     if meter.rounding is None:
         return _ceiling(Fraction(quantity) * 10**meter.scale)
-    if isinstance(quantity, Fraction):
+    # Asked the other way round, as a Fraction is one of many kinds of numbers, it would take longer than the rest.
+    if not isinstance(quantity, Decimal):
         quantity = UPWARD.divide(Decimal(quantity.numerator), Decimal(quantity.denominator))
     return rounded(quantity, meter.rounding, meter.scale)
 

@@ -32,4 +32,4 @@ class Views(Sequence[bytes]):
 
 def sizes_of(raws: Sequence[bytes]) -> Iterator[int]:
     """Yield the bytes of each event."""
-    return map(len, raws.views if isinstance(raws, Views) else raws)
+    return map(len, raws.views if type(raws) is Views else raws)
