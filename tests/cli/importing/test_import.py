@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import zstandard
@@ -202,26 +203,48 @@ def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     """Killed again and again, a pipe or a file, and run to its end at last: each line counts once, equal ones too."""
     rng = random.Random(11)
     found = jobs(30_000)
-    (tmp_path / "a.csv").write_text(table_of(found, ","))
+    table = table_of(found, ",")
+    (tmp_path / "a.csv").write_text(table)
     command = [str(tmp_path / "a.csv"), "--map", "ms=duration:ms", *SET]
-    kept_before_the_end = 0
+    ended, wal = [], tmp_path / "d" / "ledger.db-wal"
     for name in ("-", str(tmp_path / "a.csv"), "-"):
-        whole = [sys.executable, "-m", "tallystick", "import", name, *command[1:], "--as", "csv"]
-        with (tmp_path / "a.csv").open("rb") as file:
-            process = subprocess.Popen([*whole, "--data", str(tmp_path / "d")], stdin=file, stderr=subprocess.DEVNULL)
-        wal, size = tmp_path / "d" / "ledger.db-wal", 0
-        while process.poll() is None and size < 400_000:
+        whole = [
+            sys.executable,
+            "-m",
+            "tallystick",
+            "import",
+            name,
+            *command[1:],
+            "--as",
+            "csv",
+            "--data",
+            str(wal.parent),
+        ]
+        process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdin is not None, "it has a pipe"
+        # A pipe never comes to its end, however fast it is read: whoever reads it is killed on the way.
+        feeding = threading.Thread(target=_feed, args=(process.stdin, table[: len(table) * 3 // 4].encode()))
+        feeding.start()
+        while process.poll() is None and not (wal.exists() and wal.stat().st_size >= 400_000):
             time.sleep(0.005)
-            size = wal.stat().st_size if wal.exists() else 0
         time.sleep(rng.random() / 4)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(30)
-        kept_before_the_end = max(kept_before_the_end, size)
-    assert kept_before_the_end > 0
+        process.kill()
+        ended.append(process.wait(30))
+        feeding.join()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+    assert (ended[0], ended[2]) == (-signal.SIGKILL, -signal.SIGKILL)
+    assert ended[1] in (-signal.SIGKILL, 0)
     end = imported(tmp_path / "d", *command)
     assert end["accepted"] + end["duplicate"] == len(found)
     assert end["duplicate"] > 0
     assert totals(tmp_path / "d") == (len(found), Decimal(sum(job["ms"] for job in found)) / 1000)
+
+
+def _feed(pipe: IO[bytes], text: bytes) -> None:
+    with suppress(BrokenPipeError):
+        pipe.write(text)
+        pipe.flush()
 
 
 def test_a_file_that_is_cut_short_is_imported_as_far_as_it_goes_and_ends_with_1(tmp_path: Path) -> None:
