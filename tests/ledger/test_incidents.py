@@ -25,6 +25,7 @@ from tallystick.ledger.sqlite import (
     series_table,
     verify,
 )
+from tallystick.ledger.sqlite.identity import CHUNK_BITS
 from tallystick.ledger.sqlite.job import Job
 from tallystick.ledger.sqlite.ledger import SqliteLedger
 from tallystick.ledger.sqlite.writer import Lane, Task
@@ -156,6 +157,45 @@ def test_the_bound_counts_what_came_while_it_was_out_of_reach(tmp_path: Path, me
             assert await desk.send(ledger, audio("2d", model="d", at=at)) == ["rejected label_sets_exceeded"]
 
     asyncio.run(run())
+
+
+@asynchronous
+async def test_merged_runs_go_when_nobody_has_them_any_more(tmp_path: Path) -> None:
+    """At once where nobody met the old index; whoever did finds in it what it says, for as long as that takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        hurried(patch)
+        patch.setattr(identity, "FAN_IN", 2)
+        patch.setattr(keeper, "DOOMED_LOOKS", 10**9)
+        desk = Desk(tmp_path)
+        async with desk.open() as ledger:
+            assert isinstance(ledger, SqliteLedger)
+            db = ledger._connect_reader()
+
+            def numbers() -> tuple[set[int], set[int]]:
+                """Return the runs of the index, and those that have chunks in the file."""
+                chunks = {id >> CHUNK_BITS for (id,) in file.rows(db, "SELECT id FROM identity_chunk")}
+                return {run.number for run in ledger._tail.published.identities.stored}, chunks
+
+            async def sent(name: str) -> None:
+                """Send as many events as are stored together, and wait until they are."""
+                last = ledger._tail.published.sequence + 10
+                await desk.send(ledger, *(audio(f"{name}-{i}") for i in range(10)))
+                await until(lambda: any(run.last == last for run in ledger._tail.published.identities.stored))
+
+            await sent("first")
+            old = ledger._tail.published.identities
+            (first,) = old.stored
+            (part,) = identity.merged_parts([first], db)
+            number = first.number
+            del first
+            for name in ("second", "third"):
+                await sent(name)
+            await until(lambda: number not in numbers()[0])
+            await until(lambda: numbers()[1] - numbers()[0] == {number})
+            assert len(old.probe(part.fingerprint, db).row) == 10
+            del old
+            await until(lambda: numbers()[0] == numbers()[1])
+            db.close()
 
 
 @asynchronous

@@ -82,7 +82,7 @@ class MemoryRun(msgspec.Struct, frozen=True, eq=False):
         return _spread(rows, left, right, self.sequence)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class StoredRun:
     """A run in the file. `heads` are the upper halves of all fingerprints, or None where they did not fit."""
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import apsw
@@ -61,7 +63,24 @@ LOOK_EVERY_S = 0.1
 USES_EVERY_LOOKS = 600
 """About a minute: how much a crash may forget of when keys were used."""
 DOOMED_LOOKS = 100
+"""Some ten seconds, longer than anything that is looked up takes."""
 BUSY_MS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """A stored run that was merged into another: `met` is what whoever met the old index still has of it.
+
+    When there are `looks` it goes all the same: who has it then does not read it any more.
+    """
+
+    number: int
+    met: weakref.ref[StoredRun]
+    looks: int
+
+    def is_left_by(self, looks: int) -> bool:
+        """Say whether nobody can be reading it any more."""
+        return self.met() is None or self.looks <= looks
 
 
 class Keeper(threading.Thread):
@@ -92,7 +111,7 @@ class Keeper(threading.Thread):
         self._idle_s = 0.0
         self._seen = 0
         self._looks = 0
-        self._doomed: list[tuple[int, int]] = []
+        self._doomed: list[Doomed] = []
         self._folding_holds = threading.Lock()
         self.wal_bytes = 0
 
@@ -261,7 +280,7 @@ class Keeper(threading.Thread):
         parts = identity.merged_parts(group, db)
         first, last, entries = group[0].first, group[-1].last, sum(map(len, group))
         self._store(tail, db, parts, entries, first, last, lambda i, stored: i.merged(group, stored), group)
-        self._doomed += [(self._looks + DOOMED_LOOKS, run.number) for run in group]
+        self._doomed += [Doomed(run.number, weakref.ref(run), self._looks + DOOMED_LOOKS) for run in group]
 
     def _store(
         self,
@@ -312,9 +331,9 @@ class Keeper(threading.Thread):
         """Delete the chunks of merged runs, when no one who met the old index can still be reading them."""
         tail = self._tail()
         self._looks += 1
-        while self._doomed and self._doomed[0][0] <= self._looks:
-            _, number = self._doomed.pop(0)
-            drop_run(lambda change: self._do(tail, change), number)
+        for run in [run for run in self._doomed if run.is_left_by(self._looks)]:
+            self._doomed.remove(run)
+            drop_run(lambda change: self._do(tail, change), run.number)
 
     def store_key_uses(self) -> None:
         """Write which keys were used since the last time."""
