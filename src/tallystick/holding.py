@@ -50,6 +50,8 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
         return limits.standing(self.limit, self.balance, self.at, self.period)
 
 
+QUANTITY = Property.QUANTITY
+
 Claimed = tuple[Limit, Balance, tuple[int, int]]
 """A limit that counts for a hold, its balance, and its present period."""
 
@@ -97,8 +99,8 @@ def amount_of(limit: Limit, hold: Hold, quantity: int) -> int | None:
     line = line_of(limit, hold)
     if line is None:
         return 0
-    asked = _asked_of(limit, line)
-    if asked is None or quantity == hold.asked or not _goes_along(limit, line):
+    asked = line.quantity if limit.scale == line.scale and limit.property is QUANTITY else _asked_of(limit, line)
+    if quantity == hold.asked or asked is None or not _goes_along(limit, line):
         return asked
     return _ceiling(asked * quantity, hold.asked)
 

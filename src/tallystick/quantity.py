@@ -104,7 +104,15 @@ def out_of_range(quantity: Decimal, pointer: str) -> Verdict | None:
     return None
 
 
-def rounded(quantity: Decimal | int, rounding: Rounding, scale: int) -> int:
+def at_guard(digits: bytes) -> int:
+    """Return a number, given as digits with at most GUARD_DIGITS decimals, as an integer at the guard."""
+    if digits.isdigit():
+        return int(digits) * UNITS[0]
+    whole, _, decimals = digits.partition(b".")
+    return int(whole + decimals) * UNITS[len(decimals)]
+
+
+def rounded(quantity: Decimal, rounding: Rounding, scale: int) -> int:
     """Round a quantity in range to a multiple of `rounding.to`, at least its minimum, as an integer at `scale`."""
     whole = int(quantity)
     if quantity == whole:
@@ -112,6 +120,11 @@ def rounded(quantity: Decimal | int, rounding: Rounding, scale: int) -> int:
     else:
         # ROUND_05UP keeps enough of the digits past the guard for the rounding that follows to come out as if from all.
         guarded = int(GUARDED.quantize(quantity, GUARD).scaleb(GUARD_DIGITS, GUARDED))
+    return rounded_at_guard(guarded, rounding, scale)
+
+
+def rounded_at_guard(guarded: int, rounding: Rounding, scale: int) -> int:
+    """Round likewise what is an integer at the guard."""
     step = _at_guard(rounding.to)
     floor, rest = divmod(guarded, step)
     if rest and _goes_up(rounding.mode, floor, rest, step):

@@ -17,7 +17,7 @@ import numpy as np
 from tallystick.envelope import EXACT
 from tallystick.ingest.columns import DIGITS_MAX, Ints, Mask, Numbers
 from tallystick.model import RATE_SCALE, Catalog, Meter, Posting, Rate, Rounding
-from tallystick.quantity import AMOUNT_MAX, rounded
+from tallystick.quantity import AMOUNT_MAX, UNITS, at_guard, rounded, rounded_at_guard
 
 QUANTITY_DIGITS = 12
 """No meter takes a quantity above 10^12."""
@@ -66,25 +66,29 @@ class Way:
 
     def amount(self, number: bytes, time: int) -> int | None:
         """Return the amount of one event by the text of its number; nothing where that needs a closer look."""
-        if number.isdigit() and len(number) <= QUANTITY_DIGITS:
-            quantity: Decimal | int = int(number)
-        elif PLAIN.fullmatch(number):
-            quantity = Decimal(number.decode())
-        else:
+        if not (number.isdigit() and len(number) <= QUANTITY_DIGITS) and not PLAIN.fullmatch(number):
             return None
         if self.rates is not None:
-            at = bisect_right(self.rates, time, key=attrgetter("start"))
-            if at == 0:
-                return None
-            quantity = EXACT.multiply(quantity, Decimal(self.rates[at - 1].multiplier).scaleb(-RATE_SCALE))
-        if self.rounding is not None:
-            amount = rounded(quantity, self.rounding, self.scale)
+            amount = self._rated_amount(number, self.rates, time)
+        elif self.rounding is not None:
+            amount = rounded_at_guard(at_guard(number), self.rounding, self.scale)
         else:
-            whole = EXACT.scaleb(quantity, self.scale)
-            amount = int(whole)
-            if amount != whole:
+            amount, rest = divmod(at_guard(number), UNITS[self.scale])
+            if rest:
                 return None
-        return amount if amount <= AMOUNT_MAX else None
+        return amount if amount is not None and amount <= AMOUNT_MAX else None
+
+    def _rated_amount(self, number: bytes, rates: tuple[Rate, ...], time: int) -> int | None:
+        at = bisect_right(rates, time, key=attrgetter("start"))
+        if at == 0:
+            return None
+        multiplier = Decimal(rates[at - 1].multiplier).scaleb(-RATE_SCALE)
+        quantity = EXACT.multiply(Decimal(number.decode()), multiplier)
+        if self.rounding is not None:
+            return rounded(quantity, self.rounding, self.scale)
+        exact = quantity.scaleb(self.scale, EXACT)
+        amount = int(exact)
+        return amount if amount == exact else None
 
     def amounts(self, numbers: Numbers | None, times: Ints) -> tuple[Ints, Mask]:
         """Return the amount of each event, and which of them are exact and in range; the rest means nothing.

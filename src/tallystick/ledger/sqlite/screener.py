@@ -92,7 +92,8 @@ class Screener(threading.Thread):
         ):
             return False
         fingerprint([job], published, self._secret)
-        if published.identities.may_have(job.fingerprint):
+        assert job.run is not None, "its fingerprints are there, in order"
+        if published.identities.may_have(job.run.fingerprint):
             return False
         screen(job, NOTHING_KNOWN, published, tail.series, self._forecast)
         return True
