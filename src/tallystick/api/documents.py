@@ -100,7 +100,9 @@ def _flaws(members: Mapping[str, msgspec.Raw], kind: Any) -> Iterator[tuple[Code
     for name, field in fields.items():
         if name not in members:
             if field.required:
-                yield Code.FIELD_MISSING, pointer_to(name), f"{name} is required."
+                choices = ", ".join(_choices(msgspec.inspect.type_info(field.type), ()))
+                detail = f"{name} is required: one of {choices}." if choices else f"{name} is required."
+                yield Code.FIELD_MISSING, pointer_to(name), detail
             continue
         try:
             msgspec.json.decode(members[name], type=field.type)

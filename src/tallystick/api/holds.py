@@ -277,4 +277,6 @@ def _not_found() -> Problem:
 
 
 def _forbidden() -> Problem:
-    return documents.refuse(Code.ACCOUNT_FORBIDDEN, "/account", "This key holds nothing for that account.")
+    return documents.refuse(
+        Code.ACCOUNT_FORBIDDEN, "/account", "This key holds nothing for that account, or there is none of this name."
+    )
