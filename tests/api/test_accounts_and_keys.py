@@ -43,6 +43,7 @@ def test_an_account_may_be_sent_back_as_it_was_shown() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [
+        ("accounts/acme", {}, "kind is required: one of org, user."),
         ("accounts/acme", {"kind": "firm"}, "kind must be one of org, user."),
         (
             "accounts/acme",
