@@ -50,8 +50,6 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
         return limits.standing(self.limit, self.balance, self.at, self.period)
 
 
-QUANTITY = Property.QUANTITY
-
 Claimed = tuple[Limit, Balance, tuple[int, int]]
 """A limit that counts for a hold, its balance, and its present period."""
 
@@ -77,9 +75,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 def line_of(limit: Limit, hold: Hold) -> HoldLine | None:
     """Return what a hold sets aside of the meter of a limit, where the limit counts it."""
-    meter, is_filtered = limit.meter, limit.where
+    meter = limit.meter
     for line in hold.lines:
-        if line.meter == meter and (not is_filtered or counts(limit, meter, line.labels)):
+        if line.meter == meter and counts(limit, meter, line.labels):
             return line
     return None
 
@@ -99,8 +97,8 @@ def amount_of(limit: Limit, hold: Hold, quantity: int) -> int | None:
     line = line_of(limit, hold)
     if line is None:
         return 0
-    asked = line.quantity if limit.scale == line.scale and limit.property is QUANTITY else _asked_of(limit, line)
-    if quantity == hold.asked or asked is None or not _goes_along(limit, line):
+    asked = _asked_of(limit, line)
+    if asked is None or quantity == hold.asked or not _goes_along(limit, line):
         return asked
     return _ceiling(asked * quantity, hold.asked)
 
@@ -159,14 +157,11 @@ def settled(hold: Hold, source: str, event: str, amounts: Mapping[str, int], now
 
 
 def _is_exceeded(hold: Hold, amounts: Mapping[str, int]) -> bool:
-    for line in hold.lines:
-        if line.quantity is not None:
-            held = line.quantity
-            if hold.quantity != hold.asked:
-                held = _ceiling(held * hold.quantity, hold.asked)
-            if amounts.get(line.meter, 0) > held:
-                return True
-    return False
+    return any(
+        amounts.get(line.meter, 0) > _ceiling(line.quantity * hold.quantity, hold.asked)
+        for line in hold.lines
+        if line.quantity is not None
+    )
 
 
 def _most(limit: Limit, hold: Hold, balance: Balance, now: int) -> int:

@@ -85,7 +85,7 @@ def grants_at(limit: Limit, at: int) -> list[Grant]:
 
 def capacity_at(limit: Limit, at: int) -> int:
     """Return what the limit allows at an instant: its own amount and the grants that are valid then."""
-    return _capacity(limit, grants_at(limit, at)) if limit.grants else limit.amount or 0
+    return _capacity(limit, grants_at(limit, at))
 
 
 def _capacity(limit: Limit, granted: Sequence[Grant]) -> int:

@@ -106,8 +106,6 @@ def out_of_range(quantity: Decimal, pointer: str) -> Verdict | None:
 
 def at_guard(digits: bytes) -> int:
     """Return a number, given as digits with at most GUARD_DIGITS decimals, as an integer at the guard."""
-    if digits.isdigit():
-        return int(digits) * UNITS[0]
     whole, _, decimals = digits.partition(b".")
     return int(whole + decimals) * UNITS[len(decimals)]
 
@@ -125,11 +123,11 @@ def rounded(quantity: Decimal, rounding: Rounding, scale: int) -> int:
 
 def rounded_at_guard(guarded: int, rounding: Rounding, scale: int) -> int:
     """Round likewise what is an integer at the guard."""
-    step = _at_guard(rounding.to)
+    step = _step(rounding.to)
     floor, rest = divmod(guarded, step)
     if rest and _goes_up(rounding.mode, floor, rest, step):
         floor += 1
-    amount = max(floor * step, _at_guard(rounding.minimum))
+    amount = max(floor * step, _step(rounding.minimum))
     return amount // UNITS[scale]
 
 
@@ -143,5 +141,5 @@ def _goes_up(mode: str, floor: int, rest: int, step: int) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _at_guard(text: str) -> int:
+def _step(text: str) -> int:
     return int(Decimal(text).scaleb(GUARD_DIGITS, GUARDED))

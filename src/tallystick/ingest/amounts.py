@@ -66,7 +66,7 @@ class Way:
 
     def amount(self, number: bytes, time: int) -> int | None:
         """Return the amount of one event by the text of its number; nothing where that needs a closer look."""
-        if not (number.isdigit() and len(number) <= QUANTITY_DIGITS) and not PLAIN.fullmatch(number):
+        if not PLAIN.fullmatch(number):
             return None
         if self.rates is not None:
             amount = self._rated_amount(number, self.rates, time)

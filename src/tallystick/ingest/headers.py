@@ -68,7 +68,7 @@ def media_type_unknown() -> Problem:
 def attributes_of(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the attributes that the ce- headers carry, decoded; none means that this is not binary mode."""
     sent = {name[3:].lower(): value for name, value in headers.items() if name[:3].lower() == "ce-"}
-    return sent and {name: _header_text(name, value) for name, value in sent.items() if name not in NOT_IN_HEADERS}
+    return {name: _header_text(name, value) for name, value in sent.items() if name not in NOT_IN_HEADERS}
 
 
 def _header_text(name: str, value: str) -> str:

@@ -133,7 +133,9 @@ class Counters:
         for at in used:
             for counter in self._counting(job.batch.label_sets[at], catalog):
                 of_counter.setdefault(counter, []).append(at)
-        times = job.batch.time[job.rows] if of_counter else job.rows
+        if not of_counter:
+            return
+        times = job.batch.time[job.rows]
         for counter, sets in of_counter.items():
             event, amount = job.posting_event, job.posting_amount
             if len(sets) < len(used):

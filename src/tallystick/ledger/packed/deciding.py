@@ -211,7 +211,7 @@ class Deciding:
         for limit in concerned(hold, self.books.limits_of(hold.account)):
             counter = self._counter(owner, limit)
             own = 0 if without is None else held_of(limit, without)
-            found.append((limit, Balance(counter.used, counter.held - own), (counter.start, counter.end)))
+            found.append((limit, Balance(counter.used, counter.held - own), counter.period))
         return found
 
     def _counter(self, owner: int, limit: Limit) -> Counter:

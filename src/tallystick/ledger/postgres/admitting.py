@@ -87,7 +87,6 @@ class RowBooks:
         return self.known.get((owner, id))
 
     def put(self, owner: int, hold: Hold, *, is_open: bool) -> None:
-        self.changed[owner, hold.id] = hold
         self.is_open[owner, hold.id] = is_open
 
     def counter(self, owner: int, limit: Limit) -> Counter:
@@ -152,7 +151,8 @@ class Turn:
         self._kept = hold_tables.load(self.db, self.owners, self.catalog)
         counters = self._kept.counters
         self._books = RowBooks(self.db, self.catalog, self.series, self.owners, self.now, counters)
-        self.deciding = Deciding(self._books, counters, self.catalog, self.now)
+        # Both have the same: who counts the open holds of an account has to know what this transaction made of them.
+        self.deciding = Deciding(self._books, counters, self.catalog, self.now, changed=self._books.changed)
 
     def begin(self, calls: Sequence[HoldWork], jobs: Sequence[Job]) -> None:
         """Read the holds that are asked about, and let those expire that are due."""

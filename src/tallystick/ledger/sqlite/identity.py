@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import xxhash
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from tallystick.ledger.packed.heads import Fingerprints, Heads
 from tallystick.ledger.packed.segment import Damaged
@@ -162,7 +163,7 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
         """Say whether anything may be kept under some fingerprints, as far as memory can tell."""
         if len(wanted) <= FEW:
             return any(_likely(self.memory, self.stored, wanted))
-        return any(_has_any(run.fingerprint, wanted) for run in self.memory) or any(
+        return any(_are_among(run.fingerprint, wanted).any() for run in self.memory) or any(
             run.heads is None or len(run.heads.present(wanted)) for run in self.stored
         )
 
@@ -356,15 +357,15 @@ def _has_one(ascending: Fingerprints, wanted: Iterable[int]) -> bool:
 _SIDES: Sequence[Literal["left", "right"]] = ("left", "right")
 
 
-def _has_any(ascending: Fingerprints, wanted: Fingerprints) -> bool:
-    # What is above all of them is compared with the last.
-    return bool((ascending.take(ascending.searchsorted(wanted), mode="clip") == wanted).any())
-
-
 def _present(ascending: Fingerprints, wanted: Fingerprints) -> Ints:
     """Return the rows of `wanted` that are among the values, which are not none."""
-    near = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    return np.flatnonzero(ascending[near] == wanted)
+    return np.flatnonzero(_are_among(ascending, wanted))
+
+
+def _are_among(ascending: Fingerprints, wanted: Fingerprints) -> NDArray[np.bool_]:
+    # What is above all of them is compared with the last.
+    among: NDArray[np.bool_] = ascending.take(ascending.searchsorted(wanted), mode="clip") == wanted
+    return among
 
 
 def _spread(rows: Ints, left: Ints, right: Ints, sequence: Ints) -> Hits:

@@ -73,9 +73,8 @@ class Unwritten:
         if self.mark.is_at_rest:
             return
         further = self.mark.further
-        written = (self.mark.owner, self.mark.id)
-        names = [(owner, id) for owner, holds in self.frozen.items() for id in holds]
-        names = sorted(name for name in names if name > written)
+        names = sorted((owner, id) for owner, holds in self.frozen.items() for id in holds)
+        names = [name for name in names if self.mark.of(name) < further]
         for start in range(0, len(names) or 1, size):
             some = names[start : start + size]
             is_last = start + size >= len(names)
